@@ -1,0 +1,60 @@
+"""DeepLab v2 as native kernels for PyTorch: atrous convolution, ASPP, fully connected CRF.
+
+Importing this package imports nothing heavy: every name below is loaded at its first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._C import __version__
+
+if TYPE_CHECKING:
+    from .crf import CRFParams, MeanField
+    from .layers import ASPP, AtrousConv2d
+    from .ops.atrous_conv import atrous_conv1d, atrous_conv2d
+    from .ops.atrous_im2col import atrous_col2im, atrous_im2col
+    from .ops.dense_crf import dense_crf
+    from .ops.mean_field import mean_field
+    from .ops.permutohedral import permutohedral_filter
+    from .ops.space_to_batch import batch_to_space, space_to_batch
+
+_HOMES = {
+    "atrous_conv1d": "ops.atrous_conv",
+    "atrous_conv2d": "ops.atrous_conv",
+    "atrous_im2col": "ops.atrous_im2col",
+    "atrous_col2im": "ops.atrous_im2col",
+    "space_to_batch": "ops.space_to_batch",
+    "batch_to_space": "ops.space_to_batch",
+    "permutohedral_filter": "ops.permutohedral",
+    "mean_field": "ops.mean_field",
+    "dense_crf": "ops.dense_crf",
+    "CRFParams": "crf",
+    "MeanField": "crf",
+    "AtrousConv2d": "layers",
+    "ASPP": "layers",
+}
+_MODULES = ("crf", "layers", "models", "ops", "viz")
+
+__all__ = [  # noqa: RUF022  (in the order of the table above)
+    "__version__",
+    *_HOMES,
+    *_MODULES,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        # `ops.mean_field` the module and `mean_field` the function: take the function
+        value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f".{name}", __name__)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,108 @@
+"""What every op needs around its native call: checks, threads, streams, registration.
+
+An op is registered once, with `define_op`; its implementations get tensors whose dtype, shape and
+device were already checked by the public function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from . import _C
+
+NAMESPACE = "deeplab_native"
+_library = torch.library.Library(NAMESPACE, "DEF")
+
+
+def define_op(
+    schema: str,
+    *,
+    cpu: Callable[..., Any],
+    fake: Callable[..., Any],
+    cuda: Callable[..., Any] | None = None,
+    backward: Callable[..., Any] | None = None,
+    setup_context: Callable[..., None] | None = None,
+) -> Any:
+    """Registers `deeplab_native::<schema>` and returns the callable op.
+
+    `fake` computes shapes and dtypes only; `backward(ctx, *grads)` and
+    `setup_context(ctx, inputs, output)` are those of `torch.library.register_autograd`.
+    Where there is no CUDA implementation, a CUDA tensor raises RuntimeError.
+    """
+    name = schema.partition("(")[0]
+    # pt2_compliant_tag: the op has a fake and no hidden state, which opcheck proves in the tests
+    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    _library.impl(name, cpu, "CPU")
+    _library.impl(name, cuda if cuda is not None and _C.has_cuda else _no_cuda(name), "CUDA")
+    torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_library)
+    if backward is not None:
+        torch.library.register_autograd(
+            f"{NAMESPACE}::{name}", backward, setup_context=setup_context, lib=_library
+        )
+    return getattr(getattr(torch.ops, NAMESPACE), name).default
+
+
+def _no_cuda(name: str) -> Callable[..., Any]:
+    def raise_no_cuda(*args: Any) -> Any:
+        why = "has no CUDA kernel yet" if _C.has_cuda else "was built without CUDA"
+        raise RuntimeError(
+            f"{name}: got a CUDA tensor, but this deeplab_native {why}; "
+            "move the tensors to the CPU with .cpu()"
+        )
+
+    return raise_no_cuda
+
+
+def num_threads() -> int:
+    """Threads for a CPU kernel: torch's own setting (`torch.set_num_threads`)."""
+    return torch.get_num_threads()
+
+
+def cuda_stream(tensor: torch.Tensor) -> int:
+    """Address of the current stream of the tensor's device."""
+    return torch.cuda.current_stream(tensor.device).cuda_stream
+
+
+def check_tensor(
+    name: str,
+    value: object,
+    *,
+    ndim: int | Sequence[int] | None = None,
+    dtypes: Sequence[torch.dtype] | None = None,
+    layout: str = "",
+) -> torch.Tensor:
+    """Raises TypeError or ValueError that names the argument; `layout` is like "(B, C, H, W)"."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+    allowed = (ndim,) if isinstance(ndim, int) else tuple(ndim or ())
+    if allowed and value.ndim not in allowed:
+        raise ValueError(
+            f"{name}: expected {' or '.join(map(str, allowed))} dimensions"
+            f"{' ' + layout if layout else ''}, got shape {tuple(value.shape)}"
+        )
+    if dtypes is not None and value.dtype not in dtypes:
+        raise TypeError(
+            f"{name}: expected dtype {' or '.join(str(d) for d in dtypes)}, got {value.dtype}"
+        )
+    return value
+
+
+def check_same_device(**tensors: torch.Tensor | None) -> None:
+    """Raises ValueError where the named tensors lie on different devices."""
+    present = {name: t.device for name, t in tensors.items() if t is not None}
+    if len(set(present.values())) > 1:
+        where = ", ".join(f"{name} on {device}" for name, device in present.items())
+        raise ValueError(f"expected all tensors on one device, got {where}")
+
+
+def pair(name: str, value: int | Sequence[int], *, least: int) -> tuple[int, int]:
+    """(vertical, horizontal) from one integer or two; raises where below `least`."""
+    both = (value, value) if isinstance(value, int) else tuple(value)
+    if len(both) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) for v in both):
+        raise TypeError(f"{name}: expected an integer or two of them, got {value!r}")
+    if min(both) < least:
+        raise ValueError(f"{name}: expected at least {least}, got {value!r}")
+    return both

@@ -1,0 +1,1 @@
+"""The ops, one module each: schema, implementations, fake and backward (see CONTRIBUTING.md)."""
