@@ -1,0 +1,104 @@
+#include "cpu/lattice_keys.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+
+#include "common/parallel.h"
+
+namespace deeplab_native {
+namespace {
+
+// Rounding in the embedding is exact below this (common/simd.h).
+constexpr double kMostElevated = 1 << 22;
+
+struct Range {
+  float least = std::numeric_limits<float>::infinity();
+  float most = -std::numeric_limits<float>::infinity();
+  bool finite = true;
+};
+
+Range range_of(const Features& f, int k, int num_threads) {
+  Range total;
+  std::mutex mutex;
+  parallel_for(num_threads, f.n, 1 << 15, [&](int64_t begin, int64_t end) {
+    Range r;
+    float not_finite = 0;  // x - x is 0 for finite x, else NaN
+    for (int64_t i = begin; i < end; ++i) {
+      const float x = f.data[i * f.point_stride + k * f.dim_stride];
+      r.least = x < r.least ? x : r.least;
+      r.most = x > r.most ? x : r.most;
+      not_finite += x - x;
+    }
+    std::lock_guard lock(mutex);
+    total.least = std::min(total.least, r.least);
+    total.most = std::max(total.most, r.most);
+    total.finite = total.finite && not_finite == 0;
+  });
+  return total;
+}
+
+}  // namespace
+
+KeyLayout key_layout(const Features& features, int num_threads) {
+  const int d = features.d;
+  KeyLayout layout{};
+  layout.d = d;
+  const float inverse_deviation = std::sqrt(2.0 / 3.0) * (d + 1);  // of the blur, in lattice units
+  double least[kMaxFeatureDim], most[kMaxFeatureDim];
+  for (int k = 0; k < d; ++k) {
+    layout.scale[k] = static_cast<float>(1.0 / std::sqrt((k + 2.0) * (k + 1.0)) *
+                                         static_cast<double>(inverse_deviation));
+    const Range r = range_of(features, k, num_threads);
+    if (!r.finite) {
+      throw std::invalid_argument("features: dimension " + std::to_string(k) +
+                                  " has values that are NaN or infinite");
+    }
+    least[k] = features.n ? double{r.least} * layout.scale[k] : 0;
+    most[k] = features.n ? double{r.most} * layout.scale[k] : 0;
+  }
+
+  // Coordinate j of E p is sum_{k >= j} s_k p_k - j s_{j-1} p_{j-1}. Vertices of a simplex lie
+  // within d + 1 of its remainder-0 point, that within d + 1 of the rounded one; blur neighbours d
+  // further on.
+  const double margin = 4.0 * (d + 1);
+  int bits_left = 0, word = -1;
+  for (int j = 0; j <= d; ++j) {
+    double low = 0, high = 0;
+    for (int k = j; k < d; ++k) {
+      low += least[k];
+      high += most[k];
+    }
+    if (j > 0) {
+      low -= j * most[j - 1];
+      high -= j * least[j - 1];
+    }
+    if (std::max(-low, high) > kMostElevated) {
+      throw std::invalid_argument(
+          "features: their range over the standard deviation is too large for the lattice "
+          "(coordinate " + std::to_string(j) + " reaches " +
+          std::to_string(static_cast<long long>(std::max(-low, high))) + ", at most " +
+          std::to_string(static_cast<long long>(kMostElevated)) +
+          "); use larger sigmas or smaller features");
+    }
+    if (j == d) break;
+    layout.least[j] = static_cast<int32_t>(std::floor(low - margin));
+    const int64_t span = static_cast<int64_t>(std::ceil(high + margin)) - layout.least[j];
+    const int bits = std::bit_width(static_cast<uint64_t>(span));
+    if (bits > bits_left) {
+      ++word;
+      bits_left = 64;
+    }
+    bits_left -= bits;
+    layout.word[j] = word;
+    layout.shift[j] = bits_left;
+  }
+  layout.num_words = word + 1;
+  return layout;
+}
+
+}  // namespace deeplab_native

@@ -1,0 +1,123 @@
+// Rows of label values in vector registers, and the loops over a pixel block that read (slice) and
+// write (splat) rows of the lattice. Included only by files compiled per instruction set.
+#pragma once
+#include "common/simd.h"
+#include "cpu/simd_kernels.h"
+
+namespace deeplab_native::DEEPLAB_ISA {
+
+constexpr int largest_vector(int n, int most) {
+  int v = 1;
+  while (v * 2 <= n && v * 2 <= most) v *= 2;
+  return v;
+}
+
+// N values of T, as the fewest vectors of this instruction set.
+template <class T, int N>
+struct Row {
+  static constexpr int kHead = largest_vector(N, kLanes<T>);
+  Vec<T, kHead> head;
+  Row<T, N - kHead> tail;
+
+  static DEEPLAB_INLINE Row load(const T* p) {
+    return {DEEPLAB_ISA::load<T, kHead>(p), Row<T, N - kHead>::load(p + kHead)};
+  }
+  static DEEPLAB_INLINE Row zero() { return {Vec<T, kHead>{}, Row<T, N - kHead>::zero()}; }
+  DEEPLAB_INLINE void store(T* p) const {
+    DEEPLAB_ISA::store<T, kHead>(p, head);
+    tail.store(p + kHead);
+  }
+  // this += w * other
+  DEEPLAB_INLINE void add_scaled(T w, const Row& other) {
+    head = fma<Vec<T, kHead>>(broadcast<T, kHead>(w), other.head, head);
+    tail.add_scaled(w, other.tail);
+  }
+  DEEPLAB_INLINE Row operator+(const Row& o) const { return {head + o.head, tail + o.tail}; }
+  DEEPLAB_INLINE Row exp_minus(T shift) const {
+    return {DEEPLAB_ISA::exp<kHead>(head - shift), tail.exp_minus(shift)};
+  }
+  DEEPLAB_INLINE T max() const {
+    T m = reduce<kHead>(head, [](auto a, auto b) { return a > b ? a : b; });
+    if constexpr (N > kHead) {
+      const T t = tail.max();
+      m = t > m ? t : m;
+    }
+    return m;
+  }
+  DEEPLAB_INLINE T sum() const {
+    T s = reduce<kHead>(head, [](auto a, auto b) { return a + b; });
+    if constexpr (N > kHead) s += tail.sum();
+    return s;
+  }
+
+ private:
+  template <int M, class Op>
+  static DEEPLAB_INLINE T reduce(Vec<T, M> v, Op op) {
+    if constexpr (M == 1) {
+      return v;
+    } else if constexpr (M == 2) {
+      return op(v[0], v[1]);
+    } else {
+      return reduce<M / 2>(op(low_half<T, M>(v), high_half<T, M>(v)), op);
+    }
+  }
+};
+template <class T>
+struct Row<T, 0> {
+  static DEEPLAB_INLINE Row load(const T*) { return {}; }
+  static DEEPLAB_INLINE Row zero() { return {}; }
+  DEEPLAB_INLINE void store(T*) const {}
+  DEEPLAB_INLINE void add_scaled(T, const Row&) {}
+  DEEPLAB_INLINE Row operator+(const Row&) const { return {}; }
+  DEEPLAB_INLINE Row exp_minus(T) const { return {}; }
+};
+
+// Calls f.operator()<N>(c) for the chunks [c, c + N) of a row: one where the row's width is known
+// when compiling (kStride > 0), else 32 wide ones and a rest.
+template <int kStride, class F>
+DEEPLAB_INLINE void for_chunks(int stride, const F& f) {
+  if constexpr (kStride > 0) {
+    f.template operator()<kStride>(0);
+  } else {
+    int c = 0;
+    for (; c + 32 <= stride; c += 32) f.template operator()<32>(c);
+    if (stride - c == 24) f.template operator()<24>(c);
+    if (stride - c == 16) f.template operator()<16>(c);
+    if (stride - c == 8) f.template operator()<8>(c);
+  }
+}
+
+// x[i][:] = from[i][:] + sum_r w[r][i] rows[vertex[r][i]][:] for the 16 pixels of a block.
+template <class T, int N, int kDim>
+DEEPLAB_INLINE void slice_rows(int d, const int32_t* vertices, const T* weights, const T* rows,
+                               int stride, const T* from, T* x) {
+  const int corners = (kDim > 0 ? kDim : d) + 1;
+  for (int i = 0; i < kBlock; ++i) {
+    Row<T, N> sum = Row<T, N>::load(from + i * stride);
+#pragma GCC unroll 6
+    for (int r = 0; r < corners; ++r) {
+      const T* row = rows + int64_t{vertices[r * kBlock + i]} * stride;
+      sum.add_scaled(weights[r * kBlock + i], Row<T, N>::load(row));
+    }
+    sum.store(x + i * stride);
+  }
+}
+
+// rows[vertex[r][i]][:] += w[r][i] x[i][:], in the order of the pixels.
+template <class T, int N, int kDim>
+DEEPLAB_INLINE void splat_rows(int d, const int32_t* vertices, const T* weights, T* rows,
+                               int stride, const T* x) {
+  const int corners = (kDim > 0 ? kDim : d) + 1;
+  for (int i = 0; i < kBlock; ++i) {
+    const Row<T, N> value = Row<T, N>::load(x + i * stride);
+#pragma GCC unroll 6
+    for (int r = 0; r < corners; ++r) {
+      T* p = rows + int64_t{vertices[r * kBlock + i]} * stride;
+      Row<T, N> row = Row<T, N>::load(p);
+      row.add_scaled(weights[r * kBlock + i], value);
+      row.store(p);
+    }
+  }
+}
+
+}  // namespace deeplab_native::DEEPLAB_ISA

@@ -1,0 +1,57 @@
+// Mean field inference in the fully connected CRF (Kraehenbuehl and Koltun 2011, algorithm 1):
+//
+//   Q <- softmax_l( -U - sum_m C_m (K_m Q) )        starting from Q = softmax_l(-U)
+//
+// over N points and L labels, with unary energies U [L, N], pairwise kernels K_m (a permutohedral
+// filter, normalised) and label compatibilities C_m.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "ops/permutohedral.h"
+
+namespace deeplab_native {
+
+// With k = K 1: K itself, K / k before filtering, after it, or its square root on both sides.
+enum class Normalization { kNone = 0, kBefore = 1, kAfter = 2, kSymmetric = 3 };
+
+// The energy that a kernel adds, given the filtered marginals F = K Q at one point:
+//   kPotts:  -w F[l]          kVector: v[l] F[l]          kMatrix: sum_m 1/2 (M + M^T)[l, m] F[m]
+enum class CompatibilityKind { kPotts = 0, kVector = 1, kMatrix = 2 };
+
+template <class T>
+class MeanField {
+ public:
+  MeanField(int64_t num_points, int num_labels, int num_threads);
+  ~MeanField();
+
+  // compatibility: 1, L or L * L values, row-major. Computes the normalisation.
+  void add_kernel(std::shared_ptr<const Lattice> lattice, CompatibilityKind kind,
+                  const T* compatibility, Normalization normalization);
+  // unary [L, N]; throws std::invalid_argument where a value is not finite.
+  void set_unary(const T* unary);
+
+  void inference(T* q, int iterations);   // q [L, N]
+  void start(T* q);                       // softmax(-U)
+  void step(const T* q, T* next);         // one update; q and next may be the same
+  void energy(const T* q, T* out);        // -U - sum_m C_m (K_m Q), [L, N]
+  double kl_divergence(const T* q);       // of Q from P, up to the constant log Z
+  // out = K_m in, or its transpose, normalised; in, out [L, N]
+  void filter(int kernel, const T* in, T* out, bool transposed);
+
+  int num_kernels() const;
+  const Lattice& lattice(int kernel) const;
+
+ private:
+  struct Kernel;
+  enum class Output { kNothing, kMarginals, kEnergy };
+  void run(const T* q_in, T* out, int updates, Output output);
+
+  int64_t num_points_;
+  int num_labels_, num_threads_, stride_;
+  std::vector<Kernel> kernels_;
+  Buffer<T> negative_unary_;  // [blocks * 16][stride]
+};
+
+}  // namespace deeplab_native

@@ -1,0 +1,80 @@
+// The permutohedral lattice: Gaussian filtering in d dimensions in time linear in the number of
+// points (Adams, Baek and Davis 2010), as the fully connected CRF uses it (Kraehenbuehl and Koltun
+// 2011).
+//
+//   out = alpha S_slice B_d ... B_1 B_0 S_splat in,   alpha = 1 / (1 + 2^-d)
+//
+// with one blur B_j = [1/2, 1, 1/2] along each of the d + 1 axes of the lattice; neighbours that no
+// point touched count as zero. Blurs of different axes do not commute where neighbours are missing,
+// so the transposed filter runs them in reversed order.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "common/buffer.h"
+
+namespace deeplab_native {
+
+constexpr int kMaxFeatureDim = 16;
+constexpr int kBlock = 16;  // points are processed and stored in blocks of 16
+
+// Features of n points, of dimension d: feature k of point i at data[i * point_stride + k *
+// dim_stride]. Divided by their standard deviations already: the filter is exp(-|f_i - f_j|^2 / 2).
+struct Features {
+  const float* data;
+  int64_t point_stride, dim_stride;
+  int64_t n;
+  int d;
+};
+
+// The lattice of n points; immutable once built, shared by every filter over these points.
+struct Lattice {
+  int d;
+  int64_t num_points, num_blocks;
+  int32_t num_vertices;  // M
+  int num_threads;       // it was built for: thread t owns blocks [num_blocks t / T, ...)
+  float alpha;           // 1 / (1 + 2^-d)
+
+  // Point i touches d + 1 vertices, [num_blocks][d + 1][16]; in a block that is not full the
+  // missing points have weight 0 and vertex 0.
+  Buffer<int32_t> vertices;
+  Buffer<float> weights;  // barycentric
+
+  // For each axis the vertices in the order of the lattice's lines, isolated ones left out; the
+  // last of a line has its sign bit set. Thread t blurs [cuts[axis][t], cuts[axis][t + 1]).
+  struct Axis {
+    std::vector<int32_t> order;
+    std::vector<int64_t> cuts;
+  };
+  std::vector<Axis> axes;
+
+  // Splatting with T threads without atomics: vertices below first[t] were first touched by a
+  // thread before t; t adds to rows of its own for those (num_vertices + private_base[t] + vertex)
+  // which are then added to the shared rows in the order of t, so the same bits come out each time.
+  std::vector<int32_t> first;
+  std::vector<int64_t> private_base;
+  std::vector<std::vector<int32_t>> shared;  // [t]: those of them that t really touches
+  int64_t num_rows() const { return num_vertices + private_base.back(); }
+};
+
+// Throws std::invalid_argument where a feature is not finite or too large for the lattice's
+// integer coordinates.
+std::shared_ptr<const Lattice> build_lattice_cpu(const Features& features, int num_threads);
+
+// Values of n points with C channels: channel c of point i at data[i * point_stride + c *
+// channel_stride].
+template <class T>
+struct Values {
+  T* data;
+  int64_t point_stride, channel_stride;
+};
+
+// out = scale_out * filter(scale_in * in); a null scale is 1. The transposed filter applies the
+// blurs in reversed order. T is float or double.
+template <class T>
+void permutohedral_filter_cpu(const Lattice& lattice, Values<const T> in, Values<T> out,
+                              int num_channels, const float* scale_in, const float* scale_out,
+                              bool transposed);
+
+}  // namespace deeplab_native
