@@ -23,6 +23,7 @@ class BlockPass {
     const int64_t left = p_.num_points - first_;
     count_ = left < kBlock ? static_cast<int>(left) : kBlock;
 
+    prefetch_next();
     const T* from = source();
     for (int m = 0; m < p_.num_kernels; ++m) {
       if (p_.kernels[m].read) {
@@ -33,7 +34,7 @@ class BlockPass {
     if constexpr (kStride != 1) {
       if (p_.softmax) {
         softmax(from);
-        from = x_;
+        from = y_;
       }
     }
     if (p_.out.data) write_out(from);
@@ -43,6 +44,25 @@ class BlockPass {
   }
 
  private:
+  // The next block's vertices, weights and unary: streams too many for the hardware to follow.
+  void prefetch_next() const {
+    for (int m = 0; m < p_.num_kernels; ++m) {
+      const PassKernel<T>& k = p_.kernels[m];
+      const int64_t next = (block_ + 1) * (k.d + 1) * kBlock;
+      for (int r = 0; r <= k.d; ++r) {
+        __builtin_prefetch(k.vertices + next + r * kBlock);
+        __builtin_prefetch(k.weights + next + r * kBlock);
+      }
+      if (k.scale_out) __builtin_prefetch(k.scale_out + (block_ + 1) * kBlock);
+    }
+    if (p_.base) {
+      const T* base = p_.base + (first_ + kBlock) * stride_;
+      for (int i = 0; i < kBlock * stride_; i += 64 / static_cast<int>(sizeof(T))) {
+        __builtin_prefetch(base + i);
+      }
+    }
+  }
+
   // Rows of the block before any kernel: where they are, or a copy in x_.
   const T* source() {
     if (!p_.in.data && p_.base) return p_.base + first_ * stride_;
@@ -127,23 +147,42 @@ class BlockPass {
     }
   }
 
-  // x = exp(from - max); its sum is divided out where x is used
+  // x = exp(from); its sum is divided out where x is used. The usual subtraction of the maximum
+  // only guards the range of exp, so it is done only for blocks whose sums show the need.
   void softmax(const T* from) {
+    if (exp_block(from, nullptr)) return;
+    T most[kBlock];
     for (int i = 0; i < kBlock; ++i) {
-      const T* row = from + i * stride_;
-      T most = row[0];
+      most[i] = from[i * stride_];
       for_chunks<kStride>(stride_, [&]<int N>(int c) {
-        const T m = Row<T, N>::load(row + c).max();
-        most = m > most ? m : most;
+        const T m = Row<T, N>::load(from + i * stride_ + c).max();
+        most[i] = m > most[i] ? m : most[i];
       });
-      T sum = 0;
-      for_chunks<kStride>(stride_, [&]<int N>(int c) {
-        const Row<T, N> e = Row<T, N>::load(row + c).exp_minus(most);
-        e.store(x_ + i * stride_ + c);
-        sum += e.sum();
-      });
-      inverse_sum_[i] = T(1) / sum;
     }
+    exp_block(from, most);
+  }
+
+  // e = exp(from - shift) into y_, unless a sum left the range in which nothing was lost: then
+  // false, with `from` as it was.
+  bool exp_block(const T* from, const T* shift) {
+    constexpr T kLeast = T(1e-20), kMost = T(1e37);
+    T sums[kBlock];
+    for_chunks<kStride>(stride_, [&]<int N>(int c) {
+      RowSums<T, N> chunk;
+      for (int i = 0; i < kBlock; ++i) {
+        const T s = shift ? shift[i] : T(0);
+        const Row<T, N> e = Row<T, N>::load(from + i * stride_ + c).exp_minus(s);
+        e.store(y_ + i * stride_ + c);
+        chunk.set(i, e);
+      }
+      chunk.add_to(sums, c == 0);
+    });
+    bool in_range = true;
+    for (int i = 0; i < kBlock; ++i) {
+      in_range &= sums[i] > kLeast && sums[i] < kMost;
+      inverse_sum_[i] = T(1) / sums[i];
+    }
+    return in_range;
   }
 
   void write_out(const T* from) const {

@@ -72,6 +72,52 @@ struct Row<T, 0> {
   DEEPLAB_INLINE Row exp_minus(T) const { return {}; }
 };
 
+// Sums of the 16 rows of a block. Summing one row after the other is a chain of shuffles; sixteen
+// rows at once are a transposition that adds on the way.
+template <class T, int N>
+struct RowSums {
+  T sums[kBlock];
+  DEEPLAB_INLINE void set(int i, const Row<T, N>& row) { sums[i] = row.sum(); }
+  DEEPLAB_INLINE void add_to(T* to, bool first) const {
+    for (int i = 0; i < kBlock; ++i) to[i] = first ? sums[i] : to[i] + sums[i];
+  }
+};
+#if defined(__AVX512F__)
+template <int N>
+  requires(N >= 16)
+struct RowSums<float, N> {
+  __m512 folded[kBlock];
+  DEEPLAB_INLINE void set(int i, const Row<float, N>& row) {
+    __m512 sum = (__m512)row.head;
+    if constexpr (N == 24) {
+      sum = _mm512_add_ps(sum, _mm512_zextps256_ps512((__m256)row.tail.head));
+    } else if constexpr (N == 32) {
+      sum = _mm512_add_ps(sum, (__m512)row.tail.head);
+    }
+    folded[i] = sum;
+  }
+  DEEPLAB_INLINE void add_to(float* to, bool first) const {
+    __m512 a[8], b[4], c[2];
+    for (int i = 0; i < 8; ++i) {
+      a[i] = _mm512_add_ps(_mm512_unpacklo_ps(folded[2 * i], folded[2 * i + 1]),
+                           _mm512_unpackhi_ps(folded[2 * i], folded[2 * i + 1]));
+    }
+    for (int i = 0; i < 4; ++i) {
+      const __m512d even = (__m512d)a[2 * i], odd = (__m512d)a[2 * i + 1];
+      b[i] = _mm512_add_ps((__m512)_mm512_unpacklo_pd(even, odd),
+                           (__m512)_mm512_unpackhi_pd(even, odd));
+    }
+    for (int i = 0; i < 2; ++i) {
+      c[i] = _mm512_add_ps(_mm512_shuffle_f32x4(b[2 * i], b[2 * i + 1], 0x88),
+                           _mm512_shuffle_f32x4(b[2 * i], b[2 * i + 1], 0xdd));
+    }
+    const __m512 sums = _mm512_add_ps(_mm512_shuffle_f32x4(c[0], c[1], 0x88),
+                                      _mm512_shuffle_f32x4(c[0], c[1], 0xdd));
+    _mm512_storeu_ps(to, first ? sums : _mm512_add_ps(_mm512_loadu_ps(to), sums));
+  }
+};
+#endif
+
 // Calls f.operator()<N>(c) for the chunks [c, c + N) of a row: one where the row's width is known
 // when compiling (kStride > 0), else 32 wide ones and a rest.
 template <int kStride, class F>

@@ -1,0 +1,6 @@
+"""The fully connected CRF: parameters, presets and inference one iteration at a time."""
+
+from .mean_field import MeanField
+from .params import PRESETS, CRFParams
+
+__all__ = ["PRESETS", "CRFParams", "MeanField"]

@@ -1,0 +1,119 @@
+"""Mean field inference that can be watched and steered one iteration at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from .._native import check_tensor
+from ..ops import dense_crf as _image_crf
+from ..ops.mean_field import (
+    NORMALIZATIONS,
+    NativeMeanField,
+    PairwiseKernel,
+    check_iterations,
+    check_kernels,
+    check_normalization,
+    check_unary,
+)
+from .params import CRFParams
+
+
+class MeanField:
+    """A fully connected CRF over a batch, with its lattices built once.
+
+    Args:
+        unary: energies (B, L, N), float32 or float64, finite.
+        kernels: `PairwiseKernel`s (features, compatibility, normalization).
+
+    Every method takes and gives marginals of the unary's shape and dtype. For gradients use
+    `deeplab_native.mean_field` or `dense_crf`.
+
+    Example:
+        >>> crf = MeanField.from_image(unary, image, CRFParams.preset("voc-resnet101"))
+        >>> q = crf.start()
+        >>> for _ in range(10):
+        ...     q = crf.step(q)
+
+    Raises:
+        TypeError, ValueError: naming the argument, before any lattice is built.
+    """
+
+    def __init__(self, unary: torch.Tensor, kernels: Sequence[PairwiseKernel]) -> None:
+        check_unary(unary, ndim=3, layout="(B, L, N)")
+        self._build(unary, check_kernels(unary, kernels), unary.shape)
+
+    @classmethod
+    def from_image(
+        cls,
+        unary: torch.Tensor,
+        image: torch.Tensor,
+        params: CRFParams,
+        *,
+        normalization: str = "symmetric",
+    ) -> MeanField:
+        """The CRF of `dense_crf`: unary (B, L, H, W), image (B, 3, H, W); shapes stay so."""
+        check_unary(unary, ndim=4, layout="(B, L, H, W)")
+        _image_crf.check_image(image, unary)
+        _image_crf.check_params(params)
+        check_normalization(normalization)
+        height, width = image.shape[2:]
+        gaussian = _image_crf.position_features(height, width, params.sigma_gamma, image.device)
+        bilateral = _image_crf.image_features(image, params.sigma_alpha, params.sigma_beta)
+        kernels = [
+            PairwiseKernel(gaussian, params.w2, normalization),
+            PairwiseKernel(bilateral, params.w1, normalization),
+        ]
+        self = cls.__new__(cls)
+        flat = unary.flatten(2)
+        self._build(flat, check_kernels(flat, kernels), unary.shape)
+        return self
+
+    def _build(self, unary: torch.Tensor, kernels: list[PairwiseKernel], shape) -> None:
+        if unary.device.type != "cpu":
+            raise RuntimeError(
+                f"MeanField: got a unary on {unary.device}, runs on the CPU; move it with .cpu()"
+            )
+        self._shape, self._dtype = torch.Size(shape), unary.dtype
+        self._native = NativeMeanField(
+            unary,
+            [k.features for k in kernels],
+            [k.compatibility for k in kernels],
+            [NORMALIZATIONS[k.normalization] for k in kernels],
+        )
+
+    def inference(self, iterations: int) -> torch.Tensor:
+        """Q after so many iterations from the start."""
+        q = torch.empty(self._shape, dtype=self._dtype)
+        self._native.inference(q, check_iterations(iterations))
+        return q
+
+    def start(self) -> torch.Tensor:
+        """Q = softmax(-U), before the first iteration."""
+        return self.inference(0)
+
+    def step(self, q: torch.Tensor) -> torch.Tensor:
+        """One mean field update of Q, in a new tensor."""
+        q, updated = self._check(q), torch.empty(self._shape, dtype=self._dtype)
+        for image, before, after in zip(self._native.images, q, updated, strict=True):
+            image.step(before.data_ptr(), after.data_ptr())
+        return updated
+
+    def kl_divergence(self, q: torch.Tensor) -> torch.Tensor:
+        """KL(Q || P) of each image up to the constant log Z, (B,) float64; falls as Q converges."""
+        q = self._check(q)
+        values = [
+            image.kl_divergence(one.data_ptr())
+            for image, one in zip(self._native.images, q, strict=True)
+        ]
+        return torch.tensor(values, dtype=torch.float64)
+
+    def _check(self, q: torch.Tensor) -> torch.Tensor:
+        check_tensor("q", q, dtypes=(self._dtype,))
+        if q.shape != self._shape or q.device.type != "cpu":
+            raise ValueError(
+                f"q: expected shape {tuple(self._shape)} on the CPU, got {tuple(q.shape)} "
+                f"on {q.device}"
+            )
+        return q.detach().contiguous()

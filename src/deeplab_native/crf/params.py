@@ -1,0 +1,81 @@
+"""Parameters of the two pairwise kernels, and the values that were published for them."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class CRFParams:
+    """Equation (3) of the DeepLab paper (arXiv 1606.00915), in its symbols.
+
+        w1 exp(-|p_i - p_j|^2 / 2 sigma_alpha^2 - |I_i - I_j|^2 / 2 sigma_beta^2)
+      + w2 exp(-|p_i - p_j|^2 / 2 sigma_gamma^2)
+
+    `sigma_alpha` and `sigma_gamma` are in pixels, `sigma_beta` in levels of an image of 0..255;
+    `w1` and `w2` multiply the normalised kernels and may be 0-dimensional tensors that require
+    gradients.
+
+    Raises ValueError for a weight that is not finite or a sigma that is not positive and finite.
+    """
+
+    w1: float | torch.Tensor
+    sigma_alpha: float
+    sigma_beta: float
+    w2: float | torch.Tensor
+    sigma_gamma: float
+
+    def __post_init__(self) -> None:
+        for name in ("sigma_alpha", "sigma_beta", "sigma_gamma"):
+            value = _number(name, getattr(self, name))
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name}: expected a positive number, got {value}")
+        for name in ("w1", "w2"):
+            value = getattr(self, name)
+            if isinstance(value, torch.Tensor):
+                if value.ndim != 0 or not value.is_floating_point():
+                    raise ValueError(
+                        f"{name}: expected a number or a 0-dimensional floating point tensor, "
+                        f"got {value.dtype} of shape {tuple(value.shape)}"
+                    )
+            elif not math.isfinite(_number(name, value)):
+                raise ValueError(f"{name}: expected a finite number, got {value}")
+
+    @classmethod
+    def preset(cls, name: str) -> CRFParams:
+        """One of `PRESETS` by its name; raises ValueError that lists the names."""
+        if name not in PRESETS:
+            close = difflib.get_close_matches(str(name), PRESETS, n=1)
+            hint = f", did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"preset: expected one of {', '.join(PRESETS)}; got {name!r}{hint}")
+        return PRESETS[name]
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        try:
+            return float(value)  # numpy scalars
+        except (TypeError, ValueError):
+            raise TypeError(f"{name}: expected a number, got {type(value).__name__}") from None
+    return float(value)
+
+
+PRESETS: dict[str, CRFParams] = {
+    # the values of the authors' project page for the two released DeepLab v2 models
+    "voc-resnet101": CRFParams(4, 67, 3, 3, 1),
+    "voc-vgg16": CRFParams(4, 65, 3, 2, 2),
+    # DeepLab v1, from the authors' evaluation scripts (SetupEnv.m)
+    "voc-v1-largefov": CRFParams(4, 121, 5, 3, 3),
+    "voc-v1-7x7": CRFParams(4, 72, 5, 3, 3),
+    "voc-v1-4x4": CRFParams(5, 50, 10, 3, 3),
+    "voc-v1-4x4-r8": CRFParams(4, 56, 4, 3, 3),
+    # the default of the authors' run_densecrf.sh
+    "densecrf-script": CRFParams(4, 49, 5, 3, 3),
+    # the example of pydensecrf
+    "pydensecrf": CRFParams(10, 80, 13, 3, 3),
+}
+"""Published parameters by name."""

@@ -1,0 +1,176 @@
+"""The CRF of the DeepLab paper: a bilateral and a Gaussian kernel over the pixels of an image.
+
+Chen et al., "DeepLab: Semantic Image Segmentation with Deep Convolutional Nets, Atrous
+Convolution, and Fully Connected CRFs", section 3.3.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .._native import check_same_device, check_tensor, define_op
+from ..crf.params import CRFParams
+from .mean_field import (
+    NativeMeanField,
+    check_compatibility,
+    check_iterations,
+    check_normalization,
+    check_unary,
+    mean_field_backward_cpu,
+)
+
+
+def dense_crf(
+    unary: torch.Tensor,
+    image: torch.Tensor,
+    params: CRFParams,
+    *,
+    iterations: int = 10,
+    normalization: str = "symmetric",
+) -> torch.Tensor:
+    """Marginals of the fully connected CRF over an image's pixels.
+
+    Args:
+        unary: energies (B, L, H, W), float32 or float64, finite; of probabilities p, -log p.
+        image: (B, 3, H, W) uint8, or float32 / float64 with values 0..255, on the unary's device.
+        params: weights and standard deviations; `CRFParams.preset` has the published ones.
+        iterations: mean field iterations, 0 or more; the paper uses 10.
+        normalization: of the kernels: "symmetric" as in pydensecrf, "after" as in the authors'
+            tool, "before" or "none".
+
+    Returns:
+        Q (B, L, H, W), contiguous, like the unary; sums to 1 over the labels. Differentiable with
+        respect to the unary, and to `params.w1` and `params.w2` where these are tensors.
+
+    Raises:
+        TypeError, ValueError: before any kernel runs, naming the argument.
+    """
+    check_unary(unary, ndim=4, layout="(B, L, H, W)")
+    check_image(image, unary)
+    check_params(params)
+    return _dense_crf(
+        unary,
+        image,
+        [
+            check_compatibility("params.w2", params.w2, unary),
+            check_compatibility("params.w1", params.w1, unary),
+        ],
+        [float(s) for s in (params.sigma_gamma, params.sigma_alpha, params.sigma_beta)],
+        check_normalization(normalization),
+        check_iterations(iterations),
+    )
+
+
+def check_params(params: CRFParams) -> None:
+    if not isinstance(params, CRFParams):
+        raise TypeError(f"params: expected CRFParams, got {type(params).__name__}")
+
+
+def check_image(image: torch.Tensor, unary: torch.Tensor) -> None:
+    """Raises where the image is not (B, 3, H, W) for a unary of (B, L, H, W)."""
+    check_tensor(
+        "image",
+        image,
+        ndim=4,
+        dtypes=(torch.uint8, torch.float32, torch.float64),
+        layout="(B, 3, H, W)",
+    )
+    batch, _, height, width = unary.shape
+    if tuple(image.shape) != (batch, 3, height, width):
+        raise ValueError(
+            f"image: expected shape {(batch, 3, height, width)} for a unary of "
+            f"{tuple(unary.shape)}, got {tuple(image.shape)}"
+        )
+    check_same_device(unary=unary, image=image)
+    if image.requires_grad and torch.is_grad_enabled():
+        raise ValueError("image: no gradient with respect to the image; pass image.detach()")
+
+
+def position_features(height: int, width: int, sigma: float, device=None) -> torch.Tensor:
+    """(x / sigma, y / sigma) of each pixel, (H W, 2) float32, pixel i at x = i mod W."""
+    x = torch.arange(width, dtype=torch.float32, device=device).expand(height, width)
+    y = torch.arange(height, dtype=torch.float32, device=device)[:, None].expand(height, width)
+    # divided by a tensor: a product with 1 / sigma would differ in the last bit
+    return (torch.stack((x, y)) / torch.full((1, 1, 1), sigma, device=device)).flatten(1).T
+
+
+def image_features(image: torch.Tensor, sigma_alpha: float, sigma_beta: float) -> torch.Tensor:
+    """(x / sa, y / sa, R / sb, G / sb, B / sb) of each pixel: (B, H W, 5) float32."""
+    batch, _, height, width = image.shape
+    features = torch.empty(batch, 5, height * width, device=image.device)
+    features[:, :2] = position_features(height, width, sigma_alpha, image.device).T
+    colours = image.detach().to(torch.float32).flatten(2)
+    torch.div(colours, torch.full((1, 1, 1), sigma_beta, device=image.device), out=features[:, 2:])
+    return features.transpose(1, 2)
+
+
+def _features(image: torch.Tensor, sigmas: list[float]) -> list[torch.Tensor]:
+    sigma_gamma, sigma_alpha, sigma_beta = sigmas
+    gaussian = position_features(*image.shape[2:], sigma_gamma, image.device)
+    return [gaussian, image_features(image, sigma_alpha, sigma_beta)]
+
+
+def _dense_crf_cpu(unary, image, weights, sigmas, normalization, iterations):
+    q = torch.empty_like(unary, memory_format=torch.contiguous_format)
+    native = NativeMeanField(
+        unary.flatten(2), _features(image, sigmas), weights, [normalization] * 2
+    )
+    native.inference(q.flatten(2), iterations)
+    return q
+
+
+def _dense_crf_fake(unary, image, weights, sigmas, normalization, iterations):
+    return torch.empty_like(unary, memory_format=torch.contiguous_format)
+
+
+def _dense_crf_backward_cpu(
+    grad, unary, image, weights, sigmas, normalization, iterations, needs_weights
+):
+    grad_unary, grad_weights = mean_field_backward_cpu(
+        grad.flatten(2),
+        unary.flatten(2),
+        _features(image, sigmas),
+        weights,
+        [normalization] * 2,
+        iterations,
+        needs_weights,
+    )
+    return grad_unary.view(unary.shape), grad_weights
+
+
+def _dense_crf_backward_fake(grad, unary, image, weights, *rest):
+    return torch.empty_like(grad, memory_format=torch.contiguous_format), [
+        torch.empty_like(w) for w in weights
+    ]
+
+
+_dense_crf_backward = define_op(
+    "dense_crf_backward(Tensor grad, Tensor unary, Tensor image, Tensor[] weights, float[] sigmas, "
+    "int normalization, int iterations, bool needs_weights) -> (Tensor, Tensor[])",
+    cpu=_dense_crf_backward_cpu,
+    fake=_dense_crf_backward_fake,
+)
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    unary, image, weights, *ctx.rest = inputs
+    ctx.save_for_backward(unary, image, *weights)
+
+
+def _backward(ctx, grad):
+    unary, image, *weights = ctx.saved_tensors
+    needs_weights = any(w.requires_grad for w in weights)
+    grad_unary, grad_weights = _dense_crf_backward(
+        grad, unary, image, weights, *ctx.rest, needs_weights
+    )
+    return grad_unary, None, grad_weights, None, None, None
+
+
+_dense_crf = define_op(
+    "dense_crf(Tensor unary, Tensor image, Tensor[] weights, float[] sigmas, int normalization, "
+    "int iterations) -> Tensor",
+    cpu=_dense_crf_cpu,
+    fake=_dense_crf_fake,
+    backward=_backward,
+    setup_context=_setup_context,
+)

@@ -1,0 +1,264 @@
+"""Mean field inference in a fully connected CRF with any list of pairwise kernels.
+
+Kraehenbuehl and Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge
+Potentials", NIPS 2011, algorithm 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from .. import _C
+from .._native import check_same_device, check_tensor, define_op, num_threads
+from .permutohedral import build_lattice, check_features
+
+NORMALIZATIONS = {"none": 0, "before": 1, "after": 2, "symmetric": 3}
+"""K, K / (K 1) before filtering, after it, or its square root on both sides."""
+
+_NATIVE = {torch.float32: _C.MeanFieldFloat, torch.float64: _C.MeanFieldDouble}
+
+
+class PairwiseKernel(NamedTuple):
+    """One term of the pairwise energy.
+
+    features: (N, d) or (B, N, d), divided by their standard deviations.
+    compatibility: with F = K Q, a number or 0-dimensional tensor w adds the energy -w F (Potts), a
+        vector v (L,) adds v F label by label, a matrix M (L, L) adds 1/2 (M + M^T) F. So 3, the
+        vector -3 and the matrix -3 I are the same. Tensors may require gradients.
+    normalization: a key of `NORMALIZATIONS`.
+    """
+
+    features: torch.Tensor
+    compatibility: float | torch.Tensor
+    normalization: str = "symmetric"
+
+
+def mean_field(
+    unary: torch.Tensor, kernels: Sequence[PairwiseKernel], *, iterations: int = 10
+) -> torch.Tensor:
+    """Q <- softmax(-U - sum over m of C_m (K_m Q)), `iterations` times from Q = softmax(-U).
+
+    Args:
+        unary: energies (B, L, N), float32 or float64, finite.
+        kernels: `PairwiseKernel`s, or tuples of their fields.
+        iterations: 0 or more.
+
+    Returns:
+        Marginals (B, L, N) that sum to 1 over L; differentiable with respect to the unary and the
+        compatibilities (the unrolled iterations; features have no gradient).
+
+    Raises:
+        TypeError, ValueError: before any iteration, naming the argument.
+    """
+    check_unary(unary, ndim=3, layout="(B, L, N)")
+    checked = check_kernels(unary, kernels)
+    return _mean_field(
+        unary,
+        [k.features for k in checked],
+        [k.compatibility for k in checked],
+        [NORMALIZATIONS[k.normalization] for k in checked],
+        check_iterations(iterations),
+    )
+
+
+def check_unary(unary: torch.Tensor, *, ndim: int, layout: str) -> None:
+    check_tensor("unary", unary, ndim=ndim, dtypes=tuple(_NATIVE), layout=layout)
+    if unary.shape[1] < 1:
+        raise ValueError(f"unary: expected at least one label, got shape {tuple(unary.shape)}")
+
+
+def check_iterations(iterations: int) -> int:
+    if isinstance(iterations, bool) or not isinstance(iterations, int):
+        raise TypeError(f"iterations: expected an integer, got {type(iterations).__name__}")
+    if iterations < 0:
+        raise ValueError(f"iterations: expected 0 or more, got {iterations}")
+    return iterations
+
+
+def check_normalization(normalization: str) -> int:
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(
+            f"normalization: expected one of {', '.join(NORMALIZATIONS)}; got {normalization!r}"
+        )
+    return NORMALIZATIONS[normalization]
+
+
+def check_kernels(unary: torch.Tensor, kernels: Sequence[PairwiseKernel]) -> list[PairwiseKernel]:
+    """The kernels with their compatibilities as tensors of the unary's dtype and device."""
+    batch, _, points = unary.shape
+    checked = []
+    for m, kernel in enumerate(kernels):
+        kernel = PairwiseKernel(*kernel)
+        check_features(f"kernels[{m}].features", kernel.features, torch.Size((batch, points)))
+        check_same_device(unary=unary, **{f"kernels[{m}].features": kernel.features})
+        check_normalization(kernel.normalization)
+        compatibility = check_compatibility(
+            f"kernels[{m}].compatibility", kernel.compatibility, unary
+        )
+        checked.append(kernel._replace(compatibility=compatibility))
+    return checked
+
+
+def check_compatibility(name: str, value: float | torch.Tensor, unary: torch.Tensor):
+    """As a tensor (), (L,) or (L, L) like the unary; ValueError for another shape."""
+    labels = unary.shape[1]
+    if isinstance(value, torch.Tensor):
+        compatibility = value.to(unary.dtype)  # keeps its gradient
+        check_same_device(unary=unary, **{name: compatibility})
+    else:
+        compatibility = torch.as_tensor(value, dtype=unary.dtype, device=unary.device)
+    if tuple(compatibility.shape) not in ((), (labels,), (labels, labels)):
+        raise ValueError(
+            f"{name}: expected a number, a vector ({labels},) or a matrix ({labels}, {labels}), "
+            f"got shape {tuple(compatibility.shape)}"
+        )
+    return compatibility
+
+
+class NativeMeanField:
+    """A batch of native mean fields, (B, L, N); features (N, d) build one lattice for all."""
+
+    def __init__(self, unary, features, compatibilities, normalizations) -> None:
+        batch, labels, points = unary.shape
+        values = [c.detach().flatten().tolist() for c in compatibilities]
+        for m, numbers in enumerate(values):
+            if not all(map(math.isfinite, numbers)):
+                raise ValueError(
+                    f"compatibility of kernel {m}: expected finite numbers, got {numbers}"
+                )
+        unary = unary.detach().contiguous()
+        self.images = [_NATIVE[unary.dtype](points, labels, num_threads()) for _ in range(batch)]
+        for image, energies in zip(self.images, unary, strict=True):
+            image.set_unary(energies.data_ptr())
+        for f, c, numbers, normalization in zip(
+            features, compatibilities, values, normalizations, strict=True
+        ):
+            lattice = build_lattice(f) if f.ndim == 2 and batch else None
+            for b, image in enumerate(self.images):
+                used = build_lattice(f[b]) if lattice is None else lattice
+                image.add_kernel(used, c.ndim, numbers, normalization)
+
+    def inference(self, q: torch.Tensor, iterations: int) -> torch.Tensor:
+        for image, marginals in zip(self.images, q, strict=True):
+            image.inference(marginals.data_ptr(), iterations)
+        return q
+
+
+def _mean_field_cpu(unary, features, compatibilities, normalizations, iterations):
+    native = NativeMeanField(unary, features, compatibilities, normalizations)
+    return native.inference(_like(unary), iterations)
+
+
+def _like(unary: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(unary, memory_format=torch.contiguous_format)
+
+
+def _mean_field_fake(unary, features, compatibilities, normalizations, iterations):
+    return _like(unary)
+
+
+def mean_field_backward_cpu(
+    grad, unary, features, compatibilities, normalizations, iterations, needs_compatibility
+):
+    """Gradients of the unrolled iterations, from the last to the first.
+
+    With x_t = -U - sum C_m F_m, F_m = K_m Q_{t-1} and Q_t = softmax(x_t):
+    g_x = Q_t (g - <Q_t, g>);  g_U -= g_x;  g_C -= <g_x, F_m>;  g_{Q_{t-1}} = -sum K_m^T C_m^T g_x.
+    """
+    native = NativeMeanField(unary, features, compatibilities, normalizations)
+    grad = grad.contiguous()
+    grad_unary = torch.zeros_like(grad)
+    grad_compatibilities = [torch.zeros_like(c) for c in compatibilities]
+    for b, image in enumerate(native.images):
+        q = [torch.empty_like(grad[b])]
+        image.start(q[0].data_ptr())
+        for _ in range(iterations):
+            q.append(torch.empty_like(q[0]))
+            image.step(q[-2].data_ptr(), q[-1].data_ptr())
+        g = grad[b]
+        for t in range(iterations, -1, -1):
+            g_x = q[t] * (g - (q[t] * g).sum(0, keepdim=True))
+            grad_unary[b] -= g_x
+            if t == 0:
+                break
+            g = torch.zeros_like(g_x)
+            for m, c in enumerate(compatibilities):
+                if needs_compatibility:
+                    grad_compatibilities[m] += _grad_compatibility(
+                        c.ndim, g_x, _filtered(image, m, q[t - 1], transposed=False)
+                    )
+                g += _filtered(image, m, _pairwise(c, g_x), transposed=True)
+    return grad_unary, grad_compatibilities
+
+
+def _filtered(image, kernel: int, x: torch.Tensor, *, transposed: bool) -> torch.Tensor:
+    x, out = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
+    image.filter(kernel, x.data_ptr(), out.data_ptr(), transposed)
+    return out
+
+
+def _pairwise(c: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """What a kernel adds to -U, given F or a gradient x (L, N): symmetric in the labels."""
+    if c.ndim == 0:
+        return c * x
+    if c.ndim == 1:
+        return -c[:, None] * x
+    return -0.5 * (c + c.T) @ x
+
+
+def _grad_compatibility(ndim: int, g_x: torch.Tensor, filtered: torch.Tensor) -> torch.Tensor:
+    if ndim == 0:
+        return (g_x * filtered).sum()
+    if ndim == 1:
+        return -(g_x * filtered).sum(1)
+    outer = g_x @ filtered.T
+    return -0.5 * (outer + outer.T)
+
+
+def _backward_fake(grad, unary, features, compatibilities, *rest):
+    return torch.empty_like(grad, memory_format=torch.contiguous_format), [
+        torch.empty_like(c) for c in compatibilities
+    ]
+
+
+_mean_field_backward = define_op(
+    "mean_field_backward(Tensor grad, Tensor unary, Tensor[] features, Tensor[] compatibilities, "
+    "int[] normalizations, int iterations, bool needs_compatibility) -> (Tensor, Tensor[])",
+    cpu=mean_field_backward_cpu,
+    fake=_backward_fake,
+)
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    unary, features, compatibilities, ctx.normalizations, ctx.iterations = inputs
+    ctx.num_features = len(features)
+    ctx.save_for_backward(unary, *features, *compatibilities)
+
+
+def _backward(ctx, grad):
+    unary, *rest = ctx.saved_tensors
+    features, compatibilities = rest[: ctx.num_features], rest[ctx.num_features :]
+    grad_unary, grad_compatibilities = _mean_field_backward(
+        grad,
+        unary,
+        features,
+        compatibilities,
+        ctx.normalizations,
+        ctx.iterations,
+        any(c.requires_grad for c in compatibilities),
+    )
+    return grad_unary, [None] * len(features), grad_compatibilities, None, None
+
+
+_mean_field = define_op(
+    "mean_field(Tensor unary, Tensor[] features, Tensor[] compatibilities, int[] normalizations, "
+    "int iterations) -> Tensor",
+    cpu=_mean_field_cpu,
+    fake=_mean_field_fake,
+    backward=_backward,
+    setup_context=_setup_context,
+)

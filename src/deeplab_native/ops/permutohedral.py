@@ -1,0 +1,115 @@
+"""Gaussian filtering of points in d dimensions with the permutohedral lattice.
+
+Adams, Baek and Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice", 2010.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .. import _C
+from .._native import check_same_device, check_tensor, define_op, num_threads
+
+_FILTERS = {
+    torch.float32: _C.permutohedral_filter_float,
+    torch.float64: _C.permutohedral_filter_double,
+}
+
+
+def permutohedral_filter(values: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """out[i] = sum over j of exp(-|f_i - f_j|^2 / 2) v_j, approximately, i = j included.
+
+    The lattice's Gaussian is not normalised and, where its vertices are sparse, has less mass than
+    the exact one (about half at d = 5): divide by the filter of ones, as the CRF does.
+
+    Args:
+        values: (N, C) or (B, N, C), float32 or float64.
+        features: (N, d) or (B, N, d), 1 <= d <= 16, divided by their standard deviations. The
+            lattice is built in float32 whatever their dtype. (N, d) serves every image of a batch.
+
+    Returns:
+        Like `values`, contiguous. Its gradient with respect to the values is exact for the lattice
+        (the transposed filter); with respect to the features there is none.
+
+    Raises:
+        TypeError, ValueError: an argument of another type, dtype, shape or device, features that
+            are not finite, too large for the lattice, or require a gradient.
+    """
+    check_tensor(
+        "values", values, ndim=(2, 3), dtypes=tuple(_FILTERS), layout="(N, C) or (B, N, C)"
+    )
+    check_features("features", features, values.shape[:-1])
+    check_same_device(values=values, features=features)
+    if values.shape[-1] < 1:
+        raise ValueError(f"values: expected at least one channel, got shape {tuple(values.shape)}")
+    return _filter(values, features, False)
+
+
+def check_features(name: str, features: torch.Tensor, points: torch.Size) -> None:
+    """Raises where features are not (N, d) or (B, N, d) for points of shape (N,) or (B, N)."""
+    check_tensor(
+        name,
+        features,
+        ndim=(2, 3),
+        dtypes=(torch.float32, torch.float64),
+        layout="(N, d) or (B, N, d)",
+    )
+    if features.ndim > len(points) + 1 or tuple(features.shape[:-1]) != tuple(
+        points[len(points) - features.ndim + 1 :]
+    ):
+        raise ValueError(
+            f"{name}: expected one row for each of the {tuple(points)} points, "
+            f"got shape {tuple(features.shape)}"
+        )
+    if not 1 <= features.shape[-1] <= _C.max_feature_dim:
+        raise ValueError(
+            f"{name}: expected 1 to {_C.max_feature_dim} dimensions, got shape "
+            f"{tuple(features.shape)}"
+        )
+    if features.requires_grad and torch.is_grad_enabled():
+        raise ValueError(f"{name}: no gradient with respect to features; pass {name}.detach()")
+
+
+def build_lattice(features: torch.Tensor) -> _C.Lattice:
+    """The lattice of features (N, d), any strides; not finite or too large ones: ValueError."""
+    features = features.detach().to(torch.float32)
+    n, d = features.shape
+    return _C.build_lattice(
+        features.data_ptr(), n, d, features.stride(0), features.stride(1), num_threads()
+    )
+
+
+def _filter_cpu(values: torch.Tensor, features: torch.Tensor, transposed: bool) -> torch.Tensor:
+    native = _FILTERS[values.dtype]
+    values = values.contiguous()
+    out = torch.empty_like(values)
+    batch = values.shape[0] if values.ndim == 3 else 1
+    lattice = build_lattice(features) if features.ndim == 2 else None
+    for b in range(batch):
+        one, result = (values[b], out[b]) if values.ndim == 3 else (values, out)
+        used = build_lattice(features[b]) if lattice is None else lattice
+        native(used, one.data_ptr(), result.data_ptr(), one.shape[1], transposed)
+    return out
+
+
+def _filter_fake(values: torch.Tensor, features: torch.Tensor, transposed: bool) -> torch.Tensor:
+    return torch.empty_like(values, memory_format=torch.contiguous_format)
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    _, features, ctx.transposed = inputs
+    ctx.save_for_backward(features)
+
+
+def _backward(ctx, grad):
+    (features,) = ctx.saved_tensors
+    return _filter(grad, features, not ctx.transposed), None, None
+
+
+_filter = define_op(
+    "permutohedral_filter(Tensor values, Tensor features, bool transposed) -> Tensor",
+    cpu=_filter_cpu,
+    fake=_filter_fake,
+    backward=_backward,
+    setup_context=_setup_context,
+)
