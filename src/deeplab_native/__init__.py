@@ -35,7 +35,7 @@ _HOMES = {
     "AtrousConv2d": "layers",
     "ASPP": "layers",
 }
-_MODULES = ("crf", "layers", "models", "ops", "viz")
+_MODULES = ("crf", "layers", "models", "ops", "viz", "weights")
 
 __all__ = [  # noqa: RUF022  (in the order of the table above)
     "__version__",
