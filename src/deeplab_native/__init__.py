@@ -35,7 +35,7 @@ _HOMES = {
     "AtrousConv2d": "layers",
     "ASPP": "layers",
 }
-_MODULES = ("crf", "layers", "models", "ops", "viz")
+_MODULES = ("crf", "layers", "models", "ops", "viz", "weights")
 
 __all__ = [
     "__version__",

@@ -1,0 +1,17 @@
+"""The paper's nets, their input format, and prediction from an image to labels."""
+
+from .base import DeepLab
+from .predict import Prediction, predict
+from .preprocessing import CAFFE, Preprocessing
+from .registry import ModelInfo, create_model, list_models
+
+__all__ = [
+    "CAFFE",
+    "DeepLab",
+    "ModelInfo",
+    "Prediction",
+    "Preprocessing",
+    "create_model",
+    "list_models",
+    "predict",
+]

@@ -1,0 +1,75 @@
+"""What all nets have in common: name, classes, input format, initialisation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from ..layers import AtrousConv2d, FrozenBatchNorm2d
+from .preprocessing import CAFFE, Preprocessing
+
+
+class DeepLab(nn.Module):
+    """Fully convolutional net from preprocessed images to a score map.
+
+    A subclass gives `forward` and `classifiers`. Nets are made by `create_model`, which draws the
+    parameters; a subclass called directly leaves them as the layers' own defaults.
+
+    Attributes:
+        name: name in the registry.
+        num_classes: channels L of the score map, background included.
+        preprocessing: input format; it is replaced by that of the weights when they are loaded.
+        options: switches of the architecture that the shapes of its parameters don't show.
+        output_stride: input pixels a pixel of the score map.
+
+    Shapes:
+        input (B, 3, H, W) float -> scores (B, L, h, w), at 1/8 of the resolution. H = 8 m + 1
+        gives h = m + 1, whose pixels lie at 0, 8, ..., 8 m: the sizes the authors use. Other
+        sizes round as in Caffe, which each net says.
+    """
+
+    output_stride = 8
+
+    def __init__(
+        self,
+        name: str,
+        num_classes: int,
+        *,
+        preprocessing: Preprocessing = CAFFE,
+        options: Mapping[str, bool] | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(num_classes, int) or num_classes < 1:
+            raise ValueError(f"num_classes: expected a positive integer, got {num_classes!r}")
+        self.name = name
+        self.num_classes = num_classes
+        self.preprocessing = preprocessing
+        self.options = dict(options or {})
+
+    def classifiers(self) -> list[AtrousConv2d | nn.Conv2d]:
+        """The last layers, whose outputs are scores (the authors train them at 10x the rate)."""
+        raise NotImplementedError
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draws every parameter: He's normal distribution for the trunk, the paper's for the head.
+
+        The paper starts from ImageNet weights and draws only the classifiers, N(0, 0.01) with
+        bias 0 (section 4.1); for the trunk, He et al. (arXiv:1502.01852, Equation 10) keeps the
+        activations of deep nets in range.
+        """
+        classifiers = self.classifiers()
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, AtrousConv2d)):
+                if module in classifiers:
+                    nn.init.normal_(module.weight, std=0.01, generator=generator)
+                else:
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, FrozenBatchNorm2d):
+                module.reset_parameters()
+
+    def extra_repr(self) -> str:
+        return f"{self.name!r}, num_classes={self.num_classes}"

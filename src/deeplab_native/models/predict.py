@@ -1,0 +1,114 @@
+"""From an image to labels: net, x8 bilinear interpolation, softmax, CRF (DeepLab v2, Figure 1)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from ..crf import CRFParams
+from ..ops.dense_crf import dense_crf
+from .preprocessing import Preprocessing, as_rgb_batch
+
+
+class Prediction(NamedTuple):
+    """What `predict` gives; with a batch of images every tensor has B in front.
+
+    Attributes:
+        labels: (H, W) int64, the class of largest probability.
+        probabilities: (L, H, W) float32, after the CRF if there is one; they sum to 1 over L.
+        scores: (L, H, W) float32, the net's scores at full resolution, before softmax and CRF.
+    """
+
+    labels: torch.Tensor
+    probabilities: torch.Tensor
+    scores: torch.Tensor
+
+
+def predict(
+    model: nn.Module,
+    image: np.ndarray | Image.Image | torch.Tensor,
+    *,
+    crf: CRFParams | None = None,
+    iterations: int = 10,
+    normalization: str = "symmetric",
+) -> Prediction:
+    """Labels every pixel of an image, by the authors' test protocol.
+
+    The image is padded at the bottom and the right with the mean to a height and width of 8 m + 1,
+    the scores are interpolated by 8 with the corners aligned, and the padding is cut off. Only
+    then, on the image's own pixels, come the softmax and the CRF, whose unary energies are
+    -log softmax (section 3.3).
+
+    Args:
+        model: a net of `create_model`, or any module with `preprocessing` and `num_classes` that
+            maps (B, 3, H, W) to scores (B, L, h, w). It runs in evaluation mode, on the device
+            and in the precision of its parameters, and is left as it was.
+        image: RGB, 0..255: array (H, W, 3) uint8, PIL image of mode "RGB", or tensor (3, H, W) or
+            (B, 3, H, W) uint8.
+        crf: parameters of the fully connected CRF, or None to leave it out.
+        iterations: of mean field.
+        normalization: of the CRF's messages, see `dense_crf`.
+
+    Returns:
+        Prediction on the model's device; its tensors are inference tensors (clone them for
+        autograd).
+
+    Raises:
+        TypeError: `model`, `image` or `crf` has another type, or the image another dtype.
+        ValueError: the image or the model's score map has another shape; `iterations` or
+            `normalization` is not one `dense_crf` takes.
+    """
+    preprocessing = getattr(model, "preprocessing", None)
+    if not isinstance(preprocessing, Preprocessing):
+        raise TypeError(
+            "model: expected a net that says its input format in .preprocessing, "
+            f"got {type(model).__name__} with {preprocessing!r}"
+        )
+    if crf is not None and not isinstance(crf, CRFParams):
+        raise TypeError(f"crf: expected CRFParams or None, got {type(crf).__name__}")
+    parameter = next(model.parameters())
+    images = as_rgb_batch(image).to(parameter.device)
+
+    with torch.inference_mode():
+        height, width = images.shape[2:]
+        padding = (0, -(width - 1) % 8, 0, -(height - 1) % 8)
+        # after the mean is taken away, the mean is 0
+        net_input = nn.functional.pad(preprocessing(images), padding)
+        scores = _evaluate(model, net_input.to(parameter.dtype)).to(torch.float32)
+        scores = nn.functional.interpolate(
+            scores, size=net_input.shape[2:], mode="bilinear", align_corners=True
+        )[:, :, :height, :width].contiguous()
+        log_probabilities = nn.functional.log_softmax(scores, dim=1)
+        if crf is None:
+            probabilities = log_probabilities.exp()
+        else:
+            probabilities = dense_crf(
+                -log_probabilities, images, crf, iterations=iterations, normalization=normalization
+            )
+        labels = probabilities.argmax(dim=1)
+
+    batched = isinstance(image, torch.Tensor) and image.ndim == 4
+    tensors = (labels, probabilities, scores)
+    return Prediction(*tensors) if batched else Prediction(*(t[0] for t in tensors))
+
+
+def _evaluate(model: nn.Module, net_input: torch.Tensor) -> torch.Tensor:
+    """Scores (B, L, h, w) in evaluation mode; every module's own mode is put back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        scores = model(net_input)
+    finally:
+        for module, training in modes:
+            module.training = training
+    expected = (net_input.shape[0], model.num_classes)
+    if scores.ndim != 4 or tuple(scores.shape[:2]) != expected:
+        raise ValueError(
+            f"model: expected a score map (B, num_classes, h, w) = {(*expected, 'h', 'w')}, "
+            f"got shape {tuple(scores.shape)}"
+        )
+    return scores

@@ -1,0 +1,113 @@
+"""What a net expects as its input, and how to get there from an RGB image.
+
+The format belongs to the weights: Caffe's nets take BGR around 0..255 with the mean taken away,
+torchvision's take RGB scaled to 0..1 and standardised. A net fed with the wrong one still gives
+labels, only poor ones, so the format travels with the model and its weights file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .._native import check_tensor
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Input format of a net: input[c] = (pixel[c] * scale / 255 - mean[c]) / std[c].
+
+    Attributes:
+        channel_order: "BGR" or "RGB", the order of the net's input channels.
+        mean: taken away, one value a channel in `channel_order`, in units of `scale`.
+        std: divided by, in the same order and units.
+        scale: the value of a saturated pixel (255 in the image) before the mean is taken away.
+
+    Raises:
+        ValueError: an attribute has another form.
+    """
+
+    channel_order: str = "BGR"
+    mean: tuple[float, float, float] = (104.008, 116.669, 122.675)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    scale: float = 255.0
+
+    def __post_init__(self) -> None:
+        if self.channel_order not in ("BGR", "RGB"):
+            raise ValueError(f'channel_order: expected "BGR" or "RGB", got {self.channel_order!r}')
+        for name in ("mean", "std"):
+            # JSON gives lists
+            value = tuple(float(v) for v in getattr(self, name))
+            if len(value) != 3:
+                raise ValueError(f"{name}: expected three numbers, got {value}")
+            object.__setattr__(self, name, value)
+        if min(self.std) <= 0:
+            raise ValueError(f"std: expected positive numbers, got {self.std}")
+        if self.scale <= 0:
+            raise ValueError(f"scale: expected a positive number, got {self.scale}")
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """RGB images (B, 3, H, W) uint8 -> net input (B, 3, H, W) float32, on the same device.
+
+        Padding an image with the mean is padding this result with 0.
+        """
+        check_tensor("images", images, ndim=4, dtypes=(torch.uint8,), layout="(B, 3, H, W)")
+        if images.shape[1] != 3:
+            raise ValueError(f"images: expected 3 channels (RGB), got shape {tuple(images.shape)}")
+        if self.channel_order == "BGR":
+            images = images.flip(1)
+        values = images.to(torch.float32)
+        if self.scale != 255:
+            values = values * (self.scale / 255)
+        return (values - values.new_tensor(self.mean)[:, None, None]) / values.new_tensor(self.std)[
+            :, None, None
+        ]
+
+
+CAFFE = Preprocessing()
+"""The format of the authors' nets: BGR, 0..255, the ImageNet mean taken away, std 1."""
+
+
+def as_rgb_batch(image: np.ndarray | Image.Image | torch.Tensor) -> torch.Tensor:
+    """RGB image or images as one tensor (B, 3, H, W) uint8.
+
+    Args:
+        image: array (H, W, 3) uint8, PIL image of mode "RGB", or tensor (3, H, W) or (B, 3, H, W)
+            uint8; red first in all of them.
+
+    Raises:
+        TypeError: another type or dtype (a float image may lie in 0..1 or 0..255: say which by
+            converting it).
+        ValueError: another shape or PIL mode, or an image without pixels.
+    """
+    if isinstance(image, Image.Image):
+        if image.mode != "RGB":
+            raise ValueError(
+                f'image: expected a PIL image of mode "RGB", got {image.mode!r}; '
+                'convert it with image.convert("RGB")'
+            )
+        image = np.asarray(image)
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8:
+            raise TypeError(f"image: expected dtype uint8 (RGB, 0..255), got {image.dtype}")
+        if image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"image: expected an array (H, W, 3), got shape {image.shape}")
+        # a copy: torch takes neither read-only arrays nor negative strides
+        batch = torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C"))[None]
+    elif isinstance(image, torch.Tensor):
+        layout = "(3, H, W) or (B, 3, H, W)"
+        check_tensor("image", image, ndim=(3, 4), dtypes=(torch.uint8,), layout=layout)
+        batch = image if image.ndim == 4 else image[None]
+        if batch.shape[1] != 3:
+            raise ValueError(f"image: expected a tensor {layout}, got shape {tuple(image.shape)}")
+    else:
+        raise TypeError(
+            "image: expected a numpy array, a PIL image or a torch.Tensor, "
+            f"got {type(image).__name__}"
+        )
+    if batch.numel() == 0:
+        raise ValueError(f"image: expected at least one pixel, got shape {tuple(image.shape)}")
+    return batch

@@ -1,0 +1,168 @@
+"""The nets by name."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+
+from .base import DeepLab
+from .resnet import DeepLabResNet101
+from .vgg import DeepLabVGG16
+
+_LARGEFOV = (12,)
+_ASPP_S = (2, 4, 8, 12)
+_ASPP_L = (6, 12, 18, 24)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A net of the registry.
+
+    Attributes:
+        name: for `create_model`.
+        field_of_view: side in input pixels of the window that the classifier's widest filter
+            sees, counted as in the paper's Table 1: 32 ((k - 1) r / 4 + 1).
+        output_stride: input pixels a pixel of the score map.
+        paper_row: where the paper reports it, mIOU in % before / after the CRF.
+    """
+
+    name: str
+    field_of_view: int
+    output_stride: int
+    paper_row: str
+    build: Callable[..., DeepLab] = field(repr=False)
+
+    def parameters(self, num_classes: int = 21) -> int:
+        """Number of parameters, those of frozen batch normalisation included."""
+        with torch.device("meta"):
+            model = self.build(num_classes, name=self.name)
+        return sum(p.numel() for p in model.parameters())
+
+
+def _info(
+    name: str,
+    paper_row: str,
+    architecture: type[DeepLab],
+    *,
+    rates: Sequence[int],
+    kernel_size: int = 3,
+    **arguments: bool,
+) -> ModelInfo:
+    return ModelInfo(
+        name=name,
+        field_of_view=32 * (kernel_size - 1) * max(rates) // 4 + 32,
+        output_stride=architecture.output_stride,
+        paper_row=paper_row,
+        build=partial(architecture, kernel_size=kernel_size, rates=rates, **arguments),
+    )
+
+
+_VOC = "VOC 2012 val"
+_MODELS = {
+    info.name: info
+    for info in (
+        _info(
+            "deeplab_vgg16_largefov",
+            f"Table 3, LargeFOV, {_VOC}: 65.76 / 69.84",
+            DeepLabVGG16,
+            rates=_LARGEFOV,
+            pool5a=True,
+        ),
+        _info(
+            "deeplab_vgg16_aspp_s",
+            f"Table 3, ASPP-S, {_VOC}: 66.98 / 69.73",
+            DeepLabVGG16,
+            rates=_ASPP_S,
+        ),
+        _info(
+            "deeplab_vgg16_aspp_l",
+            f"Table 3, ASPP-L, {_VOC}: 68.96 / 71.57",
+            DeepLabVGG16,
+            rates=_ASPP_L,
+        ),
+        _info(
+            "deeplab_resnet101",
+            f"Table 4, first row, {_VOC}: 68.72 / -",
+            DeepLabResNet101,
+            rates=(1,),
+            kernel_size=1,
+        ),
+        _info(
+            "deeplab_resnet101_largefov",
+            f"Table 4, MSC + COCO + Aug + LargeFOV, {_VOC}: 75.54 / -",
+            DeepLabResNet101,
+            rates=_LARGEFOV,
+        ),
+        _info(
+            "deeplab_resnet101_aspp",
+            f"Table 4, MSC + COCO + Aug + ASPP, {_VOC}: 76.35 / 77.69",
+            DeepLabResNet101,
+            rates=_ASPP_L,
+        ),
+    )
+}
+
+
+def list_models() -> list[ModelInfo]:
+    """The nets that `create_model` makes."""
+    return list(_MODELS.values())
+
+
+def create_model(
+    name: str,
+    num_classes: int = 21,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    seed: int | None = None,
+    **options: bool,
+) -> DeepLab:
+    """Makes a net, in training mode, on the default device (`torch.device` as a context).
+
+    Under `torch.device("meta")` it has shapes only. Otherwise the parameters are read from
+    `weights`, or drawn once: N(0, 0.01) for the classifiers as in the paper (section 4.1), He's
+    for the rest, which the paper takes from ImageNet.
+
+    Args:
+        name: one of `list_models()`.
+        num_classes: channels L of the score map, background included (21 for PASCAL VOC).
+        weights: file that `deeplab_native.weights.load` reads.
+        seed: of the drawn parameters, the same on every device; None takes torch's generator.
+        options: switches of the architecture (ResNet-101: `stride_in_1x1=True`).
+
+    Raises:
+        ValueError: the name is unknown; `num_classes` is not positive; `weights` and the net do
+            not match; weights are asked for on the meta device.
+        TypeError: an option is unknown to the architecture.
+    """
+    if name not in _MODELS:
+        raise ValueError(f"name: unknown net {name!r}; {_suggest(name)}")
+    with torch.device("meta"):
+        model = _MODELS[name].build(num_classes, name=name, **options)
+    device = torch.get_default_device()
+    if device.type == "meta":
+        if weights is not None:
+            raise ValueError("weights: a net on the meta device has no memory to read them into")
+        return model
+    model.to_empty(device="cpu")
+    if weights is not None:
+        from ..weights import load  # it imports the input format from here
+
+        load(model, weights)
+    else:
+        # drawn on the CPU: the generators of devices differ
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        model.reset_parameters(generator)
+    return model.to(device)
+
+
+def _suggest(name: str) -> str:
+    close = difflib.get_close_matches(str(name), _MODELS, n=3, cutoff=0.5)
+    others = [known for known in _MODELS if known not in close]
+    if close:
+        return f"did you mean {' or '.join(close)}? The others are {', '.join(others)}"
+    return f"expected one of {', '.join(others)}"
