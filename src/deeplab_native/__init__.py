@@ -37,7 +37,7 @@ _HOMES = {
 }
 _MODULES = ("crf", "layers", "models", "ops", "viz")
 
-__all__ = [  # noqa: RUF022  (in the order of the table above)
+__all__ = [
     "__version__",
     *_HOMES,
     *_MODULES,
