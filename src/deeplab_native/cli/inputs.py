@@ -6,7 +6,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -67,16 +67,8 @@ def read_scores(path: Path, key: str | None = None) -> np.ndarray:
         raise FileNotFoundError(f"{path}: no such scores file (check the path)")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder (give one scores file)")
-    with path.open("rb") as file:
-        start = file.read(6)
-    if start.startswith(b"PK"):
-        scores = _read_npz(path, key)
-    elif start == b"\x93NUMPY":
-        if key is not None:
-            raise ValueError(f"{path}: --key is for .npz files, this is one array (leave it out)")
-        scores = _numpy_load(path)
-    else:
-        raise ValueError(f"{path}: not a NumPy file (np.save the scores as .npy or .npz)")
+    with path.open("rb") as file:  # opened here: np.load leaves damaged archives open
+        scores = _load(path, file, key)
     if not isinstance(scores, np.ndarray) or scores.dtype.kind != "f":
         raise ValueError(
             f"{path}: expected floating point scores, got {getattr(scores, 'dtype', 'raw bytes')} "
@@ -90,18 +82,22 @@ def read_scores(path: Path, key: str | None = None) -> np.ndarray:
     return scores
 
 
-def _read_npz(path: Path, key: str | None) -> np.ndarray:
-    with _numpy_load(path) as arrays:
+def _load(path: Path, file: BinaryIO, key: str | None) -> Any:
+    start = file.read(6)
+    file.seek(0)
+    if start == b"\x93NUMPY":
+        if key is not None:
+            raise ValueError(f"{path}: --key is for .npz files, this is one array (leave it out)")
+        return _whole(path, lambda: np.load(file, allow_pickle=False))
+    if not start.startswith(b"PK"):
+        raise ValueError(f"{path}: not a NumPy file (np.save the scores as .npy or .npz)")
+    with _whole(path, lambda: np.load(file, allow_pickle=False)) as arrays:
         names = arrays.files
         if key is not None and key not in names:
             raise ValueError(f"{path}: no array {key!r} (--key one of: {', '.join(names)})")
         if key is None and len(names) != 1:
             raise ValueError(f"{path}: {len(names)} arrays (choose by --key: {', '.join(names)})")
         return _whole(path, lambda: arrays[names[0] if key is None else key])
-
-
-def _numpy_load(path: Path) -> Any:
-    return _whole(path, lambda: np.load(path, allow_pickle=False))
 
 
 def _whole(path: Path, read: Callable[[], Any]) -> Any:
