@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .inputs import kind_of, read_image, read_scores, to_chw
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,6 +79,7 @@ def run(
     from .. import dense_crf, viz
     from .._files import atomic_path
     from . import console
+    from .inputs import kind_of, read_image, read_scores, to_chw
     from .report import label_table
 
     out = out or Path(f"{image.stem}_crf.png")

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from . import options
-from .inputs import read_image
 
 EXAMPLES = """[bold]Examples[/]
 
@@ -56,6 +55,7 @@ def run(
     from ..models.predict import predict
     from ..weights import load
     from . import console
+    from .inputs import read_image
     from .report import label_table
 
     out = out or Path(f"{image.stem}_labels.png")
