@@ -71,7 +71,10 @@ def fails(result: Result, *words: str, code: int = 1) -> None:
 
 
 def test_help_is_fast_to_load():
-    code = "import sys, deeplab_native.cli.main; print({'torch', 'numpy', 'matplotlib'} & set(sys.modules))"
+    code = (
+        "import sys, deeplab_native.cli.main; "
+        "print({'torch', 'numpy', 'matplotlib', 'PIL'} & set(sys.modules))"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
 
