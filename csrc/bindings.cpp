@@ -51,7 +51,8 @@ void bind_mean_field(py::module_& m, const char* name) {
           "inference",
           [](M& self, Address q, int iterations) { self.inference(pointer<T>(q), iterations); },
           Unlocked())
-      .def("start", [](M& self, Address q) { self.start(pointer<T>(q)); }, Unlocked())
+      .def(
+          "start", [](M& self, Address q) { self.start(pointer<T>(q)); }, Unlocked())
       .def(
           "step",
           [](M& self, Address q, Address next) {

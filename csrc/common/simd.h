@@ -14,7 +14,8 @@
 #endif
 
 #ifndef DEEPLAB_ISA
-#error "DEEPLAB_ISA is not set: include simd.h only in files that CMakeLists.txt lists as simd_sources"
+#error \
+    "DEEPLAB_ISA is not set: include simd.h only in files that CMakeLists.txt lists as simd_sources"
 #endif
 #define DEEPLAB_INLINE inline __attribute__((always_inline))
 
@@ -75,10 +76,10 @@ template <>
 DEEPLAB_INLINE double fma(double a, double b, double c) {
   return __builtin_fma(a, b, c);
 }
-#define DEEPLAB_FMA(T, N, INTRINSIC)                                                          \
-  template <>                                                                                 \
-  DEEPLAB_INLINE Vec<T, N> fma(Vec<T, N> a, Vec<T, N> b, Vec<T, N> c) {                       \
-    return (Vec<T, N>)INTRINSIC(a, b, c);                                                     \
+#define DEEPLAB_FMA(T, N, INTRINSIC)                                    \
+  template <>                                                           \
+  DEEPLAB_INLINE Vec<T, N> fma(Vec<T, N> a, Vec<T, N> b, Vec<T, N> c) { \
+    return (Vec<T, N>)INTRINSIC(a, b, c);                               \
   }
 DEEPLAB_FMA(float, 4, _mm_fmadd_ps)
 DEEPLAB_FMA(float, 8, _mm256_fmadd_ps)

@@ -80,7 +80,8 @@ KeyLayout key_layout(const Features& features, int num_threads) {
     if (std::max(-low, high) > kMostElevated) {
       throw std::invalid_argument(
           "features: their range over the standard deviation is too large for the lattice "
-          "(coordinate " + std::to_string(j) + " reaches " +
+          "(coordinate " +
+          std::to_string(j) + " reaches " +
           std::to_string(static_cast<long long>(std::max(-low, high))) + ", at most " +
           std::to_string(static_cast<long long>(kMostElevated)) +
           "); use larger sigmas or smaller features");

@@ -18,11 +18,11 @@ template <class T>
 struct MeanField<T>::Kernel {
   std::shared_ptr<const Lattice> lattice;
   CompatibilityKind kind;
-  T factor;                // on what is sliced: alpha, times w of a Potts kernel
+  T factor;                 // on what is sliced: alpha, times w of a Potts kernel
   Buffer<T> compatibility;  // rows for kVector and kMatrix, padded
   Buffer<float> norm;       // [blocks * 16]
   const float *scale_in = nullptr, *scale_out = nullptr;
-  LatticeRows<T> a, b;     // one is read while the other is written
+  LatticeRows<T> a, b;  // one is read while the other is written
 };
 
 namespace {
@@ -36,8 +36,8 @@ void normalise(Normalization normalization, int64_t n, float* k) {
   constexpr double kTiny = 1e-20;  // where a point has no mass at all
   for (int64_t i = 0; i < n; ++i) {
     const double mass = double{k[i]} + kTiny;
-    k[i] = static_cast<float>(1.0 / (normalization == Normalization::kSymmetric ? std::sqrt(mass)
-                                                                                : mass));
+    k[i] = static_cast<float>(
+        1.0 / (normalization == Normalization::kSymmetric ? std::sqrt(mass) : mass));
   }
 }
 

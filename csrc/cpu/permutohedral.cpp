@@ -16,8 +16,8 @@
 namespace deeplab_native {
 namespace {
 
-constexpr int kChunk = 8;        // blocks that are embedded before their keys are looked up
-constexpr int kLookAhead = 16;   // keys to prefetch
+constexpr int kChunk = 8;       // blocks that are embedded before their keys are looked up
+constexpr int kLookAhead = 16;  // keys to prefetch
 
 template <int K>
 class Builder {
@@ -273,8 +273,7 @@ void permutohedral_filter_cpu(const Lattice& lattice, Values<const T> in, Values
 
 template void permutohedral_filter_cpu<float>(const Lattice&, Values<const float>, Values<float>,
                                               int, const float*, const float*, bool);
-template void permutohedral_filter_cpu<double>(const Lattice&, Values<const double>,
-                                               Values<double>, int, const float*, const float*,
-                                               bool);
+template void permutohedral_filter_cpu<double>(const Lattice&, Values<const double>, Values<double>,
+                                               int, const float*, const float*, bool);
 
 }  // namespace deeplab_native

@@ -32,7 +32,7 @@ struct PassKernel {
   int32_t first_shared;     // splat: vertices below this ...
   int32_t private_shift;    // ... are found this many rows further on
   CompatibilityKind kind;
-  const T* compatibility;   // kVector: [stride]; kMatrix: [L][stride], symmetric
+  const T* compatibility;  // kVector: [stride]; kMatrix: [L][stride], symmetric
 };
 
 // What one pass does to each pixel's row of L values x:
@@ -42,13 +42,13 @@ template <class T>
 struct PixelPass {
   int64_t num_points;
   int num_labels, stride;
-  const T* base;           // [blocks * 16][stride], or null
-  Values<const T> in;      // where data is not null, instead of base; where both are null: ones
+  const T* base;       // [blocks * 16][stride], or null
+  Values<const T> in;  // where data is not null, instead of base; where both are null: ones
   bool softmax;
-  Values<T> out;           // may be null
+  Values<T> out;  // may be null
   PassKernel<T>* kernels;
   int num_kernels;
-  T* scratch;              // [2][16][stride], this thread's
+  T* scratch;  // [2][16][stride], this thread's
 };
 
 template <class T>

@@ -32,11 +32,11 @@ class MeanField {
   // unary [L, N]; throws std::invalid_argument where a value is not finite.
   void set_unary(const T* unary);
 
-  void inference(T* q, int iterations);   // q [L, N]
-  void start(T* q);                       // softmax(-U)
-  void step(const T* q, T* next);         // one update; q and next may be the same
-  void energy(const T* q, T* out);        // -U - sum_m C_m (K_m Q), [L, N]
-  double kl_divergence(const T* q);       // of Q from P, up to the constant log Z
+  void inference(T* q, int iterations);  // q [L, N]
+  void start(T* q);                      // softmax(-U)
+  void step(const T* q, T* next);        // one update; q and next may be the same
+  void energy(const T* q, T* out);       // -U - sum_m C_m (K_m Q), [L, N]
+  double kl_divergence(const T* q);      // of Q from P, up to the constant log Z
   // out = K_m in, or its transpose, normalised; in, out [L, N]
   void filter(int kernel, const T* in, T* out, bool transposed);
 

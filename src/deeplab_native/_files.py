@@ -1,0 +1,55 @@
+"""Output files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def check_output(path: str | os.PathLike[str]) -> Path:
+    """The file that writing to `path` replaces (symbolic links followed).
+
+    Call it before a long computation. Raises FileNotFoundError where the folder does not exist,
+    NotADirectoryError where the folder is a file, IsADirectoryError or FileExistsError where `path`
+    is something that cannot be replaced, PermissionError where the folder cannot be written to.
+    """
+    target = Path(os.path.realpath(path))
+    folder = target.parent
+    if not folder.exists():
+        raise FileNotFoundError(f"{path}: the folder {folder} does not exist (create it first)")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{path}: {folder} is a file, not a folder")
+    if target.is_dir():
+        raise IsADirectoryError(f"{path} is a folder (give a file name)")
+    if target.exists() and not target.is_file():
+        raise FileExistsError(f"{path} is not a regular file (give another name)")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path}: the folder {folder} cannot be written to")
+    return target
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary name in the folder of `path`; at the end the file there replaces `path`.
+
+    The temporary name ends like `path`, for writers that choose the format by the suffix. When the
+    block raises, `path` stays as it was and the temporary file is removed. Raises what
+    `check_output` raises, and FileNotFoundError where the block wrote no file.
+
+    >>> with atomic_path("labels.png") as temporary:
+    ...     image.save(temporary)
+    """
+    target = check_output(path)
+    temporary = target.with_name(f".{target.stem[:64]}.{secrets.token_hex(6)}{target.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    except OSError as error:
+        if error.filename == str(temporary):
+            error.filename = str(path)  # the name that the caller knows
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The command line `deeplab-native`: one module per command, put together in `main`."""

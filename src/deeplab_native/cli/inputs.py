@@ -1,0 +1,176 @@
+"""Reading pictures and score arrays that a user hands over: every fault is named."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL.Image import Image
+
+LAYOUTS = ("auto", "chw", "hwc")
+KINDS = ("auto", "logits", "probabilities")
+# How far from 1 the probabilities of a pixel may sum: float16 files are off by this much
+_SUM_TOLERANCE = 1e-3
+
+
+def read_image(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of any picture that Pillow reads, turned upright by its EXIF data.
+
+    Raises FileNotFoundError, or ValueError where the file is no picture or ends too early.
+    """
+    from PIL import Image, ImageOps
+
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such picture (check the path)")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder (give one picture)")
+    try:
+        with Image.open(path) as file:
+            return np.array(_rgb(ImageOps.exif_transpose(file)))
+    except Image.UnidentifiedImageError:
+        raise ValueError(f"{path}: not a picture that Pillow can read (use PNG or JPEG)") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path}: too many pixels (make it smaller): {error}") from None
+    except PermissionError:
+        raise
+    # what Pillow's decoders raise for broken data, each its own
+    except (OSError, SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
+        raise ValueError(f"{path}: damaged or cut off (save it again): {error}") from None
+
+
+def _rgb(image: Image) -> Image:
+    if image.mode.startswith("I;16"):
+        # convert("RGB") would clip at 255
+        return image.point(lambda v: v / 256).convert("L").convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pictures of mode {image.mode} have no fixed range (save it with 8 bits)")
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def read_scores(path: Path, key: str | None = None) -> np.ndarray:
+    """The array of a .npy file, or the one named `key` (or the only one) of a .npz, as float32.
+
+    Files with pickled Python objects are refused: reading them can run any code. Raises
+    FileNotFoundError; ValueError for other files, keys, dtypes, and for NaN or infinity.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such scores file (check the path)")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder (give one scores file)")
+    with path.open("rb") as file:  # opened here: np.load leaves damaged archives open
+        scores = _load(path, file, key)
+    if not isinstance(scores, np.ndarray) or scores.dtype.kind != "f":
+        raise ValueError(
+            f"{path}: expected floating point scores, got {getattr(scores, 'dtype', 'raw bytes')} "
+            "(scale quantised scores back to logits first)"
+        )
+    with np.errstate(over="ignore"):  # float64 beyond float32's range is reported below
+        scores = scores.astype(np.float32)
+    bad = scores.size - np.count_nonzero(np.isfinite(scores))
+    if bad:
+        raise ValueError(f"{path}: {bad} of {scores.size} scores are NaN or infinite (mend them)")
+    return scores
+
+
+def _load(path: Path, file: BinaryIO, key: str | None) -> Any:
+    start = file.read(6)
+    file.seek(0)
+    if start == b"\x93NUMPY":
+        if key is not None:
+            raise ValueError(f"{path}: --key is for .npz files, this is one array (leave it out)")
+        return _whole(path, lambda: np.load(file, allow_pickle=False))
+    if not start.startswith(b"PK"):
+        raise ValueError(f"{path}: not a NumPy file (np.save the scores as .npy or .npz)")
+    with _whole(path, lambda: np.load(file, allow_pickle=False)) as arrays:
+        names = arrays.files
+        if key is not None and key not in names:
+            raise ValueError(f"{path}: no array {key!r} (--key one of: {', '.join(names)})")
+        if key is None and len(names) != 1:
+            raise ValueError(f"{path}: {len(names)} arrays (choose by --key: {', '.join(names)})")
+        return _whole(path, lambda: arrays[names[0] if key is None else key])
+
+
+def _whole(path: Path, read: Callable[[], Any]) -> Any:
+    """read(), with NumPy's and zipfile's own errors for bad data in our words."""
+    try:
+        return read()
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if "allow_pickle" in str(error):
+            raise ValueError(
+                f"{path}: holds pickled Python objects, which could run any code, and is not "
+                "loaded (np.save a plain float array)"
+            ) from None
+        raise ValueError(f"{path}: damaged or cut off (save it again)") from None
+
+
+def to_chw(scores: np.ndarray, size: tuple[int, int], layout: str, resize: bool) -> np.ndarray:
+    """Scores as (L, h, w), where (h, w) is the image's `size` unless `resize`.
+
+    With layout "auto" the label axis is the one left over when the other two match the image's
+    height and width. A leading axis of length 1, a batch, is dropped. Raises ValueError where the
+    size is another, or where both layouts (or, with `resize`, neither) fit.
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"--layout {layout} is unknown (use {', '.join(LAYOUTS)})")
+    if scores.ndim == 4 and scores.shape[0] == 1:
+        scores = scores[0]
+    if scores.ndim != 3 or 0 in scores.shape:
+        raise ValueError(
+            f"scores: expected (labels, height, width) or (height, width, labels), "
+            f"got {scores.shape}"
+        )
+    fits = {"chw": scores.shape[1:] == size, "hwc": scores.shape[:2] == size}
+    if layout == "auto":
+        if all(fits.values()):
+            raise ValueError(
+                f"scores {scores.shape}: either end could be the labels "
+                "(give --layout chw or --layout hwc)"
+            )
+        if not any(fits.values()) and resize:
+            raise ValueError(
+                f"scores {scores.shape}: no axes match the image's {size}, so the label axis is "
+                "unknown (give --layout chw or --layout hwc)"
+            )
+        layout = "hwc" if fits["hwc"] else "chw"
+    if not fits[layout] and not resize:
+        raise ValueError(
+            f"scores {scores.shape}: no match for the image's height and width {size} "
+            f"({_size_advice(scores.shape, size)})"
+        )
+    return np.ascontiguousarray(np.moveaxis(scores, -1, 0) if layout == "hwc" else scores)
+
+
+def _size_advice(shape: tuple[int, ...], size: tuple[int, int]) -> str:
+    if size[::-1] in (shape[1:], shape[:2]):
+        return "height and width look swapped: transpose the array or turn the image"
+    return "give scores of this image; --resize scales smaller ones up"
+
+
+def kind_of(scores: np.ndarray, kind: str) -> str:
+    """ "logits" or "probabilities"; `scores` is (L, h, w).
+
+    "auto" means probabilities where all values are in 0..1 and every pixel sums to 1 within 1e-3.
+    Raises ValueError where the caller says probabilities and they are not.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"--kind {kind} is unknown (use {', '.join(KINDS)})")
+    if kind == "logits":
+        return kind
+    off = float(np.abs(scores.sum(axis=0, dtype=np.float64) - 1).max())
+    fits = scores.min() >= 0 and scores.max() <= 1 + _SUM_TOLERANCE and off <= _SUM_TOLERANCE
+    if kind == "probabilities" and not fits:
+        raise ValueError(
+            f"scores from {scores.min():.4g} to {scores.max():.4g} whose sums are up to {off:.4g} "
+            "away from 1 are no probabilities (use --kind logits)"
+        )
+    return "probabilities" if fits else "logits"

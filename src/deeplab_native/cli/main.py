@@ -1,0 +1,90 @@
+"""`deeplab-native`: puts the commands together and turns errors into one line.
+
+Nothing here imports torch: `--help` and usage errors answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .. import __version__
+from . import crf, demo, info, segment
+
+# What the package and the file system raise for input that cannot be used; anything else is a fault
+# of ours or of a library, and is reported with its type
+_EXPECTED = (ValueError, TypeError, OSError, RuntimeError, MemoryError, ImportError)
+
+
+class _OneLineErrors(TyperGroup):
+    """Errors become one line `error: ...` on stderr and exit code 1; `--debug` lets them through.
+
+    `--debug` is accepted before and after the command's name.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--debug" in args:
+            args = ["--debug", *(a for a in args if a != "--debug")]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # the reader of our output left, e.g. `| head`: not an error
+        except Exception as error:
+            # typer's own exceptions (usage, exit, abort) are its own business
+            if ctx.params.get("debug") or type(error).__module__.startswith(("typer", "click")):
+                raise
+            print(f"error: {_one_line(error)}", file=sys.stderr)
+            raise typer.Exit(1) from None
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        # without Python's "[Errno 2]"
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        text = " ".join(str(error).split())
+        if not text or not isinstance(error, _EXPECTED):
+            text = f"{type(error).__name__}: {text}"
+    return text if "(" in text else f"{text} (--debug shows where)"
+
+
+app = typer.Typer(
+    cls=_OneLineErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,  # a traceback is asked for with --debug, and then plain
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="DeepLab v2 and its fully connected CRF, as native kernels.",
+    epilog="Start with [cyan]deeplab-native demo[/]: no download, a few seconds, one picture.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"deeplab-native {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    pass
+
+
+for name, command in {"demo": demo, "crf": crf, "segment": segment, "info": info}.items():
+    app.command(name, epilog=command.EXAMPLES)(command.run)
+
+
+def main() -> None:
+    app(prog_name="deeplab-native")

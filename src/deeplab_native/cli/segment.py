@@ -1,0 +1,110 @@
+"""`deeplab-native segment`: network, upsampling by 8, softmax, CRF."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated
+
+import typer
+
+from . import options
+
+EXAMPLES = """[bold]Examples[/]
+
+[cyan]deeplab-native segment photo.jpg --weights deeplab_resnet101_aspp.safetensors[/]
+
+[cyan]deeplab-native segment photo.jpg --model deeplab_vgg16_aspp --weights vgg.safetensors --no-crf
+[/]"""
+
+
+def run(
+    image: Annotated[Path, typer.Argument(help="The photograph: any picture that Pillow reads.")],
+    model: Annotated[str, typer.Option(metavar="NAME", help="Network.")] = "deeplab_resnet101_aspp",
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Its weights. Without them the weights are random and the labels meaningless.",
+        ),
+    ] = None,
+    num_classes: Annotated[
+        int, typer.Option(min=2, max=256, help="Labels that the weights were trained for.")
+    ] = 21,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Label PNG. Default: IMAGE_labels.png, here."),
+    ] = None,
+    crf: Annotated[bool, typer.Option("--crf/--no-crf", help="Refine the labels.")] = True,
+    preset: options.Preset = None,
+    w1: options.W1 = None,
+    sigma_alpha: options.SigmaAlpha = None,
+    sigma_beta: options.SigmaBeta = None,
+    w2: options.W2 = None,
+    sigma_gamma: options.SigmaGamma = None,
+    iterations: options.Iterations = 10,
+    palette: options.Palette = "voc",
+    overlay: options.Overlay = True,
+    threads: options.Threads = None,
+) -> None:
+    """Segment a photograph with DeepLab v2."""
+    import torch
+
+    from .. import viz
+    from ..models import create_model
+    from ..models.predict import predict
+    from ..weights import load
+    from . import console
+    from .inputs import read_image
+    from .report import label_table
+
+    out = out or Path(f"{image.stem}_labels.png")
+    options.check_suffix("--out", out, ".png")
+    outputs = [out] + [options.overlay_path(out)] * overlay
+    options.check_outputs(outputs, inputs=[image] + [weights] * (weights is not None))
+    colours = viz.named_palette(palette)
+    threads = options.use_threads(threads)
+    photo = read_image(image)
+    params = None
+    if crf:
+        params = options.crf_params(
+            preset,
+            w1=w1,
+            sigma_alpha=sigma_alpha,
+            sigma_beta=sigma_beta,
+            w2=w2,
+            sigma_gamma=sigma_gamma,
+        )
+
+    with console.status(f"Building {model}"):
+        torch.manual_seed(0)  # random weights, but the same ones every time
+        network = create_model(model, num_classes=num_classes).eval()
+        if weights is not None:
+            load(network, weights)
+    if weights is None:
+        console.err.print(
+            "WARNING: no --weights: the weights are random and the LABELS ARE MEANINGLESS; "
+            "only the flow and the time are real.",
+            style="bold red",
+        )
+    with console.status(f"{model}{' and dense CRF' if crf else ''}, {threads} threads"):
+        start = perf_counter()
+        prediction = predict(network, photo, crf=params, iterations=iterations)
+        seconds = perf_counter() - start
+    labels = torch.as_tensor(prediction.labels).cpu().reshape(photo.shape[:2]).numpy()
+
+    with console.status("Writing"):
+        viz.save_label_png(out, labels, colours)
+        if overlay:
+            viz.save_png(options.overlay_path(out), viz.overlay(photo, labels, colours))
+    height, width = labels.shape
+    console.out.print(
+        console.facts(
+            ("image", f"{width} x {height}"),
+            ("network", f"{model}, {weights or 'RANDOM weights: the labels mean nothing'}"),
+            ("CRF", f"{options.describe(params)}, {iterations} iterations" if params else "none"),
+            ("time", f"{seconds:.2f} s on {threads} threads"),
+            ("written", ", ".join(map(str, outputs))),
+        ),
+        label_table(num_classes, share=labels),
+    )

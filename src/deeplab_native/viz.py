@@ -1,0 +1,141 @@
+"""Pictures of label maps: colour maps, label PNGs, overlays.
+
+Pillow is imported when a file is written, so the colour maps cost nothing but NumPy.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from ._files import atomic_path
+
+VOC_CLASSES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
+    "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
+    "train", "tvmonitor",
+)  # fmt: skip
+
+# The 19 evaluated classes of Cityscapes in the order of their train ids
+_CITYSCAPES = (
+    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153),
+    (153, 153, 153), (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152),
+    (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100),
+    (0, 80, 100), (0, 0, 230), (119, 11, 32),
+)  # fmt: skip
+
+PALETTES = ("voc", "cityscapes")
+
+
+def voc_palette(n: int = 256) -> np.ndarray:
+    """The PASCAL VOC colour map: (n, 3) uint8, n at most 256.
+
+    The bits of a label are dealt out to red, green and blue in turn, from the colours' highest bit
+    down (VOCdevkit, VOClabelcolormap.m): labels that are close get colours that are far apart.
+    """
+    if not 1 <= n <= 256:
+        raise ValueError(f"n: expected 1 to 256 colours, got {n}")
+    labels = np.arange(n)
+    colours = np.zeros((n, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= ((labels >> (3 * bit + channel) & 1) << (7 - bit)).astype(
+                np.uint8
+            )
+    return colours
+
+
+def named_palette(name: str) -> np.ndarray:
+    """(256, 3) uint8 colours: "voc", or "cityscapes" (19 train ids; VOC's colours above them)."""
+    colours = voc_palette()
+    if name == "cityscapes":
+        colours[: len(_CITYSCAPES)] = _CITYSCAPES
+    elif name != "voc":
+        raise ValueError(f"unknown palette {name!r} (choose from {', '.join(PALETTES)})")
+    return colours
+
+
+def save_png(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
+    """Writes (H, W, 3) or (H, W) uint8 pixels as a PNG, whole or not at all."""
+    from PIL import Image
+
+    pixels = np.asarray(pixels)
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
+        raise ValueError(
+            f"pixels: expected (H, W, 3) or (H, W) uint8, got {pixels.shape} {pixels.dtype}"
+        )
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="PNG")
+
+
+def save_label_png(
+    path: str | os.PathLike[str], labels: np.ndarray, palette: np.ndarray | None = None
+) -> None:
+    """Writes (H, W) integer labels 0..255 as a palette PNG, whole or not at all.
+
+    The pixel values of the file are the labels themselves; `palette` (n, 3) uint8 only colours
+    them (VOC's colours when None). Raises ValueError for labels outside 0..255, which a palette
+    cannot hold.
+    """
+    from PIL import Image
+
+    image = Image.fromarray(_check_labels(labels, 256).astype(np.uint8))
+    image.putpalette(_check_palette(palette).tobytes())  # turns the image into mode "P"
+    with atomic_path(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def overlay(
+    image: np.ndarray,
+    labels: np.ndarray,
+    palette: np.ndarray | None = None,
+    alpha: float = 0.5,
+) -> np.ndarray:
+    """The photograph with the labels' colours over it: (H, W, 3) uint8.
+
+    image (H, W, 3) uint8; labels (H, W) integers below the number of colours. Label 0, the
+    background, keeps the photograph's own colours; a light line runs along every change of label.
+    `alpha` is the share of the label's colour, 0..1.
+    """
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image: expected (H, W, 3) uint8, got {image.shape} {image.dtype}")
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha: expected 0 to 1, got {alpha}")
+    palette = _check_palette(palette)
+    labels = _check_labels(labels, len(palette))
+    if labels.shape != image.shape[:2]:
+        raise ValueError(f"labels: expected the image's size {image.shape[:2]}, got {labels.shape}")
+    share = np.where(labels == 0, 0, np.float32(alpha))[..., None]
+    out = image * (1 - share) + palette[labels] * share
+    out[boundaries(labels)] = 255
+    return np.rint(out).astype(np.uint8)
+
+
+def boundaries(labels: np.ndarray) -> np.ndarray:
+    """(H, W) bool: pixels whose left or upper neighbour has another label."""
+    edge = np.zeros(labels.shape, bool)
+    edge[1:] |= labels[1:] != labels[:-1]
+    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    return edge
+
+
+def _check_labels(labels: np.ndarray, number: int) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.ndim != 2 or labels.dtype.kind not in "iu":
+        raise ValueError(f"labels: expected (H, W) integers, got {labels.shape} {labels.dtype}")
+    if labels.size and not 0 <= labels.min() <= labels.max() < number:
+        raise ValueError(
+            f"labels: expected 0 to {number - 1}, got {labels.min()} to {labels.max()}"
+        )
+    return labels
+
+
+def _check_palette(palette: np.ndarray | None) -> np.ndarray:
+    palette = voc_palette() if palette is None else np.asarray(palette)
+    if palette.dtype != np.uint8 or palette.ndim != 2 or palette.shape[1:] != (3,):
+        raise ValueError(f"palette: expected (n, 3) uint8, got {palette.shape} {palette.dtype}")
+    if not 1 <= len(palette) <= 256:
+        raise ValueError(f"palette: expected 1 to 256 colours, got {len(palette)}")
+    return palette
