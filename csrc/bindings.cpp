@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "common/buffer.h"
 #include "common/isa.h"
 #include "ops/mean_field.h"
 #include "ops/permutohedral.h"
@@ -98,6 +99,8 @@ PYBIND11_MODULE(_C, m) {
     }
     throw std::invalid_argument("isa: expected baseline, avx2 or avx512, got " + name);
   });
+
+  m.def("release_memory", &release_kept_blocks, "Give the buffers kept for the next call back");
 
   // ---- permutohedral lattice ----
   py::class_<Lattice, std::shared_ptr<Lattice>>(m, "Lattice")

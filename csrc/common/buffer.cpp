@@ -1,0 +1,95 @@
+#include "common/buffer.h"
+
+#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <vector>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace deeplab_native {
+namespace {
+
+constexpr size_t kLeastKept = size_t{1} << 20;
+constexpr size_t kHugePage = size_t{2} << 20;
+
+struct Kept {
+  std::mutex mutex;
+  std::vector<Block> blocks;
+  size_t bytes = 0;
+};
+
+Kept& kept() {
+  static Kept* const k = new Kept;  // never destroyed: buffers may outlive static objects
+  return *k;
+}
+
+Block allocate(size_t bytes) {
+  const size_t unit = bytes >= kHugePage ? kHugePage : 64;
+  bytes = (bytes + unit - 1) / unit * unit;
+  void* data = std::aligned_alloc(unit, bytes);
+  if (!data) {
+    release_kept_blocks();
+    data = std::aligned_alloc(unit, bytes);
+    if (!data) throw std::bad_alloc();
+  }
+#if defined(__linux__)
+  // Rows are visited in the order of the image's colours: without huge pages most visits miss the
+  // TLB as well.
+  if (unit == kHugePage) madvise(data, bytes, MADV_HUGEPAGE);
+#endif
+  return {data, bytes};
+}
+
+}  // namespace
+
+Block take_block(size_t bytes) {
+  if (bytes >= kLeastKept) {
+    Kept& k = kept();
+    std::lock_guard lock(k.mutex);
+    auto best = k.blocks.end();  // the smallest that fits and is not wastefully large
+    for (auto it = k.blocks.begin(); it != k.blocks.end(); ++it) {
+      if (it->bytes >= bytes && it->bytes / 2 <= bytes &&
+          (best == k.blocks.end() || it->bytes < best->bytes)) {
+        best = it;
+      }
+    }
+    if (best != k.blocks.end()) {
+      const Block block = *best;
+      k.bytes -= block.bytes;
+      k.blocks.erase(best);
+      return block;
+    }
+  }
+  return allocate(bytes);
+}
+
+void return_block(Block block) {
+  if (!block.data) return;
+  if (block.bytes >= kLeastKept && block.bytes <= kMostKept) {
+    Kept& k = kept();
+    std::lock_guard lock(k.mutex);
+    // the oldest go first: sizes that are no longer asked for do not stay
+    while (k.bytes + block.bytes > kMostKept) {
+      k.bytes -= k.blocks.front().bytes;
+      std::free(k.blocks.front().data);
+      k.blocks.erase(k.blocks.begin());
+    }
+    k.blocks.push_back(block);
+    k.bytes += block.bytes;
+    return;
+  }
+  std::free(block.data);
+}
+
+void release_kept_blocks() {
+  Kept& k = kept();
+  std::lock_guard lock(k.mutex);
+  for (const Block& block : k.blocks) std::free(block.data);
+  k.blocks.clear();
+  k.bytes = 0;
+}
+
+}  // namespace deeplab_native

@@ -1,0 +1,262 @@
+"""dense_crf on images: pydensecrf's results, batches, dtypes, threads, bad input."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import deeplab_native as dn
+from deeplab_native import _C
+from deeplab_native.crf import PRESETS
+from deeplab_native.ops.dense_crf import _dense_crf_backward, image_features, position_features
+
+NORMALIZATIONS = {
+    "NO_NORMALIZATION": "none",
+    "NORMALIZE_BEFORE": "before",
+    "NORMALIZE_AFTER": "after",
+    "NORMALIZE_SYMMETRIC": "symmetric",
+}
+# Eleven drawn images are part of the tests; photographs may be put beside them.
+FOLDERS = [Path(__file__).parent / "data" / "crf_reference_drawn"]
+if "DEEPLAB_NATIVE_CRF_REFERENCE" in os.environ:
+    FOLDERS.append(Path(os.environ["DEEPLAB_NATIVE_CRF_REFERENCE"]))
+CASES = [
+    pytest.param(folder, case, id=Path(case["file"]).stem)
+    for folder in FOLDERS
+    for case in json.loads((folder / "index.json").read_text())
+]
+
+
+def kernels_of(case, image):
+    """The pairwise kernels of a reference case; sigmas may be given per axis."""
+    height, width = image.shape[:2]
+    kernels = []
+    for k in case["gaussian"] + case["bilateral"]:
+        sigma_x, sigma_y = np.broadcast_to(np.float32(k["sxy"]), 2)
+        planes = [
+            position_features(height, width, float(sigma_x))[:, :1],
+            position_features(height, width, float(sigma_y))[:, 1:],
+        ]
+        if "srgb" in k:
+            assert np.ndim(k["srgb"]) == 0
+            batch = torch.from_numpy(image).permute(2, 0, 1)[None]
+            planes.append(image_features(batch, 1.0, k["srgb"])[0, :, 2:])
+        kernels.append((torch.cat(planes, 1), k["compat"], NORMALIZATIONS[k["norm"]]))
+    return kernels
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(("folder", "case"), CASES)
+def test_same_results_as_pydensecrf(folder, case, threads):
+    with np.load(folder / case["file"]) as data:
+        image, unary, expected = data["image"], data["unary"], data["q"]
+        kl = data["kl"]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        crf = dn.MeanField(torch.from_numpy(unary)[None], kernels_of(case, image))
+        q = crf.inference(case["iterations"])[0].numpy()
+        error = np.abs(q - expected)
+        assert error.mean() <= 1e-6
+        assert error.max() <= 5e-5  # an independent build of the same lattice
+        assert (q.argmax(0) == expected.argmax(0)).mean() >= 0.9999
+        stepped = crf.start()
+        for expected_kl in kl:
+            stepped = crf.step(stepped)
+            assert crf.kl_divergence(stepped).item() == pytest.approx(expected_kl, rel=1e-4)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def photo():
+    """A noisy picture of three regions with soft energies: unary (2, 4, 30, 41), image, params."""
+    generator = torch.Generator().manual_seed(0)
+    y, x = torch.meshgrid(torch.arange(30), torch.arange(41), indexing="ij")
+    regions = (x > 13).long() + (x + y > 45)
+    image = torch.stack((regions * 90, 200 - regions * 60, x * 3)).repeat(2, 1, 1, 1)
+    image = (image + torch.randint(0, 20, image.shape, generator=generator)).to(torch.uint8)
+    image[1] = image[1].flip(-1)
+    logits = torch.nn.functional.one_hot(regions, 4).permute(2, 0, 1) * 1.5
+    logits = logits + 1.5 * torch.randn(2, 4, 30, 41, generator=generator)
+    return -logits.log_softmax(1), image, dn.CRFParams(4, 30, 20, 3, 3)
+
+
+def test_equals_its_kernels(photo):
+    unary, image, params = photo
+    q = dn.dense_crf(unary, image, params, iterations=5, normalization="after")
+    kernels = [
+        (position_features(30, 41, params.sigma_gamma), params.w2, "after"),
+        (image_features(image, params.sigma_alpha, params.sigma_beta), params.w1, "after"),
+    ]
+    expected = dn.mean_field(unary.flatten(2), kernels, iterations=5)
+    torch.testing.assert_close(q.flatten(2), expected, rtol=0, atol=0)
+    steps = dn.MeanField.from_image(unary, image, params, normalization="after")
+    torch.testing.assert_close(steps.inference(5), q, rtol=0, atol=0)
+    assert steps.start().shape == unary.shape
+    torch.testing.assert_close(q.sum(1), torch.ones(2, 30, 41), rtol=1e-5, atol=1e-5)
+
+
+def test_batch_equals_single_images(photo):
+    unary, image, params = photo
+    q = dn.dense_crf(unary, image, params)
+    for b in range(2):
+        one = dn.dense_crf(unary[b : b + 1], image[b : b + 1], params)
+        assert torch.equal(one[0], q[b])
+    assert dn.dense_crf(unary[:0], image[:0], params).shape == (0, 4, 30, 41)
+
+
+def test_dtypes_and_strides(photo):
+    unary, image, params = photo
+    q = dn.dense_crf(unary, image, params)
+    for other in (
+        image.float(),
+        image.double(),
+        image.contiguous(memory_format=torch.channels_last),
+    ):
+        assert torch.equal(dn.dense_crf(unary, other, params), q)
+    channels_last = unary.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(dn.dense_crf(channels_last, image, params), q)
+    flipped = dn.dense_crf(unary.flip(-1).flip(-1), image, params)
+    assert torch.equal(flipped, q)
+    double = dn.dense_crf(unary.double(), image, params)
+    torch.testing.assert_close(double.float(), q, rtol=0, atol=5e-5)
+
+
+def test_same_bits_every_time_and_labels_with_any_threads(photo):
+    unary, image, params = photo
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 5, 16):
+            torch.set_num_threads(threads)
+            results.append(dn.dense_crf(unary, image, params))
+            assert torch.equal(dn.dense_crf(unary, image, params), results[-1])
+    finally:
+        torch.set_num_threads(before)
+    for q in results[1:]:
+        torch.testing.assert_close(q, results[0], rtol=0, atol=1e-5)
+
+
+def test_labels_become_smoother(photo):
+    unary, image, params = photo
+    regions = dn.dense_crf(unary, image, params).argmax(1)
+    noisy = unary.argmin(1)
+
+    def borders(labels):
+        return (labels[:, 1:] != labels[:, :-1]).sum() + (labels[..., 1:] != labels[..., :-1]).sum()
+
+    assert borders(regions) < borders(noisy) / 4
+
+
+@pytest.mark.parametrize("isa", _C.available_isas())
+def test_every_instruction_set(photo, isa):
+    unary, image, params = photo
+    expected = dn.dense_crf(unary, image, params)
+    try:
+        _C.set_isa(isa)
+        q = dn.dense_crf(unary, image, params)
+    finally:
+        _C.set_isa(_C.available_isas()[-1])
+    torch.testing.assert_close(q, expected, rtol=0, atol=1e-5)
+
+
+def test_gradcheck_opcheck_and_compile(photo):
+    unary, image, _ = photo
+    unary = unary[:, :3, :4, :5].double().requires_grad_()
+    image = image[:, :, :4, :5]
+    w1, w2 = (torch.tensor(w, dtype=torch.float64, requires_grad=True) for w in (4.0, 3.0))
+
+    def crf(unary, w1, w2):
+        return dn.dense_crf(unary, image, dn.CRFParams(w1, 8, 30, w2, 2), iterations=3)
+
+    assert torch.autograd.gradcheck(crf, (unary, w1, w2))
+    arguments = (unary, image, [w2, w1], [2.0, 8.0, 30.0], 3, 3)
+    torch.library.opcheck(torch.ops.deeplab_native.dense_crf.default, arguments)
+    detached = (unary.detach(), image, [w2.detach(), w1.detach()], *arguments[3:], True)
+    torch.library.opcheck(_dense_crf_backward, (unary.detach(), *detached))
+    compiled = torch.compile(crf, fullgraph=True, backend="aot_eager")
+    actual = torch.autograd.grad(compiled(unary, w1, w2).square().sum(), (unary, w1, w2))
+    expected = torch.autograd.grad(crf(unary, w1, w2).square().sum(), (unary, w1, w2))
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+
+
+def test_learning_the_weights(photo):
+    """Gradient descent on w1 and w2 improves the likelihood of the true regions."""
+    unary, image, params = photo
+    target = unary.argmin(1)
+    weights = torch.tensor([0.1, 0.1], requires_grad=True)
+    optimizer = torch.optim.SGD([weights], lr=0.3)
+    losses = []
+    for _ in range(5):
+        p = dn.CRFParams(weights[0], params.sigma_alpha, params.sigma_beta, weights[1], 3)
+        loss = torch.nn.functional.nll_loss(dn.dense_crf(unary, image, p).log(), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+U, IMAGE = torch.zeros(1, 3, 4, 5), torch.zeros(1, 3, 4, 5, dtype=torch.uint8)
+PARAMS = PRESETS["voc-resnet101"]
+
+
+@pytest.mark.parametrize(
+    ("unary", "image", "error", "message"),
+    [
+        (U.numpy(), IMAGE, TypeError, "unary: expected a torch.Tensor, got ndarray"),
+        (U[0], IMAGE, ValueError, r"unary: expected 4 dimensions \(B, L, H, W\)"),
+        (U.bfloat16(), IMAGE, TypeError, "unary: expected dtype"),
+        (U, IMAGE[0], ValueError, r"image: expected 4 dimensions \(B, 3, H, W\)"),
+        (U, IMAGE[:, :1], ValueError, r"image: expected shape \(1, 3, 4, 5\)"),
+        (U, IMAGE.transpose(2, 3), ValueError, r"image: .* got \(1, 3, 5, 4\)"),
+        (U, IMAGE.int(), TypeError, "image: expected dtype torch.uint8"),
+        (U, IMAGE + torch.nan, ValueError, "features: dimension 2 has values that are NaN"),
+        (U / 0, IMAGE, ValueError, "unary: expected finite energies"),
+        (U, IMAGE.float().requires_grad_(), ValueError, "image: no gradient"),
+        (U.to("meta"), IMAGE, ValueError, "one device, got unary on meta, image on cpu"),
+    ],
+)
+def test_bad_input(unary, image, error, message):
+    with pytest.raises(error, match=message):
+        dn.dense_crf(unary, image, PARAMS)
+
+
+def test_bad_options():
+    with pytest.raises(TypeError, match="params: expected CRFParams, got tuple"):
+        dn.dense_crf(U, IMAGE, (4, 67, 3, 3, 1))
+    with pytest.raises(ValueError, match="normalization: expected one of none, before"):
+        dn.dense_crf(U, IMAGE, PARAMS, normalization="both")
+    with pytest.raises(ValueError, match="iterations: expected 0 or more, got -1"):
+        dn.dense_crf(U, IMAGE, PARAMS, iterations=-1)
+    with pytest.raises(ValueError, match="features: .* use larger sigmas"):
+        dn.dense_crf(U, IMAGE + 200, dn.CRFParams(4, 67, 1e-5, 3, 1))
+
+
+@pytest.mark.parametrize("name", ["sigma_alpha", "sigma_beta", "sigma_gamma"])
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf")])
+def test_sigmas_are_positive(name, value):
+    values = {"w1": 4, "sigma_alpha": 67, "sigma_beta": 3, "w2": 3, "sigma_gamma": 1, name: value}
+    with pytest.raises(ValueError, match=f"{name}: expected a positive number"):
+        dn.CRFParams(**values)
+
+
+def test_weights_are_finite_numbers():
+    with pytest.raises(ValueError, match="w1: expected a finite number, got nan"):
+        dn.CRFParams(float("nan"), 67, 3, 3, 1)
+    with pytest.raises(TypeError, match="w2: expected a number, got str"):
+        dn.CRFParams(4, 67, 3, "3", 1)
+    with pytest.raises(
+        ValueError, match=r"w1: .* 0-dimensional .* got torch.float32 of shape \(2,\)"
+    ):
+        dn.CRFParams(torch.ones(2), 67, 3, 3, 1)
+
+
+def test_presets():
+    assert dn.CRFParams.preset("voc-resnet101") == dn.CRFParams(4, 67, 3, 3, 1)
+    with pytest.raises(ValueError, match="preset: expected one of .* did you mean 'voc-vgg16'"):
+        dn.CRFParams.preset("voc-vgg")

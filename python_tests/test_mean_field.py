@@ -1,0 +1,214 @@
+"""Mean field inference with any kernels against a slow one, and its gradients."""
+
+import numpy as np
+import pytest
+import reference_crf as reference
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import deeplab_native as dn
+from deeplab_native.ops.mean_field import NORMALIZATIONS, PairwiseKernel, _mean_field_backward
+
+POINTS = 40
+
+
+def problem(labels, *, batch=1, seed=0, dtype=torch.float64):
+    """Energies (B, L, N), features (N, 2) and (B, N, 5)."""
+    generator = torch.Generator().manual_seed(seed)
+    unary = 2 * torch.randn(batch, labels, POINTS, generator=generator, dtype=dtype)
+    return (
+        unary,
+        torch.randn(POINTS, 2, generator=generator),
+        torch.randn(batch, POINTS, 5, generator=generator) * 0.5,
+    )
+
+
+def compatibility(kind, labels, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shape = {"potts": (), "vector": (labels,), "matrix": (labels, labels)}[kind]
+    values = torch.rand(shape, generator=generator, dtype=torch.float64)
+    return values * (3 if kind == "potts" else -3)
+
+
+def kernels_of(labels, kind, normalization, features):
+    shared, own = features
+    return [
+        PairwiseKernel(shared, compatibility(kind, labels, 1), normalization),
+        PairwiseKernel(own, compatibility(kind, labels, 2), normalization),
+    ]
+
+
+def reference_of(unary, kernels, b):
+    return reference.MeanField(
+        unary[b].numpy(),
+        [
+            (
+                (k.features if k.features.ndim == 2 else k.features[b]).numpy(),
+                k.compatibility.numpy(),
+                k.normalization,
+            )
+            for k in kernels
+        ],
+    )
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("kind", ["potts", "vector", "matrix"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equals_reference(kind, normalization, dtype):
+    unary, *features = problem(5, batch=2)
+    kernels = kernels_of(5, kind, normalization, features)
+    q = dn.mean_field(unary.to(dtype), kernels, iterations=4)
+    assert q.dtype == dtype
+    for b in range(2):
+        expected = reference_of(unary, kernels, b).inference(4)
+        np.testing.assert_allclose(q[b].numpy(), expected, rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("labels", [1, 2, 3, 8, 9, 21, 24, 32, 33, 48, 57, 64, 150])
+@pytest.mark.parametrize("kind", ["potts", "matrix"])
+def test_any_number_of_labels(labels, kind):
+    unary, *features = problem(labels)
+    kernels = kernels_of(labels, kind, "symmetric", features)
+    q = dn.mean_field(unary.float(), kernels, iterations=2)
+    expected = reference_of(unary, kernels, 0).inference(2)
+    np.testing.assert_allclose(q[0].numpy(), expected, rtol=0, atol=5e-5)
+
+
+def test_steps_and_kl_divergence():
+    unary, *features = problem(4, batch=2)
+    kernels = kernels_of(4, "potts", "symmetric", features)
+    crf = dn.MeanField(unary, kernels)
+    q = crf.start()
+    for _ in range(3):
+        q = crf.step(q)
+        for b in range(2):
+            slow = reference_of(unary, kernels, b)
+            expected = slow.kl_divergence(q[b].numpy())
+            assert crf.kl_divergence(q)[b].item() == pytest.approx(expected, rel=1e-5)
+    torch.testing.assert_close(q, crf.inference(3), rtol=0, atol=1e-12)
+    torch.testing.assert_close(q, dn.mean_field(unary, kernels, iterations=3), rtol=0, atol=1e-12)
+
+
+def test_one_step_from_any_marginals():
+    unary, *features = problem(3)
+    kernels = kernels_of(3, "matrix", "after", features)
+    q = torch.rand(unary.shape, dtype=unary.dtype).softmax(1)
+    stepped = dn.MeanField(unary, kernels).step(q)
+    expected = reference_of(unary, kernels, 0).step(q[0].numpy())
+    np.testing.assert_allclose(stepped[0].numpy(), expected, rtol=0, atol=5e-5)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    labels=st.integers(1, 40),
+    offset=st.sampled_from([0.0, -300.0, 300.0, 3e4]),
+    spread=st.sampled_from([0.0, 1.0, 200.0, 1e5]),
+    seed=st.integers(0, 50),
+)
+def test_marginals_whatever_the_energies(labels, offset, spread, seed):
+    """Sums of 1 and no NaN where exp would over- or underflow; shifting the energies is nothing."""
+    unary, *features = problem(labels, seed=seed, dtype=torch.float32)
+    kernels = kernels_of(labels, "potts", "symmetric", features)
+    q = dn.mean_field(unary * spread + offset, kernels, iterations=3)
+    assert q.isfinite().all() and (q >= 0).all()
+    torch.testing.assert_close(q.sum(1), torch.ones(1, POINTS), rtol=1e-5, atol=1e-5)
+    expected = reference_of((unary * spread).double(), kernels, 0).inference(3)
+    if spread <= 1 and offset < 1e4:  # else float32 cannot hold what is left of the energies
+        np.testing.assert_allclose(q[0].numpy(), expected, rtol=0, atol=1e-3)
+
+
+def test_same_kernel_written_three_ways():
+    unary, shared, _ = problem(4)
+    ways = (3.0, [-3.0] * 4, (-3 * torch.eye(4)).tolist(), (3 * (1 - torch.eye(4))).tolist())
+    results = [dn.mean_field(unary, [(shared, way)], iterations=3) for way in ways]
+    for q in results[1:3]:
+        torch.testing.assert_close(q, results[0], rtol=0, atol=1e-9)
+    # 3 (1 - I) differs from -3 I by a constant over the labels only where the kernel sums to 1
+    torch.testing.assert_close(results[3], results[0], rtol=0, atol=0.2)
+
+
+def test_no_kernels_or_no_iterations():
+    unary, shared, _ = problem(4)
+    expected = (-unary).softmax(1)
+    torch.testing.assert_close(dn.mean_field(unary, []), expected)
+    torch.testing.assert_close(dn.mean_field(unary, [(shared, 3)], iterations=0), expected)
+    assert dn.mean_field(unary[:0], [(shared, 3)]).shape == (0, 4, POINTS)
+    assert dn.mean_field(unary[..., :0], [(shared[:0], 3)]).shape == (1, 4, 0)
+
+
+@pytest.mark.parametrize("kind", ["potts", "vector", "matrix"])
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_gradcheck(kind, normalization):
+    unary, shared, own = problem(3, batch=2)
+    unary, shared, own = unary[..., :10], shared[:10], own[:, :10]
+    leaves = [unary.requires_grad_(), *(compatibility(kind, 3, s).requires_grad_() for s in (1, 2))]
+
+    def inference(unary, first, second):
+        kernels = [(shared, first, normalization), (own, second, normalization)]
+        return dn.mean_field(unary, kernels, iterations=3)
+
+    assert torch.autograd.gradcheck(inference, leaves)
+
+
+def test_opcheck_and_compile():
+    unary, shared, own = problem(3)
+    weight = compatibility("potts", 3).requires_grad_()
+    arguments = (unary.requires_grad_(), [shared, own], [weight, weight], [3, 2], 2)
+    torch.library.opcheck(torch.ops.deeplab_native.mean_field.default, arguments)
+    detached = (unary.detach(), [shared, own], [weight.detach()] * 2, [3, 2], 2, True)
+    torch.library.opcheck(_mean_field_backward, (unary.detach(), *detached))
+
+    def loss(unary, weight):
+        return dn.mean_field(unary, [(shared, weight), (own, 2.0)], iterations=2).square().sum()
+
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    expected = torch.autograd.grad(loss(unary, weight), (unary, weight))
+    actual = torch.autograd.grad(compiled(unary, weight), (unary, weight))
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+
+
+U, F = torch.zeros(1, 3, 10), torch.zeros(10, 2)
+
+
+@pytest.mark.parametrize(
+    ("unary", "kernels", "error", "message"),
+    [
+        (U[0], [(F, 1)], ValueError, r"unary: expected 3 dimensions \(B, L, N\)"),
+        (U.half(), [(F, 1)], TypeError, "unary: expected dtype torch.float32 or torch.float64"),
+        (U[:, :0], [(F, 1)], ValueError, "unary: expected at least one label"),
+        (U + torch.nan, [(F, 1)], ValueError, "unary: expected finite energies"),
+        (U - torch.inf, [(F, 1)], ValueError, "unary: expected finite energies"),
+        (U, [(F[:3], 1)], ValueError, r"kernels\[0\].features: expected one row for each"),
+        (
+            U,
+            [(F, 1), (F, [1.0, 2.0])],
+            ValueError,
+            r"kernels\[1\].compatibility: .*got shape \(2,\)",
+        ),
+        (U, [(F, torch.nan)], ValueError, "compatibility of kernel 0: expected finite numbers"),
+        (U, [(F, 1, "sum")], ValueError, "normalization: expected one of none, before, after"),
+    ],
+)
+def test_bad_input(unary, kernels, error, message):
+    with pytest.raises(error, match=message):
+        dn.mean_field(unary, kernels)
+    with pytest.raises(error, match=message):
+        dn.MeanField(unary, kernels).start()
+
+
+@pytest.mark.parametrize(
+    ("iterations", "error"), [(-1, ValueError), (2.0, TypeError), (True, TypeError)]
+)
+def test_bad_iterations(iterations, error):
+    with pytest.raises(error, match="iterations: expected"):
+        dn.mean_field(U, [(F, 1)], iterations=iterations)
+
+
+def test_bad_marginals():
+    crf = dn.MeanField(U, [(F, 1)])
+    with pytest.raises(ValueError, match=r"q: expected shape \(1, 3, 10\)"):
+        crf.step(U[..., :5])
+    with pytest.raises(TypeError, match="q: expected dtype torch.float32"):
+        crf.kl_divergence(U.double())
