@@ -1,4 +1,5 @@
 """The native module: addresses, sizes and thread counts in; the callers check the arguments."""
+# ruff: noqa: N999
 
 __version__: str
 has_cuda: bool

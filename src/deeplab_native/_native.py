@@ -91,12 +91,15 @@ def check_tensor(
 
 
 def memory_format(tensor: torch.Tensor) -> torch.memory_format:
-    """The layout that an op keeps: channels_last where the strides of (B, C, H, W) say so."""
-    if tensor.is_contiguous():
+    """The layout of (B, C, H, W) that an op keeps: contiguous where the strides leave it open.
+
+    Strides of dimensions of size 1 are not looked at: compilers change them.
+    """
+    _, channels, height, width = tensor.shape
+    if tensor.is_contiguous() or channels == 1 or tensor.stride(1) != 1:
         return torch.contiguous_format
-    by_channels = tensor.stride(1) == 1 and tensor.shape[1] > 1
-    by_channels = by_channels and tensor.stride(3) >= tensor.shape[1]
-    return torch.channels_last if by_channels else torch.contiguous_format
+    pixel = tensor.stride(3) if width > 1 else tensor.stride(2) if height > 1 else 0
+    return torch.channels_last if pixel >= channels else torch.contiguous_format
 
 
 def check_same_device(**tensors: torch.Tensor | None) -> None:

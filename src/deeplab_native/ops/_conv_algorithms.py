@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import torch
@@ -32,7 +33,7 @@ def windows(size: Pair, column_rows: int, element_size: int) -> list[Window]:
         ]
     bands = -(-height // (pixels // width))
     edges = [height * i // bands for i in range(bands + 1)]
-    return [(first, last, 0, width) for first, last in zip(edges, edges[1:], strict=False)]
+    return [(first, last, 0, width) for first, last in itertools.pairwise(edges)]
 
 
 def _column_pieces(

@@ -42,8 +42,8 @@ def atrous_conv2d(
             "auto": the fastest measured; today always "aten", in the better memory layout.
 
     Returns:
-        (B, O, Ho, Wo), the dtype of input; Ho = (H + 2 pad_h - rate_h (kh - 1) - 1) // stride_h + 1.
-        channels_last where the input is; "auto" may also choose it on the CPU.
+        (B, O, Ho, Wo), Ho = (H + 2 pad_h - rate_h (kh - 1) - 1) // stride_h + 1, the dtype of
+        input; channels_last where the input is, and where "auto" finds that faster on the CPU.
 
     Raises:
         TypeError: an argument of the wrong type; input, weight and bias of different dtypes.

@@ -34,8 +34,8 @@ def atrous_im2col(
         kernel_size, stride, padding, rate: one integer or (vertical, horizontal), in pixels.
 
     Returns:
-        (B, C * kh * kw, Ho * Wo), the dtype of input, in the layout of `torch.nn.functional.unfold`
-        (to whose `dilation` rate is equal); Ho = (H + 2 pad_h - rate_h (kh - 1) - 1) // stride_h + 1.
+        (B, C * kh * kw, Ho * Wo), Ho = (H + 2 pad_h - rate_h (kh - 1) - 1) // stride_h + 1, the
+        dtype of input, in the layout of `torch.nn.functional.unfold`, whose `dilation` is the rate.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.

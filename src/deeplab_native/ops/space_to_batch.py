@@ -39,9 +39,7 @@ def space_to_batch(
     Source: Chen et al. 2017, section 3.1. Differentiable; the gradient is `batch_to_space`.
     """
     check_tensor("input", input, ndim=4, layout="(B, C, H, W)")
-    return _space_to_batch_op(
-        input, pair("rate", rate, least=1), pair("padding", padding, least=0)
-    )
+    return _space_to_batch_op(input, pair("rate", rate, least=1), pair("padding", padding, least=0))
 
 
 def batch_to_space(
