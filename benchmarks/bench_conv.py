@@ -66,7 +66,7 @@ def bench(layer: Layer, args: argparse.Namespace) -> dict:
 
 
 def table(results: list[dict], variants: list[str], title: str) -> Table:
-    out = Table(title=title, caption="median [p10-p90] in ms; x: speed against the first column")
+    out = Table(title=title, caption="median (p10-p90) in ms; x: speed against the first column")
     out.add_column("layer")
     for variant in variants:
         out.add_column(variant, justify="right")
@@ -74,7 +74,7 @@ def table(results: list[dict], variants: list[str], title: str) -> Table:
         timings = result["timings"]
         first = timings[variants[0]]["median"]
         cells = [
-            f"{t['median'] * 1e3:.1f} [{t['p10'] * 1e3:.1f}-{t['p90'] * 1e3:.1f}]"
+            f"{t['median'] * 1e3:.1f} ({t['p10'] * 1e3:.1f}-{t['p90'] * 1e3:.1f})"
             f" {first / t['median']:.2f}x"
             for t in (timings[variant] for variant in variants)
         ]
