@@ -22,6 +22,11 @@ struct Pixel {
   int64_t bytes() const { return size; }
 };
 
+template <class Item>
+void zero(char* row, int64_t x, Item item) {
+  std::memset(row + x * item.bytes(), 0, item.bytes());
+}
+
 // The items [begin, end) of a row of block q that lie inside the map, for every q: the same in
 // every row, and the rows are too short to divide for each of them.
 struct Range {
@@ -51,8 +56,8 @@ void move_row(char* map_row, char* block_row, const std::vector<Range>& inside,
       std::memcpy(kToBlocks ? other : pixel, kToBlocks ? pixel : other, item.bytes());
     }
     if (kToBlocks) {
-      std::memset(block, 0, range.begin * item.bytes());
-      std::memset(block + range.end * item.bytes(), 0, (s.block_width - range.end) * item.bytes());
+      for (int64_t xb = 0; xb < range.begin; ++xb) zero(block, xb, item);
+      for (int64_t xb = range.end; xb < s.block_width; ++xb) zero(block, xb, item);
     }
   }
 }
