@@ -74,7 +74,7 @@ def table(results: list[dict], variants: list[str], title: str) -> Table:
         timings = result["timings"]
         first = timings[variants[0]]["median"]
         cells = [
-            f"{t['median'] * 1e3:.1f} ({t['p10'] * 1e3:.1f}-{t['p90'] * 1e3:.1f})"
+            f"{t['median'] * 1e3:.1f} ({t['p10'] * 1e3:.0f}-{t['p90'] * 1e3:.0f})"
             f" {first / t['median']:.2f}x"
             for t in (timings[variant] for variant in variants)
         ]

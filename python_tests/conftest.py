@@ -16,13 +16,14 @@ def seed() -> int:
 
 
 @pytest.fixture(params=["cpu", "cuda"])
-def device(request: pytest.FixtureRequest) -> torch.device:
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
     """Where a test puts its tensors; for ops that have a CUDA kernel."""
     if request.param == "cuda":
         if not _C.has_cuda:
             pytest.skip("deeplab_native was built without CUDA")
         if not torch.cuda.is_available():
             pytest.skip("no CUDA device, or a torch without CUDA")
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # 10 bits of mantissa
     return torch.device(request.param)
 
 

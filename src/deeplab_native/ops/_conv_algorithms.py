@@ -40,7 +40,7 @@ def _column_pieces(
     input: torch.Tensor, weight: torch.Tensor, size: Pair
 ) -> Iterator[tuple[int, Window, slice, torch.Tensor]]:
     """(image, window, its pixels, room for its columns); the room is one buffer, used again."""
-    column_rows = weight[0].numel()
+    column_rows = input.shape[1] * weight.shape[2] * weight.shape[3]
     pieces = windows(size, column_rows, input.element_size())
     areas = [(last - first) * (end - begin) for first, last, begin, end in pieces]
     buffer = input.new_empty(column_rows * max(areas))

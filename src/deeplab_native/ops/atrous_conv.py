@@ -180,6 +180,7 @@ def _in_better_layout(input, weight, rate) -> torch.Tensor:
 
 
 def _forward(input, weight, bias, stride, padding, rate, algorithm):
+    _check_algorithm(algorithm, input.device, tuple(stride))
     run = getattr(algorithms, f"{algorithm}_forward")
     with torch.autocast(input.device.type, enabled=False):  # the public function has cast already
         return run(input, weight, bias, tuple(stride), tuple(padding), tuple(rate))
@@ -196,6 +197,7 @@ def _forward_fake(input, weight, bias, stride, padding, rate, algorithm):
 
 
 def _backward(grad, input, weight, stride, padding, rate, algorithm, mask):
+    _check_algorithm(algorithm, input.device, tuple(stride))
     run = getattr(algorithms, f"{algorithm}_backward")
     with torch.autocast(input.device.type, enabled=False):
         return run(grad, input, weight, tuple(stride), tuple(padding), tuple(rate), mask)

@@ -46,9 +46,7 @@ def atrous_im2col(
     Source: Chen et al. 2017, section 3.1. Differentiable; the gradient is `atrous_col2im`.
     """
     check_tensor("input", input, ndim=4, dtypes=FLOATS, layout="(B, C, H, W)")
-    geometry = check_geometry(kernel_size, stride, padding, rate)
-    output_size(input.shape, *geometry)
-    return _im2col_op(input, *geometry)
+    return _im2col_op(input, *check_geometry(kernel_size, stride, padding, rate))
 
 
 def atrous_col2im(
@@ -80,23 +78,8 @@ def atrous_col2im(
     Source: Chen et al. 2017, section 3.1. Differentiable; the gradient is `atrous_im2col`.
     """
     check_tensor("columns", columns, ndim=3, dtypes=FLOATS, layout="(B, C * kh * kw, Ho * Wo)")
-    size = pair("size", size, least=1)
-    kernel, stride, padding, rate = check_geometry(kernel_size, stride, padding, rate)
-    taps = kernel[0] * kernel[1]
-    channels = columns.shape[1] // taps
-    if channels == 0 or columns.shape[1] % taps:
-        raise ValueError(
-            f"columns: expected a positive multiple of kernel_size {kernel[0]} x {kernel[1]} = "
-            f"{taps} rows, got {columns.shape[1]}"
-        )
-    shape = (columns.shape[0], channels, *size)
-    height, width = output_size(shape, kernel, stride, padding, rate)
-    if columns.shape[2] != height * width:
-        raise ValueError(
-            f"columns: expected {height} x {width} = {height * width} columns for size {size}, "
-            f"got {columns.shape[2]}"
-        )
-    return _col2im_op(columns, size, kernel, stride, padding, rate)
+    geometry = check_geometry(kernel_size, stride, padding, rate)
+    return _col2im_op(columns, pair("size", size, least=1), *geometry)
 
 
 def check_geometry(kernel_size, stride, padding, rate) -> tuple[Pair, Pair, Pair, Pair]:
@@ -125,6 +108,25 @@ def output_size(
             f"the field of view of kernel_size {kernel} at rate {rate}: no output pixel is left"
         )
     return height, width
+
+
+def _map_shape(columns, size, kernel, stride, padding, rate) -> tuple[int, int, int, int]:
+    """(B, C, H, W) of the map that these columns came from; ValueError where there is none."""
+    taps = kernel[0] * kernel[1]
+    channels = columns.shape[1] // taps
+    if channels == 0 or columns.shape[1] % taps:
+        raise ValueError(
+            f"columns: expected a positive multiple of kernel_size {kernel[0]} x {kernel[1]} = "
+            f"{taps} rows, got {columns.shape[1]}"
+        )
+    shape = (columns.shape[0], channels, *size)
+    height, width = output_size(shape, kernel, stride, padding, rate)
+    if columns.shape[2] != height * width:
+        raise ValueError(
+            f"columns: expected {height} x {width} = {height * width} columns for size {size}, "
+            f"got {columns.shape[2]}"
+        )
+    return shape
 
 
 def fill_columns(map: torch.Tensor, columns: torch.Tensor, geometry, window: Window) -> None:
@@ -173,13 +175,12 @@ def _im2col(input, *geometry):
     return columns
 
 
-def _col2im_fake(columns, size, kernel, stride, padding, rate):
-    return columns.new_empty((columns.shape[0], columns.shape[1] // (kernel[0] * kernel[1]), *size))
+def _col2im_fake(columns, size, *geometry):
+    return columns.new_empty(_map_shape(columns, size, *geometry))
 
 
 def _col2im(columns, size, *geometry):
-    kernel = geometry[0]
-    shape = (columns.shape[0], columns.shape[1] // (kernel[0] * kernel[1]), *size)
+    shape = _map_shape(columns, size, *geometry)
     map = torch.zeros(shape, dtype=sum_dtype(columns.dtype))
     height, width = output_size(shape, *geometry)
     add_columns(columns.contiguous(), map, geometry, (0, height, 0, width))

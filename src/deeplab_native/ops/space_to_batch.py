@@ -67,20 +67,12 @@ def batch_to_space(
     Source: Chen et al. 2017, section 3.1. Differentiable; the gradient is `space_to_batch`.
     """
     check_tensor("blocks", blocks, ndim=4, layout="(B * rate_h * rate_w, C, h, w)")
-    rate = pair("rate", rate, least=1)
-    size, padding = pair("size", size, least=0), pair("padding", padding, least=0)
-    if blocks.shape[0] % (rate[0] * rate[1]):
-        raise ValueError(
-            f"blocks: expected a multiple of rate {rate[0]} x {rate[1]} = {rate[0] * rate[1]} "
-            f"maps, got {blocks.shape[0]}"
-        )
-    expected = _block_size(size, rate, padding)
-    if tuple(blocks.shape[2:]) != expected:
-        raise ValueError(
-            f"blocks: expected height and width {expected} for size {size}, rate {rate} and "
-            f"padding {padding}, got {tuple(blocks.shape[2:])}"
-        )
-    return _batch_to_space_op(blocks, rate, size, padding)
+    return _batch_to_space_op(
+        blocks,
+        pair("rate", rate, least=1),
+        pair("size", size, least=0),
+        pair("padding", padding, least=0),
+    )
 
 
 def _block_size(size: Pair, rate: Pair, padding: Pair) -> Pair:
@@ -99,6 +91,17 @@ def _new_blocks(input: torch.Tensor, rate: Pair, padding: Pair) -> torch.Tensor:
 
 
 def _new_map(blocks: torch.Tensor, rate: Pair, size: Pair, padding: Pair) -> torch.Tensor:
+    if blocks.shape[0] % (rate[0] * rate[1]):
+        raise ValueError(
+            f"blocks: expected a multiple of rate {rate[0]} x {rate[1]} = {rate[0] * rate[1]} "
+            f"maps, got {blocks.shape[0]}"
+        )
+    expected = _block_size(size, rate, padding)
+    if tuple(blocks.shape[2:]) != expected:
+        raise ValueError(
+            f"blocks: expected height and width {expected} for size {size}, rate {rate} and "
+            f"padding {padding}, got {tuple(blocks.shape[2:])}"
+        )
     return torch.empty(
         (blocks.shape[0] // (rate[0] * rate[1]), blocks.shape[1], *size),
         dtype=blocks.dtype,
