@@ -101,7 +101,7 @@ def main() -> None:
     results = [bench(layer, args) for layer in LAYERS if args.layers in layer.name]
     machine = machine_info()
     title = f"{args.dtype}, batch {args.batch}, {machine['threads']} threads, {machine['cpu']}"
-    Console(width=150).print(table(results, args.variants, title))
+    Console(width=170).print(table(results, args.variants, title))
     if args.json:
         write_json(args.json, {"machine": machine, "arguments": vars(args), "results": results})
 
