@@ -119,6 +119,22 @@ def test_channels_last_stays(algorithm):
     assert grad.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize(
+    "filters, rate, dtype, trains, changes",
+    [
+        (128, 12, torch.float32, False, True),
+        (21, 12, torch.float32, False, False),
+        (21, 12, torch.float32, True, True),
+        (128, 6, torch.float32, True, False),
+        (128, 12, torch.float64, True, False),
+    ],
+)
+def test_auto_takes_the_layout_that_was_measured(filters, rate, dtype, trains, changes):
+    input, weight, _ = tensors((1, 2, 8, 9), (filters, 3, 3), dtype)
+    out = atrous_conv2d(input, weight.requires_grad_(trains), padding=rate, rate=rate)
+    assert out.is_contiguous(memory_format=torch.channels_last) == changes
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_sum_sends_an_expanded_gradient(algorithm):
     leaves = [t.requires_grad_() for t in tensors((2, 3, 7, 6), (4, 3, 3))]
