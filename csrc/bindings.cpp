@@ -3,10 +3,18 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
+#include <string>
+#include <vector>
+
 #include "common/buffer.h"
+#include "common/cuda_error.h"
 #include "common/isa.h"
+#include "ops/atrous_im2col.h"
 #include "ops/mean_field.h"
+#include "ops/pairwise_features.h"
 #include "ops/permutohedral.h"
+#include "ops/space_to_batch.h"
 
 namespace py = pybind11;
 using namespace deeplab_native;  // NOLINT(build/namespaces)
@@ -19,6 +27,45 @@ using Unlocked = py::call_guard<py::gil_scoped_release>;
 template <class T>
 T* pointer(Address address) {
   return reinterpret_cast<T*>(address);
+}
+
+using Pair = std::array<int64_t, 2>;  // vertical, horizontal
+using Quad = std::array<int64_t, 4>;
+
+// ---- atrous im2col ----
+AtrousIm2colShape im2col_shape(const Quad& size, const Quad& map_stride, Pair kernel, Pair stride,
+                               Pair padding, Pair rate, const Quad& window) {
+  return {size[0],   size[1],   size[2],   size[3],    map_stride, kernel[0],
+          kernel[1], stride[0], stride[1], padding[0], padding[1], rate[0],
+          rate[1],   window[0], window[1], window[2],  window[3]};
+}
+
+ColumnType column_type(const std::string& name) {
+  if (name == "float32") return ColumnType::kFloat32;
+  if (name == "float64") return ColumnType::kFloat64;
+  if (name == "bfloat16") return ColumnType::kBfloat16;
+  if (name == "float16") return ColumnType::kFloat16;
+  throw std::invalid_argument("columns: expected a floating-point type, got " + name);
+}
+
+// ---- space to batch ----
+SpaceToBatchShape space_to_batch_shape(const Quad& size, Pair rate, Pair padding, Pair block) {
+  return {size[0], size[1],    size[2],    size[3],  rate[0],
+          rate[1], padding[0], padding[1], block[0], block[1]};
+}
+
+#ifdef DEEPLAB_NATIVE_WITH_CUDA
+void check_cuda(const char* op, int error) {
+  if (error != 0) throw std::runtime_error(op + std::string(": CUDA: ") + cuda_error_string(error));
+}
+#endif
+
+// ---- permutohedral lattice and mean field ----
+PixelType pixel_type(const std::string& name) {
+  if (name == "uint8") return PixelType::kUint8;
+  if (name == "float32") return PixelType::kFloat32;
+  if (name == "float64") return PixelType::kFloat64;
+  throw std::invalid_argument("image: expected uint8, float32 or float64, got " + name);
 }
 
 template <class T>
@@ -102,6 +149,68 @@ PYBIND11_MODULE(_C, m) {
 
   m.def("release_memory", &release_kept_blocks, "Give the buffers kept for the next call back");
 
+  // ---- atrous im2col ----
+  m.def(
+      "atrous_im2col_cpu",
+      [](Address map, Address columns, Quad size, Quad map_stride, Pair kernel, Pair stride,
+         Pair padding, Pair rate, Quad window, int element_size, int num_threads) {
+        atrous_im2col_cpu(pointer<const void>(map), pointer<void>(columns),
+                          im2col_shape(size, map_stride, kernel, stride, padding, rate, window),
+                          element_size, num_threads);
+      },
+      Unlocked());
+  m.def(
+      "atrous_col2im_cpu",
+      [](Address columns, Address map, Quad size, Quad map_stride, Pair kernel, Pair stride,
+         Pair padding, Pair rate, Quad window, const std::string& dtype, int num_threads) {
+        atrous_col2im_cpu(pointer<const void>(columns), pointer<void>(map),
+                          im2col_shape(size, map_stride, kernel, stride, padding, rate, window),
+                          column_type(dtype), num_threads);
+      },
+      Unlocked());
+
+  // ---- space to batch ----
+  m.def(
+      "space_to_batch_cpu",
+      [](Address map, Address blocks, Quad size, Pair rate, Pair padding, Pair block,
+         int element_size, bool channels_last, int num_threads) {
+        space_to_batch_cpu(pointer<const void>(map), pointer<void>(blocks),
+                           space_to_batch_shape(size, rate, padding, block), element_size,
+                           channels_last, num_threads);
+      },
+      Unlocked());
+  m.def(
+      "batch_to_space_cpu",
+      [](Address blocks, Address map, Quad size, Pair rate, Pair padding, Pair block,
+         int element_size, bool channels_last, int num_threads) {
+        batch_to_space_cpu(pointer<const void>(blocks), pointer<void>(map),
+                           space_to_batch_shape(size, rate, padding, block), element_size,
+                           channels_last, num_threads);
+      },
+      Unlocked());
+#ifdef DEEPLAB_NATIVE_WITH_CUDA
+  m.def(
+      "space_to_batch_cuda",
+      [](Address map, Address blocks, Quad size, Pair rate, Pair padding, Pair block,
+         int element_size, bool channels_last, Address stream) {
+        check_cuda("space_to_batch",
+                   space_to_batch_cuda(pointer<const void>(map), pointer<void>(blocks),
+                                       space_to_batch_shape(size, rate, padding, block),
+                                       element_size, channels_last, pointer<void>(stream)));
+      },
+      Unlocked());
+  m.def(
+      "batch_to_space_cuda",
+      [](Address blocks, Address map, Quad size, Pair rate, Pair padding, Pair block,
+         int element_size, bool channels_last, Address stream) {
+        check_cuda("batch_to_space",
+                   batch_to_space_cuda(pointer<const void>(blocks), pointer<void>(map),
+                                       space_to_batch_shape(size, rate, padding, block),
+                                       element_size, channels_last, pointer<void>(stream)));
+      },
+      Unlocked());
+#endif
+
   // ---- permutohedral lattice ----
   py::class_<Lattice, std::shared_ptr<Lattice>>(m, "Lattice")
       .def_readonly("num_vertices", &Lattice::num_vertices)
@@ -120,6 +229,16 @@ PYBIND11_MODULE(_C, m) {
   bind_filter<double>(m, "permutohedral_filter_double");
 
   // ---- mean field ----
+  m.def(
+      "pairwise_features",
+      [](Address image, const std::string& dtype, std::array<int64_t, 3> strides, int64_t height,
+         int64_t width, float sigma_x, float sigma_y, const std::vector<float>& sigma_colour,
+         Address features, int num_threads) {
+        pairwise_features_cpu({pointer<const void>(image), pixel_type(dtype), strides}, height,
+                              width, sigma_x, sigma_y, sigma_colour, pointer<float>(features),
+                              num_threads);
+      },
+      Unlocked());
   bind_mean_field<float>(m, "MeanFieldFloat");
   bind_mean_field<double>(m, "MeanFieldDouble");
 }

@@ -37,7 +37,7 @@ class Lattice:
         return out
 
     def filter(self, values: np.ndarray, transposed: bool = False) -> np.ndarray:
-        """alpha S_slice B_d ... B_0 S_splat values, (N, C) float64; reversed blurs if transposed."""
+        """alpha S_slice B_d ... B_0 S_splat values, (N, C); transposed: blurs reversed."""
         rows = np.zeros((len(self.index), values.shape[1]))
         for i in range(self.n):
             for r in range(self.d + 1):

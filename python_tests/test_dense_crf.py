@@ -35,16 +35,11 @@ def kernels_of(case, image):
     height, width = image.shape[:2]
     kernels = []
     for k in case["gaussian"] + case["bilateral"]:
-        sigma_x, sigma_y = np.broadcast_to(np.float32(k["sxy"]), 2)
-        planes = [
-            position_features(height, width, float(sigma_x))[:, :1],
-            position_features(height, width, float(sigma_y))[:, 1:],
-        ]
+        features = position_features(height, width, k["sxy"])
         if "srgb" in k:
-            assert np.ndim(k["srgb"]) == 0
             batch = torch.from_numpy(image).permute(2, 0, 1)[None]
-            planes.append(image_features(batch, 1.0, k["srgb"])[0, :, 2:])
-        kernels.append((torch.cat(planes, 1), k["compat"], NORMALIZATIONS[k["norm"]]))
+            features = image_features(batch, k["sxy"], k["srgb"])[0]
+        kernels.append((features, k["compat"], NORMALIZATIONS[k["norm"]]))
     return kernels
 
 
@@ -69,6 +64,19 @@ def test_same_results_as_pydensecrf(folder, case, threads):
             assert crf.kl_divergence(stepped).item() == pytest.approx(expected_kl, rel=1e-4)
     finally:
         torch.set_num_threads(before)
+
+
+def test_features_are_divided_in_float32():
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (2, 3, 6, 7), generator=generator, dtype=torch.uint8)
+    y, x = torch.meshgrid(torch.arange(6.0), torch.arange(7.0), indexing="ij")
+    x, y = x / torch.full((1,), 3.3), y / torch.full((1,), 1.7)
+    colours = image.float() / torch.tensor([2.3, 5.1, 7.7])[:, None, None]
+    expected = torch.cat((torch.stack((x, y)).expand(2, -1, -1, -1), colours), 1)
+    for one in (image, image.float(), image.contiguous(memory_format=torch.channels_last)):
+        features = image_features(one, (3.3, 1.7), (2.3, 5.1, 7.7))
+        assert torch.equal(features, expected.flatten(2).transpose(1, 2))
+    assert torch.equal(position_features(6, 7, (3.3, 1.7)), features[0, :, :2])
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +241,7 @@ def test_bad_options():
         dn.dense_crf(U, IMAGE, PARAMS, normalization="both")
     with pytest.raises(ValueError, match="iterations: expected 0 or more, got -1"):
         dn.dense_crf(U, IMAGE, PARAMS, iterations=-1)
-    with pytest.raises(ValueError, match="features: .* use larger sigmas"):
+    with pytest.raises(ValueError, match=r"features: .* use larger sigmas"):
         dn.dense_crf(U, IMAGE + 200, dn.CRFParams(4, 67, 1e-5, 3, 1))
 
 
@@ -258,5 +266,5 @@ def test_weights_are_finite_numbers():
 
 def test_presets():
     assert dn.CRFParams.preset("voc-resnet101") == dn.CRFParams(4, 67, 3, 3, 1)
-    with pytest.raises(ValueError, match="preset: expected one of .* did you mean 'voc-vgg16'"):
+    with pytest.raises(ValueError, match=r"preset: expected one of .* did you mean 'voc-vgg16'"):
         dn.CRFParams.preset("voc-vgg")

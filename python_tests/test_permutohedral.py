@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-import reference_crf as reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import reference_crf as reference
 from deeplab_native import _C, permutohedral_filter
 from deeplab_native.ops.permutohedral import _filter
 

@@ -38,6 +38,9 @@ class Team {
 // a thread threw is thrown again here.
 void run_team(int num_threads, const std::function<void(Team&)>& body);
 
+// Bytes that one thread moves before waking a second one pays.
+constexpr int64_t kGrainBytes = 1 << 16;
+
 // body(begin, end) over disjoint ranges of [0, n), at least `grain` long.
 template <class Body>
 void parallel_for(int num_threads, int64_t n, int64_t grain, const Body& body) {

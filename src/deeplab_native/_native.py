@@ -90,6 +90,18 @@ def check_tensor(
     return value
 
 
+def memory_format(tensor: torch.Tensor) -> torch.memory_format:
+    """The layout of (B, C, H, W) that an op keeps: contiguous where the strides leave it open.
+
+    Strides of dimensions of size 1 are not looked at: compilers change them.
+    """
+    _, channels, height, width = tensor.shape
+    if tensor.is_contiguous() or channels == 1 or tensor.stride(1) != 1:
+        return torch.contiguous_format
+    pixel = tensor.stride(3) if width > 1 else tensor.stride(2) if height > 1 else 0
+    return torch.channels_last if pixel >= channels else torch.contiguous_format
+
+
 def check_same_device(**tensors: torch.Tensor | None) -> None:
     """Raises ValueError where the named tensors lie on different devices."""
     present = {name: t.device for name, t in tensors.items() if t is not None}
@@ -100,9 +112,14 @@ def check_same_device(**tensors: torch.Tensor | None) -> None:
 
 def pair(name: str, value: int | Sequence[int], *, least: int) -> tuple[int, int]:
     """(vertical, horizontal) from one integer or two; raises where below `least`."""
-    both = (value, value) if isinstance(value, int) else tuple(value)
-    if len(both) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) for v in both):
+    integer = (int, torch.SymInt)  # an export with dynamic shapes has sizes that are symbols
+    both = (value, value) if isinstance(value, integer) else value
+    if (
+        not isinstance(both, Sequence)
+        or len(both) != 2
+        or not all(isinstance(v, integer) and not isinstance(v, bool) for v in both)
+    ):
         raise TypeError(f"{name}: expected an integer or two of them, got {value!r}")
     if min(both) < least:
         raise ValueError(f"{name}: expected at least {least}, got {value!r}")
-    return both
+    return both[0], both[1]

@@ -42,6 +42,7 @@ class MeanField:
 
     def __init__(self, unary: torch.Tensor, kernels: Sequence[PairwiseKernel]) -> None:
         check_unary(unary, ndim=3, layout="(B, L, N)")
+        _check_cpu(unary)
         self._build(unary, check_kernels(unary, kernels), unary.shape)
 
     @classmethod
@@ -58,8 +59,9 @@ class MeanField:
         _image_crf.check_image(image, unary)
         _image_crf.check_params(params)
         check_normalization(normalization)
+        _check_cpu(unary)
         height, width = image.shape[2:]
-        gaussian = _image_crf.position_features(height, width, params.sigma_gamma, image.device)
+        gaussian = _image_crf.position_features(height, width, params.sigma_gamma)
         bilateral = _image_crf.image_features(image, params.sigma_alpha, params.sigma_beta)
         kernels = [
             PairwiseKernel(gaussian, params.w2, normalization),
@@ -71,10 +73,6 @@ class MeanField:
         return self
 
     def _build(self, unary: torch.Tensor, kernels: list[PairwiseKernel], shape) -> None:
-        if unary.device.type != "cpu":
-            raise RuntimeError(
-                f"MeanField: got a unary on {unary.device}, runs on the CPU; move it with .cpu()"
-            )
         self._shape, self._dtype = torch.Size(shape), unary.dtype
         self._native = NativeMeanField(
             unary,
@@ -117,3 +115,10 @@ class MeanField:
                 f"on {q.device}"
             )
         return q.detach().contiguous()
+
+
+def _check_cpu(unary: torch.Tensor) -> None:
+    if unary.device.type != "cpu":
+        raise RuntimeError(
+            f"MeanField: got a unary on {unary.device}, runs on the CPU; move it with .cpu()"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import numbers
 from dataclasses import dataclass
 
 import torch
@@ -56,11 +57,8 @@ class CRFParams:
 
 
 def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        try:
-            return float(value)  # numpy scalars
-        except (TypeError, ValueError):
-            raise TypeError(f"{name}: expected a number, got {type(value).__name__}") from None
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     return float(value)
 
 

@@ -6,9 +6,12 @@ Convolution, and Fully Connected CRFs", section 3.3.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
-from .._native import check_same_device, check_tensor, define_op
+from .. import _C
+from .._native import check_same_device, check_tensor, define_op, num_threads
 from ..crf.params import CRFParams
 from .mean_field import (
     NativeMeanField,
@@ -86,27 +89,54 @@ def check_image(image: torch.Tensor, unary: torch.Tensor) -> None:
         raise ValueError("image: no gradient with respect to the image; pass image.detach()")
 
 
-def position_features(height: int, width: int, sigma: float, device=None) -> torch.Tensor:
-    """(x / sigma, y / sigma) of each pixel, (H W, 2) float32, pixel i at x = i mod W."""
-    x = torch.arange(width, dtype=torch.float32, device=device).expand(height, width)
-    y = torch.arange(height, dtype=torch.float32, device=device)[:, None].expand(height, width)
-    # divided by a tensor: a product with 1 / sigma would differ in the last bit
-    return (torch.stack((x, y)) / torch.full((1, 1, 1), sigma, device=device)).flatten(1).T
+Sigma = float | Sequence[float]
 
 
-def image_features(image: torch.Tensor, sigma_alpha: float, sigma_beta: float) -> torch.Tensor:
-    """(x / sa, y / sa, R / sb, G / sb, B / sb) of each pixel: (B, H W, 5) float32."""
-    batch, _, height, width = image.shape
-    features = torch.empty(batch, 5, height * width, device=image.device)
-    features[:, :2] = position_features(height, width, sigma_alpha, image.device).T
-    colours = image.detach().to(torch.float32).flatten(2)
-    torch.div(colours, torch.full((1, 1, 1), sigma_beta, device=image.device), out=features[:, 2:])
+def position_features(height: int, width: int, sigma: Sigma) -> torch.Tensor:
+    """(x / sigma, y / sigma) of each pixel: (H W, 2) float32, pixel i at x = i mod W.
+
+    `sigma` in pixels, or one for x and one for y.
+    """
+    features = torch.empty(2, height * width)
+    _fill(features, 0, "uint8", (0, 0, 0), (height, width), sigma, ())
+    return features.T
+
+
+def image_features(image: torch.Tensor, sigma_xy: Sigma, sigma_colour: Sigma) -> torch.Tensor:
+    """(x / sigma_xy, y / sigma_xy, channels / sigma_colour) of each pixel: (B, H W, 2 + C) float32.
+
+    image: (B, C, H, W), uint8, float32 or float64, any strides. The sigmas may be given for x and
+    y, and for each channel.
+    """
+    batch, channels, height, width = image.shape
+    features = torch.empty(batch, 2 + channels, height * width)
+    dtype = str(image.dtype).removeprefix("torch.")
+    sigmas = _each(sigma_colour, channels)
+    for one, planes in zip(image.detach(), features, strict=True):
+        _fill(planes, one.data_ptr(), dtype, one.stride(), (height, width), sigma_xy, sigmas)
     return features.transpose(1, 2)
+
+
+def _fill(features, address, dtype, strides, size, sigma_xy, sigma_colour) -> None:
+    _C.pairwise_features(
+        address,
+        dtype,
+        strides,
+        *size,
+        *_each(sigma_xy, 2),
+        sigma_colour,
+        features.data_ptr(),
+        num_threads(),
+    )
+
+
+def _each(sigma: Sigma, count: int) -> Sequence[float]:
+    return sigma if isinstance(sigma, Sequence) else [sigma] * count
 
 
 def _features(image: torch.Tensor, sigmas: list[float]) -> list[torch.Tensor]:
     sigma_gamma, sigma_alpha, sigma_beta = sigmas
-    gaussian = position_features(*image.shape[2:], sigma_gamma, image.device)
+    gaussian = position_features(*image.shape[2:], sigma_gamma)
     return [gaussian, image_features(image, sigma_alpha, sigma_beta)]
 
 

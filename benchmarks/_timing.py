@@ -1,0 +1,127 @@
+"""Timing and machine description, shared by all benchmarks."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import deeplab_native
+from deeplab_native import _C
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one call; p10 and p90 are the deciles of all runs."""
+
+    median: float
+    p10: float
+    p90: float
+    runs: int
+
+
+def time_function(fn: Callable[[], object], min_runs: int = 9, min_time_s: float = 1.0) -> Timing:
+    """Times fn() after a warm-up, at least min_runs times and for min_time_s seconds."""
+    return time_paired({"fn": fn}, min_runs, min_time_s)["fn"]
+
+
+def time_paired(
+    functions: Mapping[str, Callable[[], object]], min_runs: int = 9, min_time_s: float = 1.0
+) -> dict[str, Timing]:
+    """Times several functions in turn, so that what else the machine does meets all alike.
+
+    Each round runs every function once and begins with another one; rounds go on until every
+    function has min_runs runs and min_time_s seconds.
+    """
+    names = list(functions)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for name in names:
+        _run(functions[name])
+    while any(len(s) < min_runs or sum(s) < min_time_s for s in seconds.values()):
+        for name in names:
+            seconds[name].append(_run(functions[name]))
+        names.append(names.pop(0))
+    return {name: _summary(seconds[name]) for name in functions}
+
+
+def _run(fn: Callable[[], object]) -> float:
+    _wait_for_device()
+    start = time.perf_counter()
+    fn()
+    _wait_for_device()
+    return time.perf_counter() - start
+
+
+def _wait_for_device() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _summary(seconds: list[float]) -> Timing:
+    if len(seconds) == 1:
+        return Timing(seconds[0], seconds[0], seconds[0], 1)
+    deciles = statistics.quantiles(seconds, n=10, method="inclusive")
+    return Timing(statistics.median(seconds), deciles[0], deciles[-1], len(seconds))
+
+
+def machine_info() -> dict[str, Any]:
+    """What a figure depends on beside the code: processor, threads, versions, date, commit."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load_1min": round(os.getloadavg()[0], 2),
+        "gpu": gpu,
+        "threads": torch.get_num_threads(),
+        "isa": _C.isa(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "deeplab_native": deeplab_native.__version__,
+        "commit": _commit(),
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of this checkout, "-dirty" where files differ; None outside of git."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def write_json(path: str | os.PathLike[str], obj: object) -> None:
+    """Writes obj to path whole or not at all."""
+    path = Path(path)
+    text = json.dumps(obj, indent=2) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

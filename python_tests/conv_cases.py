@@ -1,0 +1,23 @@
+"""What the tests of the atrous convolution share."""
+
+from __future__ import annotations
+
+import torch
+
+NATIVE = ["im2col", "space_to_batch"]
+ALGORITHMS = [*NATIVE, "aten", "auto"]
+
+
+def tensors(size, filters, dtype=torch.float64, device="cpu"):
+    input = torch.randn(size, dtype=dtype, device=device)
+    weight = torch.randn(filters[0], size[1], *filters[1:], dtype=dtype, device=device)
+    return input, weight, torch.randn(filters[0], dtype=dtype, device=device)
+
+
+def assert_near(actual, expected, tolerance):
+    """Relative to the largest value: single pixels may cancel out."""
+    assert actual.shape == expected.shape
+    scale = expected.abs().max().item() if expected.numel() else 1.0
+    torch.testing.assert_close(
+        actual.to(expected), expected, rtol=0, atol=tolerance * scale, check_stride=False
+    )

@@ -1,0 +1,138 @@
+"""The native module: addresses, sizes and thread counts in; the callers check the arguments."""
+# ruff: noqa: N999
+
+__version__: str
+has_cuda: bool
+
+_Pair = tuple[int, int]
+_Quad = tuple[int, int, int, int]
+
+# ---- instruction set ----
+def isa() -> str: ...
+def available_isas() -> list[str]: ...
+def set_isa(name: str) -> None: ...
+def release_memory() -> None: ...
+
+# ---- atrous im2col ----
+def atrous_im2col_cpu(
+    map: int,
+    columns: int,
+    size: _Quad,
+    map_stride: _Quad,
+    kernel: _Pair,
+    stride: _Pair,
+    padding: _Pair,
+    rate: _Pair,
+    window: _Quad,
+    element_size: int,
+    num_threads: int,
+) -> None: ...
+def atrous_col2im_cpu(
+    columns: int,
+    map: int,
+    size: _Quad,
+    map_stride: _Quad,
+    kernel: _Pair,
+    stride: _Pair,
+    padding: _Pair,
+    rate: _Pair,
+    window: _Quad,
+    dtype: str,
+    num_threads: int,
+) -> None: ...
+
+# ---- space to batch ----
+def space_to_batch_cpu(
+    map: int,
+    blocks: int,
+    size: _Quad,
+    rate: _Pair,
+    padding: _Pair,
+    block: _Pair,
+    element_size: int,
+    channels_last: bool,
+    num_threads: int,
+) -> None: ...
+def batch_to_space_cpu(
+    blocks: int,
+    map: int,
+    size: _Quad,
+    rate: _Pair,
+    padding: _Pair,
+    block: _Pair,
+    element_size: int,
+    channels_last: bool,
+    num_threads: int,
+) -> None: ...
+
+# these two only where has_cuda
+def space_to_batch_cuda(
+    map: int,
+    blocks: int,
+    size: _Quad,
+    rate: _Pair,
+    padding: _Pair,
+    block: _Pair,
+    element_size: int,
+    channels_last: bool,
+    stream: int,
+) -> None: ...
+def batch_to_space_cuda(
+    blocks: int,
+    map: int,
+    size: _Quad,
+    rate: _Pair,
+    padding: _Pair,
+    block: _Pair,
+    element_size: int,
+    channels_last: bool,
+    stream: int,
+) -> None: ...
+
+# ---- permutohedral lattice ----
+max_feature_dim: int
+
+class Lattice:
+    num_vertices: int
+    num_points: int
+    d: int
+
+def build_lattice(
+    features: int, n: int, d: int, point_stride: int, dim_stride: int, num_threads: int
+) -> Lattice: ...
+def permutohedral_filter_float(
+    lattice: Lattice, values: int, out: int, num_channels: int, transposed: bool
+) -> None: ...
+def permutohedral_filter_double(
+    lattice: Lattice, values: int, out: int, num_channels: int, transposed: bool
+) -> None: ...
+
+# ---- mean field ----
+def pairwise_features(
+    image: int,
+    dtype: str,
+    strides: tuple[int, int, int],
+    height: int,
+    width: int,
+    sigma_x: float,
+    sigma_y: float,
+    sigma_colour: list[float],
+    features: int,
+    num_threads: int,
+) -> None: ...
+
+class MeanFieldFloat:
+    num_kernels: int
+    def __init__(self, num_points: int, num_labels: int, num_threads: int) -> None: ...
+    def add_kernel(
+        self, lattice: Lattice, kind: int, compatibility: list[float], normalization: int
+    ) -> None: ...
+    def set_unary(self, unary: int) -> None: ...
+    def inference(self, q: int, iterations: int) -> None: ...
+    def start(self, q: int) -> None: ...
+    def step(self, q: int, next: int) -> None: ...
+    def kl_divergence(self, q: int) -> float: ...
+    def filter(self, kernel: int, values: int, out: int, transposed: bool) -> None: ...
+    def num_vertices(self, kernel: int) -> int: ...
+
+class MeanFieldDouble(MeanFieldFloat): ...

@@ -1,0 +1,150 @@
+"""The two native algorithms of `atrous_conv2d`, forward and backward, on checked tensors."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+
+from .._native import memory_format
+from .atrous_im2col import Pair, Window, add_columns, fill_columns, output_size, sum_dtype
+from .space_to_batch import _batch_to_space, _new_blocks, _space_to_batch
+
+COLUMN_BYTES = 64 * 2**20  # of the im2col buffer, in the forward and in the backward pass
+
+Grads = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def windows(size: Pair, column_rows: int, element_size: int) -> list[Window]:
+    """The output (Ho, Wo) in pieces whose columns, of column_rows elements, fit COLUMN_BYTES.
+
+    Bands of whole rows, all about as high; parts of a row only where a row does not fit. Each is
+    one run of pixels in memory order.
+    """
+    height, width = size
+    pixels = max(1, COLUMN_BYTES // (column_rows * element_size))
+    if pixels < width:
+        return [
+            (y, y + 1, x, min(x + pixels, width))
+            for y in range(height)
+            for x in range(0, width, pixels)
+        ]
+    bands = -(-height // (pixels // width))
+    edges = [height * i // bands for i in range(bands + 1)]
+    return [(first, last, 0, width) for first, last in itertools.pairwise(edges)]
+
+
+def _column_pieces(
+    input: torch.Tensor, weight: torch.Tensor, size: Pair
+) -> Iterator[tuple[int, Window, slice, torch.Tensor]]:
+    """(image, window, its pixels, room for its columns); the room is one buffer, used again."""
+    column_rows = input.shape[1] * weight.shape[2] * weight.shape[3]
+    pieces = windows(size, column_rows, input.element_size())
+    areas = [(last - first) * (end - begin) for first, last, begin, end in pieces]
+    buffer = input.new_empty(column_rows * max(areas))
+    for image in range(input.shape[0]):
+        for window, area in zip(pieces, areas, strict=True):
+            start = window[0] * size[1] + window[2]
+            columns = buffer[: column_rows * area].view(column_rows, area)
+            yield image, window, slice(start, start + area), columns
+
+
+def _as_matrix(map: torch.Tensor) -> torch.Tensor:
+    """(C, H, W), contiguous or channels_last, as (C, H * W) in the same memory."""
+    return map.view(map.shape[0], -1)
+
+
+def im2col_forward(input, weight, bias, stride: Pair, padding: Pair, rate: Pair) -> torch.Tensor:
+    """Weights (O, C kh kw) times columns (C kh kw, pixels), into the output without a copy."""
+    geometry = tuple(weight.shape[2:]), stride, padding, rate
+    size = output_size(input.shape, *geometry)
+    out = torch.empty(
+        (input.shape[0], weight.shape[0], *size),
+        dtype=input.dtype,
+        memory_format=memory_format(input),
+    )
+    filters = weight.reshape(weight.shape[0], -1)
+    for image, window, pixels, columns in _column_pieces(input, weight, size):
+        fill_columns(input[image : image + 1], columns, geometry, window)
+        target = _as_matrix(out[image])[:, pixels]
+        if bias is None:
+            torch.mm(filters, columns, out=target)
+        else:
+            torch.addmm(bias[:, None], filters, columns, out=target)
+    return out
+
+
+def im2col_backward(grad, input, weight, stride: Pair, padding: Pair, rate: Pair, mask) -> Grads:
+    """The needed gradients, of input and weight in the same pieces as the forward pass.
+
+    Sums over images and pieces are float32 for the 2-byte types.
+    """
+    geometry = tuple(weight.shape[2:]), stride, padding, rate
+    layout, sums = memory_format(input), sum_dtype(input.dtype)
+    grad = grad.contiguous(memory_format=memory_format(grad))
+    filters = weight.reshape(weight.shape[0], -1)
+    grad_input = grad_weight = input.new_empty(0)
+    if mask[0]:
+        grad_input = torch.zeros_like(input, dtype=sums, memory_format=layout)
+    if mask[1]:
+        grad_weight = torch.zeros_like(filters, dtype=sums)
+    for image, window, pixels, columns in _column_pieces(input, weight, tuple(grad.shape[2:])):
+        grad_pixels = _as_matrix(grad[image])[:, pixels]
+        if mask[1]:
+            fill_columns(input[image : image + 1], columns, geometry, window)
+            grad_weight += torch.mm(grad_pixels, columns.t())
+        if mask[0]:
+            torch.mm(filters.t(), grad_pixels, out=columns)
+            add_columns(columns, grad_input[image : image + 1], geometry, window)
+    if mask[1]:
+        grad_weight = grad_weight.view(weight.shape)
+    return (
+        grad_input.to(input.dtype),
+        grad_weight.to(weight.dtype),
+        _bias_gradient(grad, mask),
+    )
+
+
+def space_to_batch_forward(
+    input, weight, bias, stride: Pair, padding: Pair, rate: Pair
+) -> torch.Tensor:
+    """The blocks hold the padding already; a block row more than the map's falls off at the end."""
+    size = output_size(input.shape, tuple(weight.shape[2:]), stride, padding, rate)
+    blocks = F.conv2d(_space_to_batch(input, rate, padding), weight, bias)
+    out = _batch_to_space(blocks, rate, size, (0, 0))
+    return out.contiguous(memory_format=memory_format(input))
+
+
+def space_to_batch_backward(
+    grad, input, weight, stride: Pair, padding: Pair, rate: Pair, mask
+) -> Grads:
+    """The needed gradients, by the backward pass of the standard convolution of the blocks."""
+    # without a weight gradient only the shape of the blocks counts
+    blocks = (_space_to_batch if mask[1] else _new_blocks)(input, rate, padding)
+    grad_input, grad_weight, _ = torch.ops.aten.convolution_backward(
+        _space_to_batch(grad, rate, (0, 0)),
+        blocks,
+        weight,
+        None,
+        stride=(1, 1),
+        padding=(0, 0),
+        dilation=(1, 1),
+        transposed=False,
+        output_padding=(0, 0),
+        groups=1,
+        output_mask=(mask[0], mask[1], False),
+    )
+    if mask[0]:
+        grad_input = _batch_to_space(grad_input, rate, tuple(input.shape[2:]), padding)
+        grad_input = grad_input.contiguous(memory_format=memory_format(input))
+    return (
+        grad_input if mask[0] else input.new_empty(0),
+        grad_weight.contiguous() if mask[1] else input.new_empty(0),
+        _bias_gradient(grad, mask),
+    )
+
+
+def _bias_gradient(grad: torch.Tensor, mask) -> torch.Tensor:
+    return grad.sum((0, 2, 3)) if mask[2] else grad.new_empty(0)
