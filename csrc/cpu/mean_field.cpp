@@ -22,7 +22,12 @@ struct MeanField<T>::Kernel {
   Buffer<T> compatibility;  // rows for kVector and kMatrix, padded
   Buffer<float> norm;       // [blocks * 16]
   const float *scale_in = nullptr, *scale_out = nullptr;
-  LatticeRows<T> a, b;  // one is read while the other is written
+  int64_t first_row = 0;  // of its rows among those of all kernels
+
+  // Whether one weight can serve for splatting and slicing.
+  bool symmetric() const {
+    return kind == CompatibilityKind::kPotts && factor > 0 && scale_in == scale_out;
+  }
 };
 
 namespace {
@@ -92,7 +97,7 @@ void MeanField<T>::add_kernel(std::shared_ptr<const Lattice> lattice, Compatibil
   if (lattice->num_points != num_points_ || lattice->num_threads != num_threads_) {
     throw std::invalid_argument("features: the lattice was built for other points or threads");
   }
-  Kernel k{std::move(lattice), kind, T(0), {}, {}, nullptr, nullptr, {}, {}};
+  Kernel k{std::move(lattice), kind, T(0), {}, {}, nullptr, nullptr, 0};
   k.factor = k.lattice->alpha;
   if (kind == CompatibilityKind::kPotts) k.factor *= compatibility[0];
   k.compatibility = compatibility_rows(kind, compatibility, num_labels_, stride_);
@@ -106,9 +111,61 @@ void MeanField<T>::add_kernel(std::shared_ptr<const Lattice> lattice, Compatibil
     if (normalization != Normalization::kAfter) k.scale_in = k.norm.data();
     if (normalization != Normalization::kBefore) k.scale_out = k.norm.data();
   }
-  k.a = LatticeRows<T>(*k.lattice, stride_);
-  k.b = LatticeRows<T>(*k.lattice, stride_);
   kernels_.push_back(std::move(k));
+  prepared_ = false;
+}
+
+// One list of entries for all kernels, with everything that is constant folded into the weights.
+template <class T>
+void MeanField<T>::prepare() {
+  if (prepared_) return;
+  // What Potts kernels slice can be added up in one go: they come first.
+  ordered_.clear();
+  for (Kernel& k : kernels_) ordered_.push_back(&k);
+  std::stable_partition(ordered_.begin(), ordered_.end(),
+                        [](const Kernel* k) { return k->kind == CompatibilityKind::kPotts; });
+  corners_ = potts_corners_ = 0;
+  num_rows_ = 0;
+  same_weights_ = true;
+  for (Kernel* k : ordered_) {
+    k->first_row = num_rows_;
+    num_rows_ += k->lattice->num_rows();
+    corners_ += k->lattice->d + 1;
+    if (k->kind == CompatibilityKind::kPotts) potts_corners_ += k->lattice->d + 1;
+    same_weights_ = same_weights_ && k->symmetric();
+  }
+  const int64_t halves = stride_ / 2;
+  if (num_rows_ * halves > UINT32_MAX) {
+    throw std::invalid_argument(
+        "kernels: more than 2^33 values on the lattices; use fewer threads");
+  }
+  const int64_t blocks = blocks_of(num_points_);
+  const size_t size = size_t(blocks) * corners_ * kBlock;
+  entries_.resize(size);
+  weights_out_.resize(size);
+  if (!same_weights_) weights_in_.resize(size);
+
+  run_team(num_threads_, [&](Team& team) {
+    for (int64_t b = team.begin(blocks); b < team.end(blocks); ++b) {
+      int64_t to = b * corners_ * kBlock;
+      for (const Kernel* kernel : ordered_) {
+        const Kernel& k = *kernel;
+        const int64_t first = k.first_row * halves;
+        const T out = same_weights_ ? std::sqrt(k.factor) : k.factor;
+        for (int64_t r = b * (k.lattice->d + 1); r < (b + 1) * (k.lattice->d + 1); ++r) {
+          for (int i = 0; i < kBlock; ++i, ++to) {
+            const int64_t from = r * kBlock + i, point = b * kBlock + i;
+            const T w = k.lattice->weights[from];
+            entries_[to] = static_cast<uint32_t>(first + k.lattice->vertices[from] * halves);
+            weights_out_[to] = out * w * (k.scale_out ? T(k.scale_out[point]) : T(1));
+            if (same_weights_) continue;
+            weights_in_[to] = w * (k.scale_in ? T(k.scale_in[point]) : T(1));
+          }
+        }
+      }
+    }
+  });
+  prepared_ = true;
 }
 
 template <class T>
@@ -142,63 +199,94 @@ void MeanField<T>::set_unary(const T* unary) {
   }
 }
 
-// `updates` mean field updates of Q, kept in registers between them; Q is q_in or softmax(-U).
+// `updates` mean field updates of Q, kept in cache between them; Q is q_in or softmax(-U).
 template <class T>
 void MeanField<T>::run(const T* q_in, T* out, int updates, Output output) {
-  Buffer<T> scratch(size_t(num_threads_) * 2 * kBlock * stride_);
-  int axes = 0;
-  for (const Kernel& k : kernels_) axes = std::max(axes, k.lattice->d + 1);
+  prepare();
+  if (updates > 0) rows_a_.resize(num_rows_ * stride_);
+  if (updates > 1) rows_b_.resize(num_rows_ * stride_);
+  const int64_t blocks = blocks_of(num_points_);
+  Buffer<T> scratch(size_t(num_threads_) * (2 * stride_ + corners_) * kBlock);
+  Buffer<uint32_t> own_entries(size_t(num_threads_) * corners_ * kBlock);
+  const int64_t halves = stride_ / 2;
+  int axes = 0, first_corner = 0;
+  std::vector<LabelKernel<T>> label_kernels;
+  std::vector<uint32_t> first_own, private_shift;  // [threads][corners]
+  for (const Kernel* k : ordered_) {
+    const int corners = k->lattice->d + 1;
+    axes = std::max(axes, corners);
+    if (k->kind != CompatibilityKind::kPotts) {
+      label_kernels.push_back({first_corner, corners, k->kind, k->compatibility.data()});
+    }
+    first_corner += corners;
+  }
+  for (int t = 0; t < num_threads_; ++t) {
+    for (const Kernel* k : ordered_) {
+      const Lattice& lattice = *k->lattice;
+      const int64_t own = (k->first_row + lattice.first[t]) * halves;
+      const int64_t shift = lattice.private_shift(t) * halves;
+      first_own.insert(first_own.end(), lattice.d + 1, static_cast<uint32_t>(own));
+      private_shift.insert(private_shift.end(), lattice.d + 1, static_cast<uint32_t>(shift));
+    }
+  }
+  std::vector<KernelRows<T>> write_rows(num_threads_ * kernels_.size());
 
   run_team(num_threads_, [&](Team& team) {
-    std::vector<PassKernel<T>> pass_kernels;
-    for (Kernel& k : kernels_) {
-      PassKernel<T> p = k.a.pass_kernel(team);
-      p.kind = k.kind;
-      p.factor = k.factor;
-      p.compatibility = k.compatibility.data();
-      p.scale_in = k.scale_in;
-      p.scale_out = k.scale_out;
-      if (updates > 0) {
-        p.write = k.a.data();
-        k.a.clear(team);
-      }
-      pass_kernels.push_back(p);
-    }
-    PixelPass<T> pass{};
+    KernelRows<T>* const write = write_rows.data() + team.id() * kernels_.size();
+    MeanFieldPass<T> pass{};
     pass.num_points = num_points_;
     pass.num_labels = num_labels_;
     pass.stride = stride_;
-    pass.base = negative_unary_.data();
-    pass.kernels = pass_kernels.data();
-    pass.num_kernels = static_cast<int>(pass_kernels.size());
-    pass.scratch = scratch.data() + size_t(team.id()) * 2 * kBlock * stride_;
-    if (q_in) pass.in = {q_in, 1, num_points_};
-    pass.softmax = !q_in;
-
-    for (int update = 0; update < updates; ++update) {
-      team.barrier();  // rows are clear, or blurred
-      run_pass(team, pass);
-      team.barrier();
-      const bool last = update + 1 == updates;
-      for (size_t m = 0; m < kernels_.size(); ++m) {
-        LatticeRows<T>& written = update % 2 == 0 ? kernels_[m].a : kernels_[m].b;
-        LatticeRows<T>& other = update % 2 == 0 ? kernels_[m].b : kernels_[m].a;
-        written.add_private(team);
-        pass_kernels[m].read = written.data();
-        pass_kernels[m].write = last ? nullptr : other.data();
-        if (!last) other.clear(team);
+    pass.negative_unary = negative_unary_.data();
+    pass.corners = corners_;
+    pass.potts_corners = potts_corners_;
+    pass.entries = entries_.data();
+    pass.weights_out = weights_out_.data();
+    pass.weights_in = same_weights_ ? weights_out_.data() : weights_in_.data();
+    pass.label_kernels = label_kernels.data();
+    pass.num_label_kernels = static_cast<int>(label_kernels.size());
+    pass.num_kernels = static_cast<int>(kernels_.size());
+    pass.write_rows = write;
+    pass.first_own = first_own.data() + team.id() * corners_;
+    pass.private_shift = team.id() > 0 ? private_shift.data() + team.id() * corners_ : nullptr;
+    pass.scratch = scratch.data() + size_t(team.id()) * (2 * stride_ + corners_) * kBlock;
+    pass.own_weights = pass.scratch + 2 * stride_ * kBlock;
+    pass.own_entries = own_entries.data() + size_t(team.id()) * corners_ * kBlock;
+    const auto run_pass = [&] {
+      row_kernels<T>().mean_field(pass, team.begin(blocks), team.end(blocks));
+    };
+    const auto each_kernel = [&](T* rows, const auto& f) {
+      for (const Kernel* k : ordered_) {
+        f(LatticeRows<T>(*k->lattice, rows + k->first_row * stride_, stride_));
       }
+    };
+
+    pass.q_in = q_in;
+    pass.softmax = !q_in;
+    for (int update = 0; update < updates; ++update) {
+      T* rows = update % 2 == 0 ? rows_a_.data() : rows_b_.data();
+      for (size_t k = 0; k < kernels_.size(); ++k) {
+        const Kernel& kernel = *ordered_[k];
+        write[k] = {rows + kernel.first_row * stride_, kernel.lattice->fresh.data()};
+      }
+      pass.write = rows;
+      each_kernel(rows, [&](LatticeRows<T> r) { r.clear_private(team); });
+      run_pass();
+      team.barrier();  // all is splatted, and nobody reads the other rows any more
+      each_kernel(rows, [&](LatticeRows<T> r) { r.add_private(team); });
       for (int j = 0; j < axes; ++j) {  // one barrier an axis for all kernels together
         team.barrier();
-        for (Kernel& k : kernels_) (update % 2 == 0 ? k.a : k.b).blur(team, j);
+        each_kernel(rows, [&](LatticeRows<T> r) { r.blur(team, j); });
       }
-      pass.in = {};
+      team.barrier();
+      pass.read = rows;
+      pass.q_in = nullptr;
       pass.softmax = true;
     }
-    team.barrier();
-    if (output == Output::kEnergy) pass.softmax = false;
-    pass.out = {out, 1, num_points_};
-    run_pass(team, pass);
+    pass.write = nullptr;
+    pass.softmax = output == Output::kMarginals;
+    pass.q_out = out;
+    run_pass();
   });
 }
 

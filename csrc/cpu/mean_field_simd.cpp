@@ -1,131 +1,81 @@
-// The pass over the pixels: slice, add, softmax and splat of a block of 16 while its values are in
-// the first-level cache, so that Q is never stored between iterations.
+// The pass over the pixels: slice, softmax and splat of a block of 16 while its values are in
+// registers and the first-level cache, so that Q is never stored between iterations.
 #include "cpu/rows.h"
 #include "cpu/simd_kernels.h"
 
 namespace deeplab_native::DEEPLAB_ISA {
 namespace {
 
-constexpr int kCorners = kMaxFeatureDim + 1;
+constexpr int kEntryScale = 2;        // entries count halves of a row's stride
+constexpr int kUsualCorners = 3 + 6;  // a Gaussian and a bilateral kernel
 
-template <class T, int kStride>
+template <class T, int kStride, int kCorners>
 class BlockPass {
  public:
-  explicit BlockPass(const PixelPass<T>& pass)
+  explicit BlockPass(const MeanFieldPass<T>& pass)
       : p_(pass),
         stride_(kStride > 0 ? kStride : pass.stride),
+        corners_(kCorners > 0 ? kCorners : pass.corners),
         x_(pass.scratch),
         y_(pass.scratch + kBlock * stride_) {}
 
   void run(int64_t block) {
-    block_ = block;
     first_ = block * kBlock;
     const int64_t left = p_.num_points - first_;
     count_ = left < kBlock ? static_cast<int>(left) : kBlock;
+    const int64_t entry = block * corners_ * kBlock;
+    entries_ = p_.entries + entry;
+    weights_out_ = p_.weights_out + entry;
+    weights_in_ = p_.weights_in + entry;
 
-    prefetch_next();
-    const T* from = source();
-    for (int m = 0; m < p_.num_kernels; ++m) {
-      if (p_.kernels[m].read) {
-        slice(p_.kernels[m], from);
-        from = x_;
-      }
-    }
-    if constexpr (kStride != 1) {
-      if (p_.softmax) {
-        softmax(from);
-        from = y_;
-      }
-    }
-    if (p_.out.data) write_out(from);
-    for (int m = 0; m < p_.num_kernels; ++m) {
-      if (p_.kernels[m].write) splat(p_.kernels[m], from);
+    const T* from = p_.q_in ? read_marginals() : p_.negative_unary + first_ * stride_;
+    if (p_.read) from = slice_label_kernels(from);
+    const T* result = p_.softmax ? softmax(from) : slice_potts_kernels(from);
+    if (p_.q_out) write_marginals(result);
+    if (p_.write) {
+      clear_fresh_rows(block);
+      splat(result);
     }
   }
 
  private:
-  // The next block's vertices, weights and unary: streams too many for the hardware to follow.
-  void prefetch_next() const {
-    for (int m = 0; m < p_.num_kernels; ++m) {
-      const PassKernel<T>& k = p_.kernels[m];
-      const int64_t next = (block_ + 1) * (k.d + 1) * kBlock;
-      for (int r = 0; r <= k.d; ++r) {
-        __builtin_prefetch(k.vertices + next + r * kBlock);
-        __builtin_prefetch(k.weights + next + r * kBlock);
-      }
-      if (k.scale_out) __builtin_prefetch(k.scale_out + (block_ + 1) * kBlock);
-    }
-    if (p_.base) {
-      const T* base = p_.base + (first_ + kBlock) * stride_;
-      for (int i = 0; i < kBlock * stride_; i += 64 / static_cast<int>(sizeof(T))) {
-        __builtin_prefetch(base + i);
-      }
-    }
+  int potts_corners() const {
+    if (!p_.read) return 0;
+    return kCorners > 0 ? kCorners : p_.potts_corners;  // kCorners: all of them are
   }
 
-  // Rows of the block before any kernel: where they are, or a copy in x_.
-  const T* source() {
-    if (!p_.in.data && p_.base) return p_.base + first_ * stride_;
+  const T* read_marginals() {
     for (int i = 0; i < kBlock * stride_; ++i) x_[i] = T(0);
-    if (p_.in.data) {
-      const T* in = p_.in.data + first_ * p_.in.point_stride;
-      for (int c = 0; c < p_.num_labels; ++c) {
-        for (int i = 0; i < count_; ++i) {
-          x_[i * stride_ + c] = in[i * p_.in.point_stride + c * p_.in.channel_stride];
-        }
-      }
-    } else if (!p_.kernels[0].read) {
-      for (int i = 0; i < count_; ++i) x_[i * stride_] = T(1);
+    for (int l = 0; l < p_.num_labels; ++l) {
+      const T* from = p_.q_in + l * p_.num_points + first_;
+      for (int i = 0; i < count_; ++i) x_[i * stride_ + l] = from[i];
     }
     return x_;
   }
 
-  // Barycentric weights of the block times scale and factor.
-  void scaled_weights(const PassKernel<T>& k, const float* scale, T factor, T* w) const {
-    const float* from = k.weights + block_ * (k.d + 1) * kBlock;
-    if (!scale) {
-      for (int i = 0; i < (k.d + 1) * kBlock; ++i) w[i] = factor * static_cast<T>(from[i]);
-      return;
-    }
-    T pixel[kBlock];
-    for (int i = 0; i < kBlock; ++i) pixel[i] = factor * static_cast<T>(scale[first_ + i]);
-    for (int r = 0; r <= k.d; ++r) {
-      for (int i = 0; i < kBlock; ++i) {
-        w[r * kBlock + i] = pixel[i] * static_cast<T>(from[r * kBlock + i]);
-      }
-    }
-  }
-
-  template <class F>
-  DEEPLAB_INLINE void with_dimension(int d, const F& f) const {
-    if (d == 5) {
-      f.template operator()<5>();
-    } else if (d == 2) {
-      f.template operator()<2>();
-    } else {
-      f.template operator()<0>();
-    }
-  }
-
-  void slice(const PassKernel<T>& k, const T* from) {
-    alignas(64) T w[kCorners * kBlock];
-    scaled_weights(k, k.scale_out, k.factor, w);
-    const int32_t* vertices = k.vertices + block_ * (k.d + 1) * kBlock;
-    const bool direct = k.kind == CompatibilityKind::kPotts;
-    if (!direct) {
-      for (int i = 0; i < kBlock * stride_; ++i) y_[i] = T(0);
-    }
-    with_dimension(k.d, [&]<int kDim>() {
+  // x = from - sum over kernels with vectors or matrices of C (K Q)
+  const T* slice_label_kernels(const T* from) {
+    for (int k = 0; k < p_.num_label_kernels; ++k) {
+      const LabelKernel<T>& kernel = p_.label_kernels[k];
+      const int offset = kernel.first_corner * kBlock;
       for_chunks<kStride>(stride_, [&]<int N>(int c) {
-        slice_rows<T, N, kDim>(k.d, vertices, w, k.read + c, stride_, (direct ? from : y_) + c,
-                               (direct ? x_ : y_) + c);
+        for (int i = 0; i < kBlock; ++i) {
+          auto sum = Row<T, N>::zero();
+          slice_pixel<0, kEntryScale>(kernel.corners, entries_ + offset, weights_out_ + offset,
+                                      p_.read + c, 0, i, &sum);
+          sum.store(y_ + i * stride_ + c);
+        }
       });
-    });
-    if (k.kind == CompatibilityKind::kVector) subtract_vector(k.compatibility, from);
-    if (k.kind == CompatibilityKind::kMatrix) subtract_matrix(k.compatibility, from);
+      if (kernel.kind == CompatibilityKind::kVector) {
+        subtract_vector(kernel.compatibility, from);
+      } else {
+        subtract_matrix(kernel.compatibility, from);
+      }
+      from = x_;
+    }
+    return from;
   }
 
-  // x = from - v y, label by label
   void subtract_vector(const T* v, const T* from) {
     for (int i = 0; i < kBlock; ++i) {
       for (int c = 0; c < stride_; ++c) {
@@ -134,11 +84,11 @@ class BlockPass {
     }
   }
 
-  // x = from - M y; M is symmetric, so its rows are its columns
+  // The matrix is symmetric, so its rows are its columns.
   void subtract_matrix(const T* matrix, const T* from) {
     for (int i = 0; i < kBlock; ++i) {
       for_chunks<kStride>(stride_, [&]<int N>(int c) {
-        Row<T, N> sum = Row<T, N>::load(from + i * stride_ + c);
+        auto sum = Row<T, N>::load(from + i * stride_ + c);
         for (int l = 0; l < p_.num_labels; ++l) {
           sum.add_scaled(-y_[i * stride_ + l], Row<T, N>::load(matrix + l * stride_ + c));
         }
@@ -147,36 +97,47 @@ class BlockPass {
     }
   }
 
-  // x = exp(from); its sum is divided out where x is used. The usual subtraction of the maximum
-  // only guards the range of exp, so it is done only for blocks whose sums show the need.
-  void softmax(const T* from) {
-    if (exp_block(from, nullptr)) return;
-    T most[kBlock];
-    for (int i = 0; i < kBlock; ++i) {
-      most[i] = from[i * stride_];
-      for_chunks<kStride>(stride_, [&]<int N>(int c) {
-        const T m = Row<T, N>::load(from + i * stride_ + c).max();
-        most[i] = m > most[i] ? m : most[i];
-      });
-    }
-    exp_block(from, most);
+  const T* slice_potts_kernels(const T* from) {
+    const int corners = potts_corners();
+    if (corners == 0) return from;
+    for_chunks<kStride>(stride_, [&]<int N>(int c) {
+      for (int i = 0; i < kBlock; ++i) {
+        auto sum = Row<T, N>::load(from + i * stride_ + c);
+        slice_pixel<0, kEntryScale>(corners, entries_, weights_out_, p_.read + c, 0, i, &sum);
+        sum.store(x_ + i * stride_ + c);
+      }
+    });
+    return x_;
   }
 
-  // e = exp(from - shift) into y_, unless a sum left the range in which nothing was lost: then
-  // false, with `from` as it was.
-  bool exp_block(const T* from, const T* shift) {
+  // exp of what is sliced, not divided by its sum: that is done where it is used. The usual
+  // subtraction of the maximum only guards the range of exp, so it is done only for blocks whose
+  // sums show the need.
+  const T* softmax(const T* from) {
+    if constexpr (kStride > 0) {
+      if (slice_and_exp<kStride>(from)) return y_;
+    }
+    return exp_minus_maximum(slice_potts_kernels(from));
+  }
+
+  // False where a sum left the range in which nothing was lost.
+  template <int N>
+  bool slice_and_exp(const T* from) {
     constexpr T kLeast = T(1e-20), kMost = T(1e37);
-    T sums[kBlock];
-    for_chunks<kStride>(stride_, [&]<int N>(int c) {
-      RowSums<T, N> chunk;
-      for (int i = 0; i < kBlock; ++i) {
-        const T s = shift ? shift[i] : T(0);
-        const Row<T, N> e = Row<T, N>::load(from + i * stride_ + c).exp_minus(s);
-        e.store(y_ + i * stride_ + c);
-        chunk.set(i, e);
+    RowSums<T, N> row_sums;
+    const bool read = p_.read;
+    for (int i = 0; i < kBlock; ++i) {
+      auto x = Row<T, N>::load(from + i * N);
+      if (read) {
+        slice_pixel<kCorners, kEntryScale>(p_.potts_corners, entries_, weights_out_, p_.read, 0, i,
+                                           &x);
       }
-      chunk.add_to(sums, c == 0);
-    });
+      const Row<T, N> e = x.exp_minus(T(0));
+      e.store(y_ + i * N);
+      row_sums.set(i, e);
+    }
+    T sums[kBlock];
+    row_sums.get(sums);
     bool in_range = true;
     for (int i = 0; i < kBlock; ++i) {
       in_range &= sums[i] > kLeast && sums[i] < kMost;
@@ -185,82 +146,110 @@ class BlockPass {
     return in_range;
   }
 
-  void write_out(const T* from) const {
-    T* out = p_.out.data + first_ * p_.out.point_stride;
-    for (int c = 0; c < p_.num_labels; ++c) {
+  const T* exp_minus_maximum(const T* from) {
+    for (int i = 0; i < kBlock; ++i) {
+      const T* row = from + i * stride_;
+      T most = row[0];
+      for_chunks<kStride>(stride_, [&]<int N>(int c) {
+        const T m = Row<T, N>::load(row + c).max();
+        most = m > most ? m : most;
+      });
+      T sum = 0;
+      for_chunks<kStride>(stride_, [&]<int N>(int c) {
+        const Row<T, N> e = Row<T, N>::load(row + c).exp_minus(most);
+        e.store(y_ + i * stride_ + c);
+        sum += e.sum();
+      });
+      inverse_sum_[i] = T(1) / sum;
+    }
+    return y_;
+  }
+
+  void write_marginals(const T* from) const {
+    for (int l = 0; l < p_.num_labels; ++l) {
+      T* to = p_.q_out + l * p_.num_points + first_;
       for (int i = 0; i < count_; ++i) {
-        const T value = from[i * stride_ + c];
-        out[i * p_.out.point_stride + c * p_.out.channel_stride] =
-            p_.softmax ? value * inverse_sum_[i] : value;
+        const T value = from[i * stride_ + l];
+        to[i] = p_.softmax ? value * inverse_sum_[i] : value;
       }
     }
   }
 
-  void splat(const PassKernel<T>& k, const T* from) {
-    alignas(64) T w[kCorners * kBlock];
-    alignas(64) int32_t own[kCorners * kBlock];
-    scaled_weights(k, k.scale_in, T(1), w);
-    const int corners = (k.d + 1) * kBlock;
+  // Rows are cleared when the first of their pixels comes by: they are in cache from then on.
+  void clear_fresh_rows(int64_t block) {
+    for (int k = 0; k < p_.num_kernels; ++k) {
+      const KernelRows<T>& kernel = p_.write_rows[k];
+      T* row = kernel.rows + int64_t{kernel.fresh[block]} * stride_;
+      const T* end = kernel.rows + int64_t{kernel.fresh[block + 1]} * stride_;
+      for (; row < end; row += 4) store<T, 4>(row, Vec<T, 4>{});
+    }
+  }
+
+  void splat(const T* from) {
+    const T* w = weights_in_;
+    const uint32_t* entries = entries_;
     if (p_.softmax) {
-      for (int r = 0; r <= k.d; ++r) {
-        for (int i = 0; i < kBlock; ++i) w[r * kBlock + i] *= inverse_sum_[i];
+      for (int r = 0; r < corners_; ++r) {
+        for (int i = 0; i < kBlock; ++i) {
+          p_.own_weights[r * kBlock + i] = weights_in_[r * kBlock + i] * inverse_sum_[i];
+        }
       }
+      w = p_.own_weights;
     }
-    const int32_t* vertices = k.vertices + block_ * corners;
-    if (k.first_shared > 0) {
-      for (int i = 0; i < corners; ++i) {
-        const int32_t v = vertices[i];
-        own[i] = v + (v < k.first_shared ? k.private_shift : 0);
+    if (p_.private_shift) {
+      for (int r = 0; r < corners_; ++r) {
+        const uint32_t first = p_.first_own[r], shift = p_.private_shift[r];
+        for (int i = 0; i < kBlock; ++i) {
+          const uint32_t e = entries_[r * kBlock + i];
+          p_.own_entries[r * kBlock + i] = e + (e < first ? shift : 0);
+        }
       }
-      vertices = own;
+      entries = p_.own_entries;
     }
-    with_dimension(k.d, [&]<int kDim>() {
-      for_chunks<kStride>(stride_, [&]<int N>(int c) {
-        splat_rows<T, N, kDim>(k.d, vertices, w, k.write + c, stride_, from + c);
-      });
+    for_chunks<kStride>(stride_, [&]<int N>(int c) {
+      for (int i = 0; i < kBlock; ++i) {
+        const auto value = Row<T, N>::load(from + i * stride_ + c);
+        splat_pixel<kCorners, kEntryScale>(corners_, entries, w, p_.write + c, 0, i, value);
+      }
     });
   }
 
-  const PixelPass<T>& p_;
-  const int stride_;
+  const MeanFieldPass<T>& p_;
+  const int stride_, corners_;
   T *const x_, *const y_;
-  int64_t block_ = 0, first_ = 0;
+  const uint32_t* entries_ = nullptr;
+  const T *weights_out_ = nullptr, *weights_in_ = nullptr;
+  int64_t first_ = 0;
   int count_ = 0;
   alignas(64) T inverse_sum_[kBlock];
 };
 
-template <class T, int kStride>
-void run_blocks(const PixelPass<T>& pass, int64_t begin, int64_t end) {
-  BlockPass<T, kStride> block_pass(pass);
+template <class T, int kStride, int kCorners>
+void run_blocks(const MeanFieldPass<T>& pass, int64_t begin, int64_t end) {
+  BlockPass<T, kStride, kCorners> block_pass(pass);
   for (int64_t b = begin; b < end; ++b) block_pass.run(b);
 }
 
 template <class T>
-void pixel_pass(const PixelPass<T>& pass, int64_t begin, int64_t end) {
+void mean_field(const MeanFieldPass<T>& pass, int64_t begin, int64_t end) {
   FlushDenormals flush;
-  switch (pass.stride) {
-    case 1:
-      return run_blocks<T, 1>(pass, begin, end);
-    case 4:
-      return run_blocks<T, 4>(pass, begin, end);
-    case 8:
-      return run_blocks<T, 8>(pass, begin, end);
-    case 16:
-      return run_blocks<T, 16>(pass, begin, end);
-    case 24:
-      return run_blocks<T, 24>(pass, begin, end);
-    case 32:
-      return run_blocks<T, 32>(pass, begin, end);
-    default:
-      return run_blocks<T, 0>(pass, begin, end);
-  }
+  const bool usual = pass.corners == kUsualCorners && pass.potts_corners == kUsualCorners;
+  with_stride(pass.stride, [&]<int kStride>() {
+    if constexpr (kStride != 1) {
+      if (usual) {
+        run_blocks<T, kStride, kUsualCorners>(pass, begin, end);
+      } else {
+        run_blocks<T, kStride, 0>(pass, begin, end);
+      }
+    }
+  });
 }
 
 }  // namespace
 
 void fill_mean_field(SimdKernels* kernels) {
-  kernels->rows_f32.pixel_pass = pixel_pass<float>;
-  kernels->rows_f64.pixel_pass = pixel_pass<double>;
+  kernels->rows_f32.mean_field = mean_field<float>;
+  kernels->rows_f64.mean_field = mean_field<double>;
 }
 
 }  // namespace deeplab_native::DEEPLAB_ISA

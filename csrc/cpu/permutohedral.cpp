@@ -128,16 +128,21 @@ class Builder {
     if (lattice_.num_rows() > INT32_MAX) {
       throw std::invalid_argument("features: more than 2^31 lattice rows; use fewer threads");
     }
-    run_team(threads, [&](Team& team) {
-      if (team.id() == 0) return;
-      const int64_t per_block = int64_t{f_.d + 1} * kBlock;
-      int32_t* v = lattice_.vertices.data();
-      const std::vector<int32_t>& to = renumber[team.id()];
-      for (int64_t i = team.begin(lattice_.num_blocks) * per_block;
-           i < team.end(lattice_.num_blocks) * per_block; ++i) {
-        v[i] = to[v[i]];
+    run_team(threads, [&](Team& team) { renumber_points(team, renumber[team.id()]); });
+    lattice_.fresh[lattice_.num_blocks] = lattice_.num_vertices;
+  }
+
+  void renumber_points(Team& team, const std::vector<int32_t>& to) {
+    const int64_t per_block = int64_t{f_.d + 1} * kBlock;
+    int32_t fresh = lattice_.first[team.id()];
+    for (int64_t b = team.begin(lattice_.num_blocks); b < team.end(lattice_.num_blocks); ++b) {
+      lattice_.fresh[b] = fresh;
+      int32_t* v = lattice_.vertices.data() + b * per_block;
+      for (int64_t i = 0; i < per_block; ++i) {
+        if (team.id() > 0) v[i] = to[v[i]];
+        fresh = std::max(fresh, v[i] + 1);
       }
-    });
+    }
   }
 
   // The lattice's lines along one axis: +d in its coordinate, -1 in all others.
@@ -218,6 +223,7 @@ std::shared_ptr<const Lattice> build_lattice_cpu(const Features& features, int n
   const size_t entries = size_t(lattice->num_blocks) * (features.d + 1) * kBlock;
   lattice->vertices.resize(entries);
   lattice->weights.resize(entries);
+  lattice->fresh.resize(lattice->num_blocks + 1);
   if (layout.num_words == 1) {
     Builder<1>(features, layout, lattice.get()).build();
   } else if (layout.num_words == 2) {
@@ -235,27 +241,22 @@ void permutohedral_filter_cpu(const Lattice& lattice, Values<const T> in, Values
                               int num_channels, const float* scale_in, const float* scale_out,
                               bool transposed) {
   const int stride = row_stride(num_channels);
-  LatticeRows<T> rows(lattice, stride);
-  Buffer<T> scratch(size_t(lattice.num_threads) * 2 * kBlock * stride);
+  Buffer<T> data(size_t(lattice.num_rows()) * stride);
+  Buffer<T> scratch(size_t(lattice.num_threads) * kBlock * stride);
+  LatticeRows<T> rows(lattice, data.data(), stride);
   run_team(lattice.num_threads, [&](Team& team) {
-    PassKernel<T> kernel = rows.pass_kernel(team);
-    kernel.factor = lattice.alpha;
-    kernel.kind = CompatibilityKind::kPotts;
-    PixelPass<T> pass{};
-    pass.num_points = lattice.num_points;
-    pass.num_labels = num_channels;
+    const int64_t begin = team.begin(lattice.num_blocks), end = team.end(lattice.num_blocks);
+    FilterPass<T> pass{};
+    pass.lattice = &lattice;
+    pass.num_channels = num_channels;
     pass.stride = stride;
-    pass.kernels = &kernel;
-    pass.num_kernels = 1;
-    pass.scratch = scratch.data() + size_t(team.id()) * 2 * kBlock * stride;
-
-    kernel.scale_in = transposed ? scale_out : scale_in;
-    kernel.scale_out = transposed ? scale_in : scale_out;
-    kernel.write = rows.data();
-    pass.in = in;
-    rows.clear(team);
-    team.barrier();
-    run_pass(team, pass);
+    pass.rows = data.data();
+    pass.thread = team.id();
+    pass.scratch = scratch.data() + size_t(team.id()) * kBlock * stride;
+    pass.factor = 1;
+    pass.scale = transposed ? scale_out : scale_in;
+    rows.clear_private(team);
+    row_kernels<T>().splat(pass, in, begin, end);
     team.barrier();
     rows.add_private(team);
     for (int j = 0; j <= lattice.d; ++j) {
@@ -263,11 +264,9 @@ void permutohedral_filter_cpu(const Lattice& lattice, Values<const T> in, Values
       rows.blur(team, transposed ? lattice.d - j : j);
     }
     team.barrier();
-    kernel.write = nullptr;
-    kernel.read = rows.data();
-    pass.in = {};
-    pass.out = out;
-    run_pass(team, pass);
+    pass.factor = lattice.alpha;
+    pass.scale = transposed ? scale_in : scale_out;
+    row_kernels<T>().slice(pass, out, begin, end);
   });
 }
 

@@ -128,23 +128,120 @@ void blur_chunk(T* rows, int stride, const int32_t* order, int64_t begin, int64_
 template <class T>
 void blur_lines(T* rows, int stride, const int32_t* order, int64_t begin, int64_t end) {
   if (begin == end) return;
-  const auto chunk = [&]<int N>(int c) { blur_chunk<T, N>(rows + c, stride, order, begin, end); };
-  switch (stride) {
-    case 1:
-      return chunk.template operator()<1>(0);
-    case 4:
-      return chunk.template operator()<4>(0);
-    default:
-      return for_chunks<0>(stride, chunk);
+  with_stride(stride, [&]<int kStride>() {
+    for_chunks<kStride>(
+        stride, [&]<int N>(int c) { blur_chunk<T, N>(rows + c, stride, order, begin, end); });
+  });
+}
+
+constexpr int kCorners = kMaxFeatureDim + 1;
+
+// Barycentric weights of a block, times the scale of each point and the factor: [d + 1][16].
+template <class T>
+void scaled_weights(const FilterPass<T>& p, int64_t block, T* w) {
+  const int corners = p.lattice->d + 1;
+  const float* from = p.lattice->weights.data() + block * corners * kBlock;
+  T point[kBlock];
+  for (int i = 0; i < kBlock; ++i) {
+    point[i] = p.scale ? p.factor * static_cast<T>(p.scale[block * kBlock + i]) : p.factor;
   }
+  for (int r = 0; r < corners; ++r) {
+    for (int i = 0; i < kBlock; ++i) {
+      w[r * kBlock + i] = point[i] * static_cast<T>(from[r * kBlock + i]);
+    }
+  }
+}
+
+int points_in(const Lattice& lattice, int64_t block) {
+  const int64_t left = lattice.num_points - block * kBlock;
+  return left < kBlock ? static_cast<int>(left) : kBlock;
+}
+
+template <class T, int kStride>
+void splat_block(const FilterPass<T>& p, Values<const T> in, int64_t block) {
+  const Lattice& lattice = *p.lattice;
+  const int corners = lattice.d + 1, count = points_in(lattice, block);
+  const int stride = kStride > 0 ? kStride : p.stride;
+  T* x = p.scratch;
+  for (int i = 0; i < kBlock * stride; ++i) x[i] = T(0);
+  for (int i = 0; i < count; ++i) {
+    const T* from = in.data ? in.data + (block * kBlock + i) * in.point_stride : nullptr;
+    for (int c = 0; c < p.num_channels; ++c) {
+      x[i * stride + c] = from ? from[c * in.channel_stride] : T(1);
+    }
+  }
+  alignas(64) T w[kCorners * kBlock];
+  alignas(64) int32_t own[kCorners * kBlock];
+  scaled_weights(p, block, w);
+  const int32_t* vertices = lattice.vertices.data() + block * corners * kBlock;
+  const int32_t first = lattice.first[p.thread];
+  const int32_t shift = static_cast<int32_t>(lattice.private_shift(p.thread));
+  for (int i = 0; i < corners * kBlock; ++i)
+    own[i] = vertices[i] + (vertices[i] < first ? shift : 0);
+
+  // Rows are cleared when the first of their points comes by: they are in cache from then on.
+  const int64_t fresh = int64_t{lattice.fresh[block]} * stride;
+  const int64_t fresh_end = int64_t{lattice.fresh[block + 1]} * stride;
+  for (int64_t k = fresh; k < fresh_end; ++k) p.rows[k] = T(0);
+  for_chunks<kStride>(stride, [&]<int N>(int c) {
+    for (int i = 0; i < kBlock; ++i) {
+      const auto value = Row<T, N>::load(x + i * stride + c);
+      splat_pixel<0, kStride>(corners, own, w, p.rows + c, stride, i, value);
+    }
+  });
+}
+
+template <class T, int kStride>
+void slice_block(const FilterPass<T>& p, Values<T> out, int64_t block) {
+  const Lattice& lattice = *p.lattice;
+  const int corners = lattice.d + 1, count = points_in(lattice, block);
+  const int stride = kStride > 0 ? kStride : p.stride;
+  alignas(64) T w[kCorners * kBlock];
+  scaled_weights(p, block, w);
+  const int32_t* vertices = lattice.vertices.data() + block * corners * kBlock;
+  for_chunks<kStride>(stride, [&]<int N>(int c) {
+    for (int i = 0; i < kBlock; ++i) {
+      auto sum = Row<T, N>::zero();
+      slice_pixel<0, kStride>(corners, vertices, w, static_cast<const T*>(p.rows) + c, stride, i,
+                              &sum);
+      sum.store(p.scratch + i * stride + c);
+    }
+  });
+  for (int i = 0; i < count; ++i) {
+    T* to = out.data + (block * kBlock + i) * out.point_stride;
+    for (int c = 0; c < p.num_channels; ++c) to[c * out.channel_stride] = p.scratch[i * stride + c];
+  }
+}
+
+template <class T>
+void splat(const FilterPass<T>& p, Values<const T> in, int64_t begin, int64_t end) {
+  FlushDenormals flush;
+  with_stride(p.stride, [&]<int kStride>() {
+    for (int64_t b = begin; b < end; ++b) splat_block<T, kStride>(p, in, b);
+  });
+}
+
+template <class T>
+void slice(const FilterPass<T>& p, Values<T> out, int64_t begin, int64_t end) {
+  FlushDenormals flush;
+  with_stride(p.stride, [&]<int kStride>() {
+    for (int64_t b = begin; b < end; ++b) slice_block<T, kStride>(p, out, b);
+  });
+}
+
+template <class T>
+void fill_rows(RowKernels<T>* kernels) {
+  kernels->splat = splat<T>;
+  kernels->slice = slice<T>;
+  kernels->blur_lines = blur_lines<T>;
 }
 
 }  // namespace
 
 void fill(SimdKernels* kernels) {
   kernels->embed = embed;
-  kernels->rows_f32.blur_lines = blur_lines<float>;
-  kernels->rows_f64.blur_lines = blur_lines<double>;
+  fill_rows(&kernels->rows_f32);
+  fill_rows(&kernels->rows_f64);
   fill_mean_field(kernels);
 }
 

@@ -29,8 +29,26 @@ struct Row {
   }
   // this += w * other
   DEEPLAB_INLINE void add_scaled(T w, const Row& other) {
-    head = fma<Vec<T, kHead>>(broadcast<T, kHead>(w), other.head, head);
-    tail.add_scaled(w, other.tail);
+    if constexpr (kHead == 1) {
+      head = fma<T>(w, other.head, head);
+    } else {
+      add_scaled(broadcast<T, kHead>(w), other);
+    }
+  }
+  // The same with w in every lane; one broadcast serves the narrower vectors too.
+  DEEPLAB_INLINE void add_scaled(Vec<T, kHead> w, const Row& other)
+    requires(kHead > 1)
+  {
+    head = fma<Vec<T, kHead>>(w, other.head, head);
+    if constexpr (N > kHead) {
+      using Tail = Row<T, N - kHead>;
+      if constexpr (Tail::kHead == kHead) {
+        tail.add_scaled(w, other.tail);
+      } else {
+        static_assert(Tail::kHead * 2 == kHead);
+        tail.add_scaled(low_half<T, kHead>(w), other.tail);
+      }
+    }
   }
   DEEPLAB_INLINE Row operator+(const Row& o) const { return {head + o.head, tail + o.tail}; }
   DEEPLAB_INLINE Row exp_minus(T shift) const {
@@ -78,8 +96,8 @@ template <class T, int N>
 struct RowSums {
   T sums[kBlock];
   DEEPLAB_INLINE void set(int i, const Row<T, N>& row) { sums[i] = row.sum(); }
-  DEEPLAB_INLINE void add_to(T* to, bool first) const {
-    for (int i = 0; i < kBlock; ++i) to[i] = first ? sums[i] : to[i] + sums[i];
+  DEEPLAB_INLINE void get(T* to) const {
+    for (int i = 0; i < kBlock; ++i) to[i] = sums[i];
   }
 };
 #if defined(__AVX512F__)
@@ -96,7 +114,7 @@ struct RowSums<float, N> {
     }
     folded[i] = sum;
   }
-  DEEPLAB_INLINE void add_to(float* to, bool first) const {
+  DEEPLAB_INLINE void get(float* to) const {
     __m512 a[8], b[4], c[2];
     for (int i = 0; i < 8; ++i) {
       a[i] = _mm512_add_ps(_mm512_unpacklo_ps(folded[2 * i], folded[2 * i + 1]),
@@ -111,9 +129,8 @@ struct RowSums<float, N> {
       c[i] = _mm512_add_ps(_mm512_shuffle_f32x4(b[2 * i], b[2 * i + 1], 0x88),
                            _mm512_shuffle_f32x4(b[2 * i], b[2 * i + 1], 0xdd));
     }
-    const __m512 sums = _mm512_add_ps(_mm512_shuffle_f32x4(c[0], c[1], 0x88),
-                                      _mm512_shuffle_f32x4(c[0], c[1], 0xdd));
-    _mm512_storeu_ps(to, first ? sums : _mm512_add_ps(_mm512_loadu_ps(to), sums));
+    _mm512_storeu_ps(to, _mm512_add_ps(_mm512_shuffle_f32x4(c[0], c[1], 0x88),
+                                       _mm512_shuffle_f32x4(c[0], c[1], 0xdd)));
   }
 };
 #endif
@@ -133,36 +150,56 @@ DEEPLAB_INLINE void for_chunks(int stride, const F& f) {
   }
 }
 
-// x[i][:] = from[i][:] + sum_r w[r][i] rows[vertex[r][i]][:] for the 16 pixels of a block.
-template <class T, int N, int kDim>
-DEEPLAB_INLINE void slice_rows(int d, const int32_t* vertices, const T* weights, const T* rows,
-                               int stride, const T* from, T* x) {
-  const int corners = (kDim > 0 ? kDim : d) + 1;
-  for (int i = 0; i < kBlock; ++i) {
-    Row<T, N> sum = Row<T, N>::load(from + i * stride);
-#pragma GCC unroll 6
-    for (int r = 0; r < corners; ++r) {
-      const T* row = rows + int64_t{vertices[r * kBlock + i]} * stride;
-      sum.add_scaled(weights[r * kBlock + i], Row<T, N>::load(row));
-    }
-    sum.store(x + i * stride);
+// Row of an entry: kScale values apart, or `scale` where that is not known when compiling.
+template <int kScale, class T, class Index>
+DEEPLAB_INLINE T* row_at(T* rows, Index entry, int scale) {
+  return rows + static_cast<int64_t>(entry) * (kScale > 0 ? kScale : scale);
+}
+
+// sum_r w[r][i] row(entry[r][i]) for pixel i of a block, onto `sum`; kCorners 0: not known when
+// compiling.
+template <int kCorners, int kScale, class T, int N, class Index>
+DEEPLAB_INLINE void slice_pixel(int corners, const Index* entries, const T* weights, const T* rows,
+                                int scale, int i, Row<T, N>* sum) {
+#pragma GCC unroll 10
+  for (int r = 0; r < (kCorners > 0 ? kCorners : corners); ++r) {
+    const T* row = row_at<kScale>(rows, entries[r * kBlock + i], scale);
+    sum->add_scaled(weights[r * kBlock + i], Row<T, N>::load(row));
   }
 }
 
-// rows[vertex[r][i]][:] += w[r][i] x[i][:], in the order of the pixels.
-template <class T, int N, int kDim>
-DEEPLAB_INLINE void splat_rows(int d, const int32_t* vertices, const T* weights, T* rows,
-                               int stride, const T* x) {
-  const int corners = (kDim > 0 ? kDim : d) + 1;
-  for (int i = 0; i < kBlock; ++i) {
-    const Row<T, N> value = Row<T, N>::load(x + i * stride);
-#pragma GCC unroll 6
-    for (int r = 0; r < corners; ++r) {
-      T* p = rows + int64_t{vertices[r * kBlock + i]} * stride;
-      Row<T, N> row = Row<T, N>::load(p);
-      row.add_scaled(weights[r * kBlock + i], value);
-      row.store(p);
-    }
+// row(entry[r][i]) += w[r][i] value for every corner r.
+template <int kCorners, int kScale, class T, int N, class Index>
+DEEPLAB_INLINE void splat_pixel(int corners, const Index* entries, const T* weights, T* rows,
+                                int scale, int i, const Row<T, N>& value) {
+#pragma GCC unroll 10
+  for (int r = 0; r < (kCorners > 0 ? kCorners : corners); ++r) {
+    T* p = row_at<kScale>(rows, entries[r * kBlock + i], scale);
+    Row<T, N> row = Row<T, N>::load(p);
+    row.add_scaled(weights[r * kBlock + i], value);
+    row.store(p);
+  }
+}
+
+// Calls f.operator()<stride>() for the widths of a row that the kernels are compiled for, with 0
+// for wider ones.
+template <class F>
+DEEPLAB_INLINE void with_stride(int stride, const F& f) {
+  switch (stride) {
+    case 1:
+      return f.template operator()<1>();
+    case 4:
+      return f.template operator()<4>();
+    case 8:
+      return f.template operator()<8>();
+    case 16:
+      return f.template operator()<16>();
+    case 24:
+      return f.template operator()<24>();
+    case 32:
+      return f.template operator()<32>();
+    default:
+      return f.template operator()<0>();
   }
 }
 

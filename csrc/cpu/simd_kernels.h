@@ -18,42 +18,69 @@ struct Embedding {
   float weights[kMaxFeatureDim + 1][kBlock];
 };
 
-// One kernel in a pass over the pixels. Rows have `stride` values, one for each label.
+// Splatting values onto a lattice's rows, or slicing them off. A row has `stride` values.
 template <class T>
-struct PassKernel {
-  int d;
-  const int32_t* vertices;  // [blocks][d + 1][16]
-  const float* weights;     // [blocks][d + 1][16]
-  const float* scale_in;    // [blocks * 16], on what is splatted; may be null
-  const float* scale_out;   // on what is sliced; may be null
-  T factor;                 // on what is sliced
-  const T* read;            // rows to slice, or null
-  T* write;                 // rows to splat into, or null
-  int32_t first_shared;     // splat: vertices below this ...
-  int32_t private_shift;    // ... are found this many rows further on
+struct FilterPass {
+  const Lattice* lattice;
+  int num_channels, stride;
+  const float* scale;  // of each point, or null
+  T factor;
+  T* rows;
+  int thread;  // whose private rows a splat uses
+  T* scratch;  // [16][stride], this thread's
+};
+
+// A kernel whose compatibility is a vector or a matrix: its corners among those of the pass.
+template <class T>
+struct LabelKernel {
+  int first_corner, corners;
   CompatibilityKind kind;
   const T* compatibility;  // kVector: [stride]; kMatrix: [L][stride], symmetric
 };
 
-// What one pass does to each pixel's row of L values x:
-//   x = values in  |  -U  |  ones;   x += sum over kernels (slice), if they have rows to read
-//   x = softmax(x) if asked;          x -> values out and / or splatted into the kernels' rows
+// Where the rows of one kernel begin, and which of them a block clears (Lattice::fresh).
 template <class T>
-struct PixelPass {
+struct KernelRows {
+  T* rows;
+  const int32_t* fresh;
+};
+
+// One pass over the pixels: each pixel's row of L values is
+//   x = q_in, or -U, plus what all kernels slice from `read`;   x = softmax(x) if asked;
+// and is written to q_out and splatted onto `write`, where these are not null.
+// The vertices of all kernels together are the `corners` of a pixel; those of Potts kernels come
+// first, since what they slice is just added up.
+template <class T>
+struct MeanFieldPass {
   int64_t num_points;
   int num_labels, stride;
-  const T* base;       // [blocks * 16][stride], or null
-  Values<const T> in;  // where data is not null, instead of base; where both are null: ones
-  bool softmax;
-  Values<T> out;  // may be null
-  PassKernel<T>* kernels;
+  const T* negative_unary;  // [blocks * 16][stride]
+  int corners, potts_corners;
+  const uint32_t* entries;  // [blocks][corners][16], in halves of a row's stride
+  const T* weights_out;     // on what is sliced, [blocks][corners][16]
+  const T* weights_in;      // on what is splatted, likewise
+  const LabelKernel<T>* label_kernels;
+  int num_label_kernels;
+  const T* read;
+  T* write;  // the kernels' rows, one after the other:
+  const KernelRows<T>* write_rows;
   int num_kernels;
-  T* scratch;  // [2][16][stride], this thread's
+  const uint32_t* first_own;      // [corners]: entries below it belong to earlier threads ...
+  const uint32_t* private_shift;  // ... and are this much further on; null for the first thread
+  const T* q_in;                  // [L][N]
+  T* q_out;                       // [L][N]
+  bool softmax;
+  T* scratch;             // this thread's: [2][16][stride] ...
+  T* own_weights;         // ... [corners][16]
+  uint32_t* own_entries;  // ... [corners][16]
 };
 
 template <class T>
 struct RowKernels {
-  void (*pixel_pass)(const PixelPass<T>& pass, int64_t block_begin, int64_t block_end);
+  void (*splat)(const FilterPass<T>& pass, Values<const T> in, int64_t block_begin,
+                int64_t block_end);
+  void (*slice)(const FilterPass<T>& pass, Values<T> out, int64_t block_begin, int64_t block_end);
+  void (*mean_field)(const MeanFieldPass<T>& pass, int64_t block_begin, int64_t block_end);
   // In place along the lines order[begin, end) of one axis.
   void (*blur_lines)(T* rows, int stride, const int32_t* order, int64_t begin, int64_t end);
 };

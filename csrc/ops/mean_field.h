@@ -45,13 +45,24 @@ class MeanField {
 
  private:
   struct Kernel;
-  enum class Output { kNothing, kMarginals, kEnergy };
+  enum class Output { kMarginals, kEnergy };
+  void prepare();
   void run(const T* q_in, T* out, int updates, Output output);
 
   int64_t num_points_;
   int num_labels_, num_threads_, stride_;
   std::vector<Kernel> kernels_;
   Buffer<T> negative_unary_;  // [blocks * 16][stride]
+
+  // All kernels as one, made by prepare() after a kernel was added: see MeanFieldPass.
+  bool prepared_ = false;
+  std::vector<Kernel*> ordered_;  // Potts kernels first
+  int corners_ = 0, potts_corners_ = 0;
+  int64_t num_rows_ = 0;
+  Buffer<uint32_t> entries_;
+  Buffer<T> weights_out_, weights_in_;
+  bool same_weights_ = false;  // weights_out_ serves both
+  Buffer<T> rows_a_, rows_b_;  // one is read while the other is written
 };
 
 }  // namespace deeplab_native

@@ -49,12 +49,17 @@ struct Lattice {
   };
   std::vector<Axis> axes;
 
+  // Vertices are numbered as the blocks first touch them: block b is the first to touch vertices
+  // [fresh[b], fresh[b + 1]) (of a thread's own, see below), and clears their rows.
+  Buffer<int32_t> fresh;  // [num_blocks + 1]
+
   // Splatting with T threads without atomics: vertices below first[t] were first touched by a
-  // thread before t; t adds to rows of its own for those (num_vertices + private_base[t] + vertex)
-  // which are then added to the shared rows in the order of t, so the same bits come out each time.
+  // thread before t; t adds to rows of its own for those, private_shift(t) further on, which are
+  // then added to the shared rows in the order of t, so the same bits come out each time.
   std::vector<int32_t> first;
   std::vector<int64_t> private_base;
   std::vector<std::vector<int32_t>> shared;  // [t]: those of them that t really touches
+  int64_t private_shift(int t) const { return num_vertices + private_base[t]; }
   int64_t num_rows() const { return num_vertices + private_base.back(); }
 };
 

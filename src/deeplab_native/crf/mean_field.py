@@ -10,12 +10,12 @@ from .._native import check_tensor
 from ..ops import dense_crf as _image_crf
 from ..ops.mean_field import (
     NORMALIZATIONS,
-    NativeMeanField,
     PairwiseKernel,
     check_iterations,
     check_kernels,
     check_normalization,
     check_unary,
+    native_images,
 )
 from .params import CRFParams
 
@@ -74,17 +74,21 @@ class MeanField:
 
     def _build(self, unary: torch.Tensor, kernels: list[PairwiseKernel], shape) -> None:
         self._shape, self._dtype = torch.Size(shape), unary.dtype
-        self._native = NativeMeanField(
-            unary,
-            [k.features for k in kernels],
-            [k.compatibility for k in kernels],
-            [NORMALIZATIONS[k.normalization] for k in kernels],
+        self._images = list(
+            native_images(
+                unary,
+                [k.features for k in kernels],
+                [k.compatibility for k in kernels],
+                [NORMALIZATIONS[k.normalization] for k in kernels],
+            )
         )
 
     def inference(self, iterations: int) -> torch.Tensor:
         """Q after so many iterations from the start."""
+        check_iterations(iterations)
         q = torch.empty(self._shape, dtype=self._dtype)
-        self._native.inference(q, check_iterations(iterations))
+        for image, marginals in zip(self._images, q, strict=True):
+            image.inference(marginals.data_ptr(), iterations)
         return q
 
     def start(self) -> torch.Tensor:
@@ -94,7 +98,7 @@ class MeanField:
     def step(self, q: torch.Tensor) -> torch.Tensor:
         """One mean field update of Q, in a new tensor."""
         q, updated = self._check(q), torch.empty(self._shape, dtype=self._dtype)
-        for image, before, after in zip(self._native.images, q, updated, strict=True):
+        for image, before, after in zip(self._images, q, updated, strict=True):
             image.step(before.data_ptr(), after.data_ptr())
         return updated
 
@@ -102,8 +106,7 @@ class MeanField:
         """KL(Q || P) of each image up to the constant log Z, (B,) float64; falls as Q converges."""
         q = self._check(q)
         values = [
-            image.kl_divergence(one.data_ptr())
-            for image, one in zip(self._native.images, q, strict=True)
+            image.kl_divergence(one.data_ptr()) for image, one in zip(self._images, q, strict=True)
         ]
         return torch.tensor(values, dtype=torch.float64)
 

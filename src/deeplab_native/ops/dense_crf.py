@@ -14,12 +14,12 @@ from .. import _C
 from .._native import check_same_device, check_tensor, define_op, num_threads
 from ..crf.params import CRFParams
 from .mean_field import (
-    NativeMeanField,
     check_compatibility,
     check_iterations,
     check_normalization,
     check_unary,
     mean_field_backward_cpu,
+    mean_field_cpu,
 )
 
 
@@ -141,12 +141,10 @@ def _features(image: torch.Tensor, sigmas: list[float]) -> list[torch.Tensor]:
 
 
 def _dense_crf_cpu(unary, image, weights, sigmas, normalization, iterations):
-    q = torch.empty_like(unary, memory_format=torch.contiguous_format)
-    native = NativeMeanField(
-        unary.flatten(2), _features(image, sigmas), weights, [normalization] * 2
+    q = mean_field_cpu(
+        unary.flatten(2), _features(image, sigmas), weights, [normalization] * 2, iterations
     )
-    native.inference(q.flatten(2), iterations)
-    return q
+    return q.view(unary.shape)
 
 
 def _dense_crf_fake(unary, image, weights, sigmas, normalization, iterations):

@@ -7,7 +7,7 @@ Potentials", NIPS 2011, algorithm 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -119,38 +119,35 @@ def check_compatibility(name: str, value: float | torch.Tensor, unary: torch.Ten
     return compatibility
 
 
-class NativeMeanField:
-    """A batch of native mean fields, (B, L, N); features (N, d) build one lattice for all."""
+def native_images(unary, features, compatibilities, normalizations) -> Iterator:
+    """The native mean field of each image of a batch (B, L, N), one at a time.
 
-    def __init__(self, unary, features, compatibilities, normalizations) -> None:
-        batch, labels, points = unary.shape
-        values = [c.detach().flatten().tolist() for c in compatibilities]
-        for m, numbers in enumerate(values):
-            if not all(map(math.isfinite, numbers)):
-                raise ValueError(
-                    f"compatibility of kernel {m}: expected finite numbers, got {numbers}"
-                )
-        unary = unary.detach().contiguous()
-        self.images = [_NATIVE[unary.dtype](points, labels, num_threads()) for _ in range(batch)]
-        for image, energies in zip(self.images, unary, strict=True):
-            image.set_unary(energies.data_ptr())
-        for f, c, numbers, normalization in zip(
-            features, compatibilities, values, normalizations, strict=True
+    Features (N, d) build one lattice for all images.
+    """
+    batch, labels, points = unary.shape
+    values = [c.detach().flatten().tolist() for c in compatibilities]
+    for m, numbers in enumerate(values):
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError(f"compatibility of kernel {m}: expected finite numbers, got {numbers}")
+    unary = unary.detach().contiguous()
+    shared = [build_lattice(f) if f.ndim == 2 and batch else None for f in features]
+    for b in range(batch):
+        image = _NATIVE[unary.dtype](points, labels, num_threads())
+        image.set_unary(unary[b].data_ptr())
+        for f, lattice, c, numbers, normalization in zip(
+            features, shared, compatibilities, values, normalizations, strict=True
         ):
-            lattice = build_lattice(f) if f.ndim == 2 and batch else None
-            for b, image in enumerate(self.images):
-                used = build_lattice(f[b]) if lattice is None else lattice
-                image.add_kernel(used, c.ndim, numbers, normalization)
-
-    def inference(self, q: torch.Tensor, iterations: int) -> torch.Tensor:
-        for image, marginals in zip(self.images, q, strict=True):
-            image.inference(marginals.data_ptr(), iterations)
-        return q
+            used = build_lattice(f[b]) if lattice is None else lattice
+            image.add_kernel(used, c.ndim, numbers, normalization)
+        yield image
 
 
-def _mean_field_cpu(unary, features, compatibilities, normalizations, iterations):
-    native = NativeMeanField(unary, features, compatibilities, normalizations)
-    return native.inference(_like(unary), iterations)
+def mean_field_cpu(unary, features, compatibilities, normalizations, iterations):
+    q = _like(unary)
+    images = native_images(unary, features, compatibilities, normalizations)
+    for image, marginals in zip(images, q, strict=True):
+        image.inference(marginals.data_ptr(), iterations)
+    return q
 
 
 def _like(unary: torch.Tensor) -> torch.Tensor:
@@ -169,11 +166,11 @@ def mean_field_backward_cpu(
     With x_t = -U - sum C_m F_m, F_m = K_m Q_{t-1} and Q_t = softmax(x_t):
     g_x = Q_t (g - <Q_t, g>);  g_U -= g_x;  g_C -= <g_x, F_m>;  g_{Q_{t-1}} = -sum K_m^T C_m^T g_x.
     """
-    native = NativeMeanField(unary, features, compatibilities, normalizations)
     grad = grad.contiguous()
     grad_unary = torch.zeros_like(grad)
     grad_compatibilities = [torch.zeros_like(c) for c in compatibilities]
-    for b, image in enumerate(native.images):
+    images = native_images(unary, features, compatibilities, normalizations)
+    for b, image in enumerate(images):
         q = [torch.empty_like(grad[b])]
         image.start(q[0].data_ptr())
         for _ in range(iterations):
@@ -257,7 +254,7 @@ def _backward(ctx, grad):
 _mean_field = define_op(
     "mean_field(Tensor unary, Tensor[] features, Tensor[] compatibilities, int[] normalizations, "
     "int iterations) -> Tensor",
-    cpu=_mean_field_cpu,
+    cpu=mean_field_cpu,
     fake=_mean_field_fake,
     backward=_backward,
     setup_context=_setup_context,
