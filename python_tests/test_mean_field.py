@@ -80,6 +80,10 @@ def test_steps_and_kl_divergence():
     unary, *features = problem(4, batch=2)
     kernels = kernels_of(4, "potts", "symmetric", features)
     crf = dn.MeanField(unary, kernels)
+    assert crf.num_vertices == [
+        [len(lattice.index) for lattice, *_ in reference_of(unary, kernels, b).kernels]
+        for b in range(2)
+    ]
     q = crf.start()
     for _ in range(3):
         q = crf.step(q)

@@ -83,6 +83,11 @@ class MeanField:
             )
         )
 
+    @property
+    def num_vertices(self) -> list[list[int]]:
+        """Vertices of the lattice of each kernel, for each image."""
+        return [[image.num_vertices(k) for k in range(image.num_kernels)] for image in self._images]
+
     def inference(self, iterations: int) -> torch.Tensor:
         """Q after so many iterations from the start."""
         check_iterations(iterations)
