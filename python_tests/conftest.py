@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
 import pytest
 import torch
 
@@ -25,6 +28,22 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
             pytest.skip("no CUDA device, or a torch without CUDA")
         monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # 10 bits of mantissa
     return torch.device(request.param)
+
+
+@contextmanager
+def _float64_by_default() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.fixture(params=["float64", "meta"])
+def torch_default(request: pytest.FixtureRequest) -> Callable[[], AbstractContextManager]:
+    """Contexts in which torch creates tensors of another dtype, or on another device."""
+    return _float64_by_default if request.param == "float64" else lambda: torch.device("meta")
 
 
 @pytest.fixture

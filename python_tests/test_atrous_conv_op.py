@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -45,8 +47,45 @@ def test_opcheck(algorithm, layout):
     how = [1, 1], [3, 2], [3, 2], algorithm
     torch.library.opcheck(conv_op, (*leaves, *how))
     grad = conv_op(*leaves, *how).detach().requires_grad_()
-    torch.library.opcheck(backward_op, (grad, *leaves[:2], *how, [True, True, True]))
-    torch.library.opcheck(backward_op, (grad, *leaves[:2], *how, [False, True, False]))
+    for mask in itertools.product([True, False], repeat=3):
+        torch.library.opcheck(backward_op, (grad, *leaves[:2], *how, list(mask)))
+
+
+@pytest.mark.parametrize("algorithm", ["aten", "auto", "fft"])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_ops_take_the_native_algorithms_only(algorithm, device):
+    input, weight, bias = tensors((1, 2, 5, 5), (3, 1, 1), torch.float32, device)
+    how = [1, 1], [0, 0], [1, 1], algorithm
+    with pytest.raises(ValueError, match=f"algorithm: expected one of .*got '{algorithm}'"):
+        conv_op(input, weight, bias, *how)
+    with pytest.raises(ValueError, match=f"algorithm: expected one of .*got '{algorithm}'"):
+        backward_op(input.new_zeros(1, 3, 5, 5), input, weight, *how, [True] * 3)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_defaults_of_torch_do_not_matter(algorithm, torch_default):
+    """The results have the dtype and device of the input, not the ones torch creates tensors in."""
+    leaves = [t.requires_grad_() for t in tensors((2, 3, 9, 8), (4, 3, 3), torch.float32)]
+    how = {"padding": 12, "rate": 12, "algorithm": algorithm}
+    expected = atrous_conv2d(*leaves, **how)
+    grads = torch.autograd.grad(expected.sum(), leaves)
+    with torch_default():
+        out = atrous_conv2d(*leaves, **how)
+        again = torch.autograd.grad(out.sum(), leaves)
+    for actual, right in zip((out, *again), (expected, *grads), strict=True):
+        assert (actual.dtype, actual.device) == (torch.float32, torch.device("cpu"))
+        torch.testing.assert_close(actual, right)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_integers_of_numpy(algorithm):
+    leaves = tensors((1, 2, 7, 6), (3, 3, 3))
+    expected = atrous_conv2d(*leaves, padding=2, rate=(2, 1), algorithm=algorithm)
+    rate = (np.int64(2), np.uint8(1))
+    out = atrous_conv2d(
+        *leaves, stride=np.int32(1), padding=np.int64(2), rate=rate, algorithm=algorithm
+    )
+    assert torch.equal(out, expected)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -175,6 +214,13 @@ MAP, FILTER, BIAS = torch.zeros(2, 3, 8, 8), torch.zeros(4, 3, 3, 3), torch.zero
         (ValueError, "stride.*0", (MAP, FILTER), {"stride": 0}),
         (ValueError, "rate.*0", (MAP, FILTER), {"rate": (1, 0)}),
         (ValueError, "padding.*-1", (MAP, FILTER), {"padding": -1}),
+        (TypeError, "rate.*True", (MAP, FILTER), {"rate": True}),
+        (TypeError, "rate.*2.0", (MAP, FILTER), {"rate": 2.0}),
+        (TypeError, "rate.*integer.*2", (MAP, FILTER), {"rate": np.float64(2)}),
+        (TypeError, "rate.*integer.*True", (MAP, FILTER), {"rate": np.bool_(True)}),
+        (TypeError, "rate.*tensor", (MAP, FILTER), {"rate": torch.tensor(2)}),
+        (ValueError, "rate.*0", (MAP, FILTER), {"rate": np.int64(0)}),
+        (TypeError, "rate.*(1, 2, 3)", (MAP, FILTER), {"rate": (1, 2, 3)}),
         (TypeError, "padding.*'same'", (MAP, FILTER), {"padding": "same"}),
         (ValueError, "algorithm.*'fft'", (MAP, FILTER), {"algorithm": "fft"}),
         (

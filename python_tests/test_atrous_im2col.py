@@ -155,6 +155,17 @@ def test_opcheck():
     torch.library.opcheck(ops.atrous_col2im.default, (columns, [5, 4], *geometry))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_defaults_of_torch_do_not_matter(dtype, torch_default):
+    """The results have the dtype and device of the input, not the ones torch creates tensors in."""
+    input = torch.randn(2, 3, 6, 5).to(dtype)
+    columns = atrous_im2col(input, 3, padding=1)
+    map = atrous_col2im(columns, (6, 5), 3, padding=1)
+    with torch_default():
+        assert torch.equal(atrous_im2col(input, 3, padding=1), columns)
+        assert torch.equal(atrous_col2im(columns, (6, 5), 3, padding=1), map)
+
+
 def test_compile_with_dynamic_shapes():
     def there_and_back(map):
         columns = atrous_im2col(map, 3, padding=2, rate=2)

@@ -1,5 +1,6 @@
 """The layers against torch's own convolution and batch normalisation."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -47,13 +48,26 @@ def test_initialisation_is_that_of_conv2d():
         ({"kernel_size": 3, "padding": "valid"}, ValueError, "\"same\", got 'valid'"),
         ({"kernel_size": 0}, ValueError, "kernel_size: expected at least 1"),
         ({"kernel_size": 3, "rate": 0}, ValueError, "rate: expected at least 1"),
-        ({"kernel_size": 3, "padding": 1.5}, TypeError, "'float' object|padding"),
+        ({"kernel_size": 3, "padding": 1.5}, TypeError, "padding: expected an integer or two"),
+        ({"kernel_size": 3, "algorithm": "fft"}, ValueError, "algorithm: expected one of .*'fft'"),
+        (
+            {"kernel_size": 3, "stride": 2, "algorithm": "space_to_batch"},
+            ValueError,
+            "stride: algorithm 'space_to_batch' needs 1",
+        ),
+        ({"kernel_size": 3, "in_channels": 2.5}, TypeError, "in_channels: expected an integer"),
         ({"kernel_size": 3, "out_channels": 0}, ValueError, "out_channels: expected at least 1"),
     ],
 )
 def test_atrous_conv_says_what_is_wrong(arguments, error, message):
     with pytest.raises(error, match=message):
         AtrousConv2d(**{"in_channels": 2, "out_channels": 3, **arguments})
+
+
+def test_arguments_may_be_integers_of_numpy():
+    layer = AtrousConv2d(np.int64(2), np.int32(3), np.uint8(3), padding="same", rate=np.int64(2))
+    assert repr(layer) == repr(AtrousConv2d(2, 3, 3, padding="same", rate=2))
+    assert layer(torch.randn(1, 2, 9, 8)).shape == (1, 3, 9, 8)
 
 
 def test_repr_names_the_rate():

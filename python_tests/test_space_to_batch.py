@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -106,6 +107,22 @@ def test_opcheck(channels_last, device):
     torch.library.opcheck(ops.space_to_batch.default, (map, [3, 2], [1, 0]))
     blocks = space_to_batch(map, (3, 2), (1, 0)).detach().requires_grad_()
     torch.library.opcheck(ops.batch_to_space.default, (blocks, [3, 2], [7, 5], [1, 0]))
+
+
+def test_defaults_of_torch_do_not_matter(torch_default):
+    input = torch.randn(2, 3, 6, 5)
+    blocks = space_to_batch(input, 2, 1)
+    with torch_default():
+        assert torch.equal(space_to_batch(input, 2, 1), blocks)
+        assert torch.equal(batch_to_space(blocks, 2, (6, 5), 1), input)
+
+
+def test_integers_of_numpy():
+    input = torch.randn(2, 3, 6, 5)
+    blocks = space_to_batch(input, np.int64(2), (np.uint8(1), np.int32(0)))
+    assert torch.equal(blocks, space_to_batch(input, 2, (1, 0)))
+    size = tuple(np.array([6, 5]))
+    assert torch.equal(batch_to_space(blocks, np.int64(2), size, (1, 0)), input)
 
 
 def test_compile_with_dynamic_shapes(device):

@@ -6,6 +6,7 @@ device were already checked by the public function.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -112,14 +113,32 @@ def check_same_device(**tensors: torch.Tensor | None) -> None:
 
 def pair(name: str, value: int | Sequence[int], *, least: int) -> tuple[int, int]:
     """(vertical, horizontal) from one integer or two; raises where below `least`."""
-    integer = (int, torch.SymInt)  # an export with dynamic shapes has sizes that are symbols
-    both = (value, value) if isinstance(value, integer) else value
-    if (
-        not isinstance(both, Sequence)
-        or len(both) != 2
-        or not all(isinstance(v, integer) and not isinstance(v, bool) for v in both)
-    ):
+    both = value if isinstance(value, Sequence) else (value, value)
+    integers = [_as_integer(v) for v in both]
+    if len(integers) != 2 or any(i is None for i in integers):
         raise TypeError(f"{name}: expected an integer or two of them, got {value!r}")
-    if min(both) < least:
+    if min(integers) < least:
         raise ValueError(f"{name}: expected at least {least}, got {value!r}")
-    return both[0], both[1]
+    return integers[0], integers[1]
+
+
+def integer(name: str, value: int, *, least: int) -> int:
+    """`value` as an int, of NumPy's integers too; raises where it is none, or below `least`."""
+    result = _as_integer(value)
+    if result is None:
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    if result < least:
+        raise ValueError(f"{name}: expected at least {least}, got {value!r}")
+    return result
+
+
+def _as_integer(value: object) -> int | None:
+    """None for what is no integer; a bool, a float and a tensor are none."""
+    if isinstance(value, (bool, torch.Tensor)):
+        return None
+    if isinstance(value, (int, torch.SymInt)):
+        return value  # an export with dynamic shapes has sizes that are symbols
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None

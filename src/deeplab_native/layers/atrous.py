@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from .._native import pair
-from ..ops.atrous_conv import atrous_conv2d
+from .._native import integer, pair
+from ..ops.atrous_conv import atrous_conv2d, check_algorithm
 
 
 class AtrousConv2d(nn.Module):
@@ -38,7 +38,8 @@ class AtrousConv2d(nn.Module):
 
     Raises:
         TypeError, ValueError: an argument has a wrong type or value; "same" is asked for where
-            rate * (k - 1) is odd, which no symmetric padding can give.
+            rate * (k - 1) is odd, which no symmetric padding can give; the algorithm is unknown
+            or lacks the stride.
     """
 
     bias: nn.Parameter | None
@@ -57,21 +58,25 @@ class AtrousConv2d(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if channels < 1:
-                raise ValueError(f"{name}: expected at least 1, got {channels}")
-        self.in_channels = in_channels
-        self.out_channels = out_channels
+        self.in_channels = integer("in_channels", in_channels, least=1)
+        self.out_channels = integer("out_channels", out_channels, least=1)
         self.kernel_size = pair("kernel_size", kernel_size, least=1)
         self.stride = pair("stride", stride, least=1)
         self.rate = pair("rate", rate, least=1)
         self.padding = self._padding(padding)
+        check_algorithm(algorithm, self.stride)
         self.algorithm = algorithm
         self.weight = nn.Parameter(
-            torch.empty(out_channels, in_channels, *self.kernel_size, device=device, dtype=dtype)
+            torch.empty(
+                self.out_channels,
+                self.in_channels,
+                *self.kernel_size,
+                device=device,
+                dtype=dtype,
+            )
         )
         if bias:
-            self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype))
+            self.bias = nn.Parameter(torch.empty(self.out_channels, device=device, dtype=dtype))
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()

@@ -63,6 +63,7 @@ def im2col_forward(input, weight, bias, stride: Pair, padding: Pair, rate: Pair)
     out = torch.empty(
         (input.shape[0], weight.shape[0], *size),
         dtype=input.dtype,
+        device=input.device,
         memory_format=memory_format(input),
     )
     filters = weight.reshape(weight.shape[0], -1)
@@ -85,12 +86,14 @@ def im2col_backward(grad, input, weight, stride: Pair, padding: Pair, rate: Pair
     layout, sums = memory_format(input), sum_dtype(input.dtype)
     grad = grad.contiguous(memory_format=memory_format(grad))
     filters = weight.reshape(weight.shape[0], -1)
-    grad_input = grad_weight = input.new_empty(0)
+    # two tensors where neither is needed: the outputs of an op must not share memory
+    grad_input, grad_weight = input.new_empty(0), input.new_empty(0)
     if mask[0]:
         grad_input = torch.zeros_like(input, dtype=sums, memory_format=layout)
     if mask[1]:
         grad_weight = torch.zeros_like(filters, dtype=sums)
-    for image, window, pixels, columns in _column_pieces(input, weight, tuple(grad.shape[2:])):
+    pieces = _column_pieces(input, weight, tuple(grad.shape[2:])) if mask[0] or mask[1] else ()
+    for image, window, pixels, columns in pieces:
         grad_pixels = _as_matrix(grad[image])[:, pixels]
         if mask[1]:
             fill_columns(input[image : image + 1], columns, geometry, window)

@@ -14,7 +14,8 @@ from .._native import check_same_device, check_tensor, define_op, memory_format,
 from . import _conv_algorithms as algorithms
 from .atrous_im2col import FLOATS, check_geometry, output_size
 
-ALGORITHMS = ("auto", "im2col", "space_to_batch", "aten")
+NATIVE = ("im2col", "space_to_batch")
+ALGORITHMS = ("auto", *NATIVE, "aten")
 
 
 def atrous_conv2d(
@@ -59,7 +60,7 @@ def atrous_conv2d(
     geometry = check_geometry(tuple(weight.shape[2:]), stride, padding, rate)
     _, stride, padding, rate = geometry
     output_size(input.shape, *geometry)
-    _check_algorithm(algorithm, input.device, stride)
+    check_algorithm(algorithm, stride)
 
     if algorithm == "auto":
         input = _in_better_layout(input, weight, rate)
@@ -144,11 +145,22 @@ def _check_tensors_fit(input, weight, bias) -> None:
         )
 
 
-def _check_algorithm(algorithm: str, device: torch.device, stride) -> None:
+def check_algorithm(algorithm: str, stride: Sequence[int]) -> None:
+    """Raises ValueError for an unknown algorithm, or one that lacks this (vertical, horizontal)."""
     if algorithm not in ALGORITHMS:
         raise ValueError(f"algorithm: expected one of {ALGORITHMS}, got {algorithm!r}")
-    if algorithm == "space_to_batch" and stride != (1, 1):
-        raise ValueError(f"stride: algorithm 'space_to_batch' needs 1, got {stride}")
+    if algorithm == "space_to_batch" and tuple(stride) != (1, 1):
+        raise ValueError(f"stride: algorithm 'space_to_batch' needs 1, got {tuple(stride)}")
+
+
+def _check_native(algorithm: str, stride: Sequence[int], device: torch.device) -> None:
+    """What the ops themselves take: `atrous_conv2d` leaves the other algorithms to torch."""
+    check_algorithm(algorithm, stride)
+    if algorithm not in NATIVE:
+        raise ValueError(
+            f"algorithm: expected one of {NATIVE}, got {algorithm!r}; "
+            "deeplab_native.atrous_conv2d takes the others"
+        )
     if algorithm == "im2col" and device.type == "cuda":
         raise RuntimeError("algorithm: 'im2col' has no CUDA kernel; take 'auto', or the CPU")
 
@@ -187,13 +199,14 @@ def _in_better_layout(input, weight, rate) -> torch.Tensor:
 
 
 def _forward(input, weight, bias, stride, padding, rate, algorithm):
-    _check_algorithm(algorithm, input.device, tuple(stride))
+    _check_native(algorithm, stride, input.device)
     run = getattr(algorithms, f"{algorithm}_forward")
     with torch.autocast(input.device.type, enabled=False):  # the public function has cast already
         return run(input, weight, bias, tuple(stride), tuple(padding), tuple(rate))
 
 
 def _forward_fake(input, weight, bias, stride, padding, rate, algorithm):
+    _check_native(algorithm, stride, input.device)
     size = output_size(input.shape, tuple(weight.shape[2:]), stride, padding, rate)
     return torch.empty(
         (input.shape[0], weight.shape[0], *size),
@@ -204,13 +217,14 @@ def _forward_fake(input, weight, bias, stride, padding, rate, algorithm):
 
 
 def _backward(grad, input, weight, stride, padding, rate, algorithm, mask):
-    _check_algorithm(algorithm, input.device, tuple(stride))
+    _check_native(algorithm, stride, input.device)
     run = getattr(algorithms, f"{algorithm}_backward")
     with torch.autocast(input.device.type, enabled=False):
         return run(grad, input, weight, tuple(stride), tuple(padding), tuple(rate), mask)
 
 
 def _backward_fake(grad, input, weight, stride, padding, rate, algorithm, mask):
+    _check_native(algorithm, stride, input.device)
     layout = memory_format(input)
     return (
         torch.empty_like(input, memory_format=layout) if mask[0] else input.new_empty(0),

@@ -181,7 +181,7 @@ def _col2im_fake(columns, size, *geometry):
 
 def _col2im(columns, size, *geometry):
     shape = _map_shape(columns, size, *geometry)
-    map = torch.zeros(shape, dtype=sum_dtype(columns.dtype))
+    map = torch.zeros(shape, dtype=sum_dtype(columns.dtype), device=columns.device)
     height, width = output_size(shape, *geometry)
     add_columns(columns.contiguous(), map, geometry, (0, height, 0, width))
     return map.to(columns.dtype)
