@@ -18,6 +18,7 @@ import torch
 
 import deeplab_native
 from deeplab_native import _C
+from deeplab_native._files import atomic_path
 
 
 @dataclass(frozen=True)
@@ -115,13 +116,8 @@ def _commit() -> str | None:
 
 
 def write_json(path: str | os.PathLike[str], obj: object) -> None:
-    """Writes obj to path whole or not at all."""
-    path = Path(path)
+    """Writes obj to path whole or not at all; makes the folder where there is none."""
     text = json.dumps(obj, indent=2) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(text)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text)

@@ -31,7 +31,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch.nn import functional
 
-from deeplab_native import _C, CRFParams, __version__, dense_crf
+from _timing import machine_info, write_json
+from deeplab_native import CRFParams, dense_crf
 
 NUM_LABELS = 21
 CLASSES = (0, 8, 10, 12, 13, 15, 17)  # background, cat, cow, dog, horse, person, sheep
@@ -124,16 +125,14 @@ def main() -> int:
             )
     console = Console(highlight=False)
     console.print(table)
+    machine = machine_info()
     console.print(
         f"{np.median(seconds) * 1e3:.1f} ms per image (median; mean {np.mean(seconds) * 1e3:.1f}), "
-        f"{torch.get_num_threads()} threads, {_C.isa()}"
+        f"{machine['threads']} threads, {machine['isa']}"
     )
     if arguments.json:
         record = {
-            "version": __version__,
-            "torch": torch.__version__,
-            "isa": _C.isa(),
-            "threads": torch.get_num_threads(),
+            "machine": machine,
             "images": len(names),
             "params": asdict(PARAMS),
             "iterations": ITERATIONS,
@@ -141,7 +140,7 @@ def main() -> int:
             "median_seconds": float(np.median(seconds)),
             "mean_seconds": float(np.mean(seconds)),
         }
-        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+        write_json(arguments.json, record)
     if arguments.limit is not None:
         return 0
     off = max(

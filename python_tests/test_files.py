@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +79,19 @@ def test_check_output(tmp_path, name, error):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(error, match=name.partition("/")[0]):
         check_output(tmp_path / name)
+
+
+def test_results_of_benchmarks(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
+    from _timing import write_json
+
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    for _ in range(2):
+        write_json(tmp_path / "new" / "a.json", {"a": 1})
+        write_json(tmp_path / "link.json", {"a": 1})
+    assert json.loads((tmp_path / "new" / "a.json").read_text()) == {"a": 1}
+    assert json.loads((tmp_path / "real.json").read_text()) == {"a": 1}
+    assert sorted(os.listdir(tmp_path)) == ["link.json", "new", "real.json"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

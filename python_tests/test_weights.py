@@ -183,8 +183,24 @@ def test_paths(net, other, tmp_path):
     with pytest.raises(ValueError, match=r"path: expected a name ending in \.safetensors, \.pth"):
         weights.load(other, tmp_path / "net.onnx")
     for name in ("none.safetensors", "none.pth"):
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(FileNotFoundError, match=name):
             weights.load(other, tmp_path / name)
+    (tmp_path / "folder.pth").mkdir()
+    for folder in (tmp_path, tmp_path / "folder.pth"):
+        with pytest.raises(IsADirectoryError, match="is a folder"):
+            weights.load(other, folder)
+
+
+def test_saving_follows_a_symbolic_link(net, saved, other, tmp_path):
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(saved)
+    weights.save(other, link)
+    assert link.is_symlink()
+    weights.load(net, saved)
+    assert same(net.state_dict(), other.state_dict())
+    (tmp_path / "folder.safetensors").mkdir()
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        weights.save(net, tmp_path / "folder.safetensors")
 
 
 def test_a_failed_save_leaves_the_old_file(net, tmp_path, monkeypatch):

@@ -137,10 +137,18 @@ def create_model(
     Raises:
         ValueError: the name is unknown; `num_classes` is not positive; `weights` and the net do
             not match; weights are asked for on the meta device.
-        TypeError: an option is unknown to the architecture.
+        TypeError: an argument has another type; an option is unknown to the architecture.
+        OSError: `weights` cannot be opened.
     """
+    if not isinstance(name, str):
+        advice = "; pass its .name" if isinstance(name, ModelInfo) else ""
+        raise TypeError(f"name: expected a string, got {type(name).__name__}{advice}")
     if name not in _MODELS:
         raise ValueError(f"name: unknown net {name!r}; {_suggest(name)}")
+    if weights is not None:
+        from ..weights import check_file, load  # they import the input format from here
+
+        check_file(weights)
     with torch.device("meta"):
         model = _MODELS[name].build(num_classes, name=name, **options)
     device = torch.get_default_device()
@@ -150,8 +158,6 @@ def create_model(
         return model
     model.to_empty(device="cpu")
     if weights is not None:
-        from ..weights import load  # it imports the input format from here
-
         load(model, weights)
     else:
         # drawn on the CPU: the generators of devices differ

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from .._files import atomic_path
 from ..models.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Metadata", "load", "read_metadata", "save"]
 
 _FORMAT = "deeplab_native/1"
+_STATE_DICTS = (".pth", ".pt")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Metadata:
 def save(model: DeepLab, path: str | os.PathLike[str]) -> None:
     """Writes all parameters and buffers of a net, and what `Metadata` holds, as safetensors.
 
-    The file appears whole or not at all: it is written beside `path` and then renamed over it.
+    The file appears whole or not at all, and replaces one that is there.
 
     Args:
         model: a net of `create_model`, not on the meta device.
@@ -63,16 +65,30 @@ def save(model: DeepLab, path: str | os.PathLike[str]) -> None:
         "options": json.dumps(model.options),
         "preprocessing": json.dumps(asdict(model.preprocessing)),
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(tensors, temporary, metadata)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except SafetensorError as error:
-        raise OSError(f"cannot write {path}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata)
+        except SafetensorError as error:
+            raise OSError(f"cannot write {path}: {error}") from error
+
+
+def check_file(path: str | os.PathLike[str]) -> Path:
+    """`path`, where it is a file that `load` may read, without a look inside.
+
+    Raises:
+        ValueError: another suffix.
+        IsADirectoryError, FileNotFoundError: a folder, or nothing at all.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder (give one weights file)")
+    if path.suffix not in (".safetensors", *_STATE_DICTS):
+        raise ValueError(
+            f"path: expected a name ending in .safetensors, .pth or .pt, got {str(path)!r}"
+        )
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such weights file (check the path)")
+    return path
 
 
 def read_metadata(path: str | os.PathLike[str]) -> Metadata:
@@ -101,19 +117,15 @@ def load(model: DeepLab, path: str | os.PathLike[str]) -> None:
             listed; a net on the meta device.
         OSError: the file cannot be opened.
     """
-    path = Path(path)
+    path = check_file(path)
     own = model.state_dict()
     if any(t.is_meta for t in own.values()):
         raise ValueError("model: a net on the meta device has no memory to read weights into")
     metadata = None
-    if path.suffix == ".safetensors":
-        metadata, tensors = _read_safetensors(path)
-    elif path.suffix in (".pth", ".pt"):
+    if path.suffix in _STATE_DICTS:
         tensors = _read_state_dict(path)
     else:
-        raise ValueError(
-            f"path: expected a name ending in .safetensors, .pth or .pt, got {str(path)!r}"
-        )
+        metadata, tensors = _read_safetensors(path)
     problems = _mismatches(model, own, metadata, tensors)
     if problems:
         raise ValueError(f"{path} does not fit {model.name}:\n  " + "\n  ".join(problems))
