@@ -1,5 +1,6 @@
 """Structure of the nets against the paper and the authors' net definitions."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -7,6 +8,7 @@ from torch import nn
 from deeplab_native.layers import ASPP, AtrousConv2d, FrozenBatchNorm2d
 from deeplab_native.models import CAFFE, Preprocessing, create_model, list_models
 from deeplab_native.models.preprocessing import as_rgb_batch
+from deeplab_native.models.vgg import DeepLabVGG16
 
 PARAMETERS = {  # by number of classes
     "deeplab_vgg16_largefov": {21: 20505429, 60: 20545404, 7: 20491079, 19: 20503379},
@@ -224,10 +226,39 @@ def test_seed_decides_and_leaves_the_global_generator_alone():
     assert not torch.equal(first.conv1.conv.weight, other.conv1.conv.weight)
 
 
-@pytest.mark.parametrize("num_classes", [0, -1, 2.0, "21"])
+@pytest.mark.parametrize("num_classes", [0, -1, 2.0, "21", True])
 def test_number_of_classes_must_be_positive(num_classes):
-    with pytest.raises(ValueError, match="num_classes: expected a positive integer"):
+    error = ValueError if type(num_classes) is int else TypeError
+    with pytest.raises(error, match=r"num_classes: expected (at least 1|an integer)"):
         on_meta("deeplab_resnet101", num_classes)
+
+
+@pytest.mark.parametrize("name", ["deeplab_vgg16_aspp_s", "deeplab_resnet101"])
+def test_number_of_classes_may_be_an_integer_of_numpy(name):
+    model = on_meta(name, np.int64(7))
+    assert type(model.num_classes) is int
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name][7]
+
+
+def test_vgg_with_another_filter_size():
+    """Of 7 x 7 or 4 x 4 taps, fc6 has 4096 filters in the paper, not 1024."""
+    with pytest.raises(ValueError, match=r"kernel_size: expected 3.*got 7"):
+        DeepLabVGG16(21, name="vgg", kernel_size=7, rates=(4,))
+
+
+def test_the_name_is_a_string():
+    with pytest.raises(TypeError, match=r"name: expected a string, got ModelInfo; pass its \.name"):
+        create_model(list_models()[0])
+    with pytest.raises(TypeError, match="name: expected a string, got list"):
+        create_model([])
+
+
+def test_weights_that_are_not_there_are_named_before_the_net_is_built(monkeypatch, tmp_path):
+    monkeypatch.setattr(nn.Module, "to_empty", lambda *args, **kw: pytest.fail("the net was built"))
+    with pytest.raises(FileNotFoundError, match="no such weights file"):
+        create_model("deeplab_resnet101", weights=tmp_path / "none.pth")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        create_model("deeplab_resnet101", weights=tmp_path)
 
 
 def test_unknown_name_lists_the_names_close_ones_first():

@@ -1,4 +1,4 @@
-"""`predict` against the authors' test protocol written out in NumPy."""
+"""`predict` against its protocol written out in NumPy."""
 
 import numpy as np
 import pytest
@@ -197,6 +197,40 @@ def test_bad_models():
     model.num_classes = 21
     with pytest.raises(ValueError, match=r"model: .*\(1, 21, 'h', 'w'\), got shape \(1, 4, 2, 2\)"):
         predict(model, image)
+
+
+class Brightness(nn.Module):
+    """A net without parameters."""
+
+    num_classes, preprocessing = 2, CAFFE
+
+    def forward(self, x):
+        assert (x.dtype, x.device.type) == (torch.float32, "cpu")
+        grey = x[:, :, ::8, ::8].mean(1, keepdim=True)
+        return torch.cat([-grey, grey], 1)
+
+
+def test_a_model_without_parameters():
+    image = np.zeros((9, 17, 3), np.uint8)
+    image[:, 8:] = 255
+    labels = predict(Brightness(), image, crf=CRF, iterations=1).labels
+    assert labels[0, 0] == 0 and labels[0, -1] == 1
+
+
+@pytest.mark.parametrize("crf", [None, CRF])
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"iterations": -1}, ValueError),
+        ({"iterations": 1.5}, TypeError),
+        ({"normalization": "sideways"}, ValueError),
+    ],
+)
+def test_arguments_of_the_crf_are_checked_before_the_net_runs(crf, arguments, error):
+    model = TinyNet()
+    model.forward = lambda x: pytest.fail("the net ran")
+    with pytest.raises(error, match=next(iter(arguments))):
+        predict(model, random_image(9, 9), crf=crf, **arguments)
 
 
 def test_bad_crf():

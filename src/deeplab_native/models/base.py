@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from .._native import integer
 from ..layers import AtrousConv2d, FrozenBatchNorm2d
 from .preprocessing import CAFFE, Preprocessing
 
@@ -41,10 +42,8 @@ class DeepLab(nn.Module):
         options: Mapping[str, bool] | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(num_classes, int) or num_classes < 1:
-            raise ValueError(f"num_classes: expected a positive integer, got {num_classes!r}")
         self.name = name
-        self.num_classes = num_classes
+        self.num_classes = integer("num_classes", num_classes, least=1)
         self.preprocessing = preprocessing
         self.options = dict(options or {})
 

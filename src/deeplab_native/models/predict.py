@@ -11,6 +11,7 @@ from torch import nn
 
 from ..crf import CRFParams
 from ..ops.dense_crf import dense_crf
+from ..ops.mean_field import check_iterations, check_normalization
 from .preprocessing import Preprocessing, as_rgb_batch
 
 
@@ -36,17 +37,24 @@ def predict(
     iterations: int = 10,
     normalization: str = "symmetric",
 ) -> Prediction:
-    """Labels every pixel of an image, by the authors' test protocol.
+    """Labels every pixel of an image, by the authors' test protocol but for the padded size.
 
     The image is padded at the bottom and the right with the mean to a height and width of 8 m + 1,
     the scores are interpolated by 8 with the corners aligned, and the padding is cut off. Only
     then, on the image's own pixels, come the softmax and the CRF, whose unary energies are
     -log softmax (section 3.3).
 
+    The authors pad every image to 513 x 513 instead. Here m is the smallest that holds the image:
+    larger images work, and smaller ones cost no more than their own pixels. In both the pixels of
+    the score map lie at 0, 8, 16, ... of the image. Only scores whose field of view reaches
+    beyond the right or bottom border differ: there every layer of the authors' net sees features
+    of the mean colour, up to 513, and here the zeros that it pads its map with.
+
     Args:
         model: a net of `create_model`, or any module with `preprocessing` and `num_classes` that
             maps (B, 3, H, W) to scores (B, L, h, w). It runs in evaluation mode, on the device
-            and in the precision of its parameters, and is left as it was.
+            and in the precision of its first parameter (without any: on the CPU, in float32), and
+            is left as it was.
         image: RGB, 0..255: array (H, W, 3) uint8, PIL image of mode "RGB", or tensor (3, H, W) or
             (B, 3, H, W) uint8.
         crf: parameters of the fully connected CRF, or None to leave it out.
@@ -58,7 +66,8 @@ def predict(
         autograd).
 
     Raises:
-        TypeError: `model`, `image` or `crf` has another type, or the image another dtype.
+        TypeError: `model`, `image`, `crf` or `iterations` has another type, or the image another
+            dtype.
         ValueError: the image or the model's score map has another shape; `iterations` or
             `normalization` is not one `dense_crf` takes.
     """
@@ -70,15 +79,19 @@ def predict(
         )
     if crf is not None and not isinstance(crf, CRFParams):
         raise TypeError(f"crf: expected CRFParams or None, got {type(crf).__name__}")
-    parameter = next(model.parameters())
-    images = as_rgb_batch(image).to(parameter.device)
+    check_iterations(iterations)
+    check_normalization(normalization)
+    parameter = next(model.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    dtype = torch.float32 if parameter is None else parameter.dtype
+    images = as_rgb_batch(image).to(device)
 
     with torch.inference_mode():
         height, width = images.shape[2:]
         padding = (0, -(width - 1) % 8, 0, -(height - 1) % 8)
         # after the mean is taken away, the mean is 0
         net_input = nn.functional.pad(preprocessing(images), padding)
-        scores = _evaluate(model, net_input.to(parameter.dtype)).to(torch.float32)
+        scores = _evaluate(model, net_input.to(dtype)).to(torch.float32)
         scores = nn.functional.interpolate(
             scores, size=net_input.shape[2:], mode="bilinear", align_corners=True
         )[:, :, :height, :width].contiguous()

@@ -7,8 +7,8 @@ https://arxiv.org/abs/1409.1556.
 What differs from VGG-16, as in the authors' net definitions: pools are 3 x 3 with padding 1; the
 last two have stride 1, so block 5 has rate 2 and the score map stride 8; fc6, fc7 and fc8 are
 convolutions, fc6 atrous and with 1024 filters of 3 x 3 taps.
-What differs from the paper: nothing we know of. Even input sizes follow Caffe, whose pools round
-up.
+What differs from the paper: of the variants with one head, only 3 x 3 at rate 12 is here; fc6 of
+7 x 7 or 4 x 4 taps goes with 4096 filters. Even input sizes follow Caffe, whose pools round up.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class DeepLabVGG16(DeepLab):
     Args:
         num_classes: L.
         name: name in the registry.
-        kernel_size: of fc6.
+        kernel_size: of fc6; 3 is the only one.
         rates: rate of fc6, one a branch: (12,) is LargeFOV, (6, 12, 18, 24) ASPP-L and
             (2, 4, 8, 12) ASPP-S.
         pool5a: average pool 3 x 3 before fc6; LargeFOV has it, ASPP has not.
@@ -55,6 +55,11 @@ class DeepLabVGG16(DeepLab):
         pool5a: bool = False,
     ) -> None:
         super().__init__(name, num_classes)
+        if kernel_size != 3:
+            raise ValueError(
+                f"kernel_size: expected 3, as fc6 has with {_FEATURES} filters (7 x 7 and 4 x 4 "
+                f"go with 4096), got {kernel_size!r}"
+            )
         channels = 3
         for block, (width, convolutions, rate, _) in enumerate(_BLOCKS, start=1):
             for i in range(1, convolutions + 1):
@@ -70,7 +75,7 @@ class DeepLabVGG16(DeepLab):
             fc6 = AtrousConv2d(channels, _FEATURES, kernel_size, padding="same", rate=rate)
             self.add_module(f"fc6{branch}", fc6)
             self.add_module(f"fc7{branch}", nn.Conv2d(_FEATURES, _FEATURES, 1))
-            self.add_module(f"fc8{branch}", nn.Conv2d(_FEATURES, num_classes, 1))
+            self.add_module(f"fc8{branch}", nn.Conv2d(_FEATURES, self.num_classes, 1))
         self.dropout = nn.Dropout(0.5)
 
     def classifiers(self) -> list[AtrousConv2d | nn.Conv2d]:
