@@ -81,6 +81,16 @@ void bind_filter(py::module_& m, const char* name) {
 }
 
 template <class T>
+void bind_all_finite(py::module_& m, const char* name) {
+  m.def(
+      name,
+      [](Address values, int64_t count, int num_threads) {
+        return all_finite_cpu(pointer<const T>(values), count, num_threads);
+      },
+      Unlocked());
+}
+
+template <class T>
 void bind_mean_field(py::module_& m, const char* name) {
   using M = MeanField<T>;
   py::class_<M>(m, name)
@@ -147,7 +157,8 @@ PYBIND11_MODULE(_C, m) {
     throw std::invalid_argument("isa: expected baseline, avx2 or avx512, got " + name);
   });
 
-  m.def("release_memory", &release_kept_blocks, "Give the buffers kept for the next call back");
+  m.def("release_memory", &release_kept_blocks);
+  m.def("kept_memory", &kept_bytes);
 
   // ---- atrous im2col ----
   m.def(
@@ -213,11 +224,9 @@ PYBIND11_MODULE(_C, m) {
 
   // ---- permutohedral lattice ----
   py::class_<Lattice, std::shared_ptr<Lattice>>(m, "Lattice")
-      .def_readonly("num_vertices", &Lattice::num_vertices)
-      .def_readonly("num_points", &Lattice::num_points)
-      .def_readonly("d", &Lattice::d);
+      .def_readonly("num_vertices", &Lattice::num_vertices);
   m.def(
-      "build_lattice",
+      "build_lattice_cpu",
       [](Address features, int64_t n, int d, int64_t point_stride, int64_t dim_stride,
          int num_threads) {
         return std::const_pointer_cast<Lattice>(build_lattice_cpu(
@@ -225,12 +234,12 @@ PYBIND11_MODULE(_C, m) {
       },
       Unlocked());
   m.attr("max_feature_dim") = kMaxFeatureDim;
-  bind_filter<float>(m, "permutohedral_filter_float");
-  bind_filter<double>(m, "permutohedral_filter_double");
+  bind_filter<float>(m, "permutohedral_filter_cpu_float");
+  bind_filter<double>(m, "permutohedral_filter_cpu_double");
 
   // ---- mean field ----
   m.def(
-      "pairwise_features",
+      "pairwise_features_cpu",
       [](Address image, const std::string& dtype, std::array<int64_t, 3> strides, int64_t height,
          int64_t width, float sigma_x, float sigma_y, const std::vector<float>& sigma_colour,
          Address features, int num_threads) {
@@ -239,6 +248,8 @@ PYBIND11_MODULE(_C, m) {
                               num_threads);
       },
       Unlocked());
+  bind_all_finite<float>(m, "all_finite_cpu_float");
+  bind_all_finite<double>(m, "all_finite_cpu_double");
   bind_mean_field<float>(m, "MeanFieldFloat");
   bind_mean_field<double>(m, "MeanFieldDouble");
 }

@@ -2,6 +2,7 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 import deeplab_native as dn
 from deeplab_native import _C
 from deeplab_native.crf import PRESETS
-from deeplab_native.ops.dense_crf import _dense_crf_backward, image_features, position_features
+from deeplab_native.ops.dense_crf import _dense_crf_backward
+from deeplab_native.ops.pairwise_features import image_features, position_features
 
 NORMALIZATIONS = {
     "NO_NORMALIZATION": "none",
@@ -209,6 +211,49 @@ def test_learning_the_weights(photo):
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float64, "meta"])
+def test_defaults_of_torch_do_not_matter(photo, default):
+    unary, image, params = photo
+    expected = dn.dense_crf(unary, image, params)
+    try:
+        if default == "meta":
+            torch.set_default_device("meta")
+        else:
+            torch.set_default_dtype(default)
+        q = dn.dense_crf(unary, image, params)
+        stepped = dn.MeanField.from_image(unary, image, params).inference(10)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert torch.equal(q, expected) and torch.equal(stepped, expected)
+
+
+def test_autocast(photo):
+    unary, image, params = photo
+    low = unary.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        q = dn.dense_crf(low, image, params)
+    assert torch.equal(q, dn.dense_crf(low.float(), image, params))
+
+
+def test_second_derivatives_are_refused(photo):
+    unary, image, params = photo
+    unary = unary[..., :4, :5].clone().requires_grad_()
+    q = dn.dense_crf(unary, image[..., :4, :5], params, iterations=1)
+    (grad,) = torch.autograd.grad(q.square().sum(), unary, create_graph=True)
+    with pytest.raises(RuntimeError, match="dense_crf: no second derivatives"):
+        torch.autograd.grad(grad.sum(), unary)
+
+
+def test_python_threads_share_an_object(photo):
+    unary, image, params = photo
+    crf = dn.MeanField.from_image(unary, image, params)
+    expected = crf.inference(10)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: crf.inference(10), range(24)))
+    assert all(torch.equal(q, expected) for q in results)
+
+
 U, IMAGE = torch.zeros(1, 3, 4, 5), torch.zeros(1, 3, 4, 5, dtype=torch.uint8)
 PARAMS = PRESETS["voc-resnet101"]
 
@@ -223,7 +268,7 @@ PARAMS = PRESETS["voc-resnet101"]
         (U, IMAGE[:, :1], ValueError, r"image: expected shape \(1, 3, 4, 5\)"),
         (U, IMAGE.transpose(2, 3), ValueError, r"image: .* got \(1, 3, 5, 4\)"),
         (U, IMAGE.int(), TypeError, "image: expected dtype torch.uint8"),
-        (U, IMAGE + torch.nan, ValueError, "features: dimension 2 has values that are NaN"),
+        (U, IMAGE + torch.nan, ValueError, "image: expected finite values 0..255, got NaN"),
         (U / 0, IMAGE, ValueError, "unary: expected finite energies"),
         (U, IMAGE.float().requires_grad_(), ValueError, "image: no gradient"),
         (U.to("meta"), IMAGE, ValueError, "one device, got unary on meta, image on cpu"),
@@ -241,12 +286,20 @@ def test_bad_options():
         dn.dense_crf(U, IMAGE, PARAMS, normalization="both")
     with pytest.raises(ValueError, match="iterations: expected 0 or more, got -1"):
         dn.dense_crf(U, IMAGE, PARAMS, iterations=-1)
-    with pytest.raises(ValueError, match=r"features: .* use larger sigmas"):
+    with pytest.raises(ValueError, match=r"image / \(sigma_alpha, sigma_beta\): .* larger sigmas"):
         dn.dense_crf(U, IMAGE + 200, dn.CRFParams(4, 67, 1e-5, 3, 1))
+    with pytest.raises(ValueError, match=r"pixels / sigma_gamma: .* larger sigmas"):
+        dn.dense_crf(U, IMAGE, dn.CRFParams(4, 67, 3, 3, 1e-20))
+    with pytest.raises(ValueError, match=r"params.w1: expected finite numbers"):
+        dn.dense_crf(U, IMAGE, dn.CRFParams(torch.tensor(torch.nan), 67, 3, 3, 1))
+    assert torch.equal(
+        dn.dense_crf(U, IMAGE, PARAMS, iterations=np.int64(3)),
+        dn.dense_crf(U, IMAGE, PARAMS, iterations=3),
+    )
 
 
 @pytest.mark.parametrize("name", ["sigma_alpha", "sigma_beta", "sigma_gamma"])
-@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [0, -1.0, 1e-300, float("nan"), float("inf")])
 def test_sigmas_are_positive(name, value):
     values = {"w1": 4, "sigma_alpha": 67, "sigma_beta": 3, "w2": 3, "sigma_gamma": 1, name: value}
     with pytest.raises(ValueError, match=f"{name}: expected a positive number"):

@@ -78,5 +78,7 @@ def test_several_python_threads_at_once(crf):
 
 def test_kept_memory_can_be_released(crf):
     crf()
+    assert _C.kept_memory() > 0
     _C.release_memory()
+    assert _C.kept_memory() == 0
     crf()

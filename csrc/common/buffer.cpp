@@ -48,7 +48,9 @@ Block allocate(size_t bytes) {
 Block take_block(size_t bytes) {
   if (bytes >= kLeastKept) {
     Kept& k = kept();
-    std::lock_guard lock(k.mutex);
+    // Only tried, here and below: a child forked while another thread held it must not wait.
+    const std::unique_lock lock(k.mutex, std::try_to_lock);
+    if (!lock) return allocate(bytes);
     auto best = k.blocks.end();  // the smallest that fits and is not wastefully large
     for (auto it = k.blocks.begin(); it != k.blocks.end(); ++it) {
       if (it->bytes >= bytes && it->bytes / 2 <= bytes &&
@@ -70,7 +72,8 @@ void return_block(Block block) {
   if (!block.data) return;
   if (block.bytes >= kLeastKept && block.bytes <= kMostKept) {
     Kept& k = kept();
-    std::lock_guard lock(k.mutex);
+    const std::unique_lock lock(k.mutex, std::try_to_lock);
+    if (!lock) return std::free(block.data);
     // the oldest go first: sizes that are no longer asked for do not stay
     while (k.bytes + block.bytes > kMostKept) {
       k.bytes -= k.blocks.front().bytes;
@@ -86,10 +89,13 @@ void return_block(Block block) {
 
 void release_kept_blocks() {
   Kept& k = kept();
-  std::lock_guard lock(k.mutex);
+  const std::unique_lock lock(k.mutex, std::try_to_lock);
+  if (!lock) return;
   for (const Block& block : k.blocks) std::free(block.data);
   k.blocks.clear();
   k.bytes = 0;
 }
+
+size_t kept_bytes() { return kept().bytes; }
 
 }  // namespace deeplab_native

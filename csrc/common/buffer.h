@@ -17,6 +17,7 @@ struct Block {
 Block take_block(size_t bytes);  // at least so many bytes; throws std::bad_alloc
 void return_block(Block block);
 void release_kept_blocks();
+size_t kept_bytes();
 
 template <class T>
 class Buffer {

@@ -14,8 +14,8 @@
 namespace deeplab_native {
 namespace {
 
-// Around 20 microseconds: longer than the usual skew between threads, shorter than a time slice, so
-// that two threads that were put on one core hand it over instead of spinning it away.
+// Some tens of microseconds: longer than the usual skew between threads, shorter than a time slice,
+// so that two threads that were put on one core hand it over instead of spinning it away.
 constexpr int kSpins = 2000;
 
 inline void relax() {
@@ -33,6 +33,8 @@ void wait_for_change(const std::atomic<uint32_t>& value, uint32_t old) {
   }
   while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
 }
+
+thread_local bool t_in_region = false;
 
 class Pool {
  public:
@@ -74,6 +76,7 @@ class Pool {
   }
 
   void work(int id, uint32_t seen) {
+    t_in_region = true;
     for (;;) {
       wait_for_change(epoch_, seen);
       ++seen;
@@ -113,7 +116,6 @@ struct PoolOwner {
 };
 
 thread_local PoolOwner t_owner;
-thread_local bool t_in_region = false;
 
 }  // namespace
 

@@ -130,11 +130,6 @@ DEEPLAB_INLINE Vec<double, N> exp(Vec<double, N> x) {
   return x;
 }
 
-template <class T, int N>
-DEEPLAB_INLINE Vec<T, N> max(Vec<T, N> a, Vec<T, N> b) {
-  return a > b ? a : b;
-}
-
 // Halves of a vector, for reductions over its lanes.
 template <class T, int N>
 DEEPLAB_INLINE Vec<T, N / 2> low_half(Vec<T, N> v) {

@@ -8,7 +8,7 @@
 
 namespace deeplab_native {
 
-// A view of lattice.num_rows() rows; splatting clears those of vertices, clear_private the others.
+// A view of lattice.num_rows() rows. Splatting clears the vertices' rows, clear_private the others.
 template <class T>
 class LatticeRows {
  public:
@@ -17,9 +17,8 @@ class LatticeRows {
 
   // The private rows that this thread will splat into.
   void clear_private(const Team& team) {
-    for (const int32_t v : lattice_.shared[team.id()]) {
-      std::memset(private_row(team.id(), v), 0, stride_ * sizeof(T));
-    }
+    std::memset(private_rows(team.id()), 0,
+                lattice_.shared[team.id()].size() * stride_ * sizeof(T));
   }
 
   // After a barrier: the private rows of all threads onto the shared ones, in the threads' order.
@@ -28,11 +27,13 @@ class LatticeRows {
     const auto begin = static_cast<int32_t>(team.begin(lattice_.num_vertices));
     const auto end = static_cast<int32_t>(team.end(lattice_.num_vertices));
     for (int t = 1; t < lattice_.num_threads; ++t) {
+      const T* from = private_rows(t);
       for (const int32_t v : lattice_.shared[t]) {
-        if (v < begin || v >= end) continue;
-        const T* from = private_row(t, v);
-        T* to = data_ + int64_t{v} * stride_;
-        for (int c = 0; c < stride_; ++c) to[c] += from[c];
+        if (v >= begin && v < end) {
+          T* to = data_ + int64_t{v} * stride_;
+          for (int c = 0; c < stride_; ++c) to[c] += from[c];
+        }
+        from += stride_;
       }
     }
   }
@@ -45,8 +46,8 @@ class LatticeRows {
   }
 
  private:
-  T* private_row(int thread, int32_t v) {
-    return data_ + (lattice_.private_shift(thread) + v) * stride_;
+  T* private_rows(int thread) {
+    return data_ + (lattice_.num_vertices + lattice_.private_base[thread]) * stride_;
   }
 
   const Lattice& lattice_;

@@ -24,7 +24,8 @@ class BlockPass {
     const int64_t left = p_.num_points - first_;
     count_ = left < kBlock ? static_cast<int>(left) : kBlock;
     const int64_t entry = block * corners_ * kBlock;
-    entries_ = p_.entries + entry;
+    entries_out_ = p_.entries_out + entry;
+    entries_in_ = p_.entries_in + entry;
     weights_out_ = p_.weights_out + entry;
     weights_in_ = p_.weights_in + entry;
 
@@ -61,7 +62,7 @@ class BlockPass {
       for_chunks<kStride>(stride_, [&]<int N>(int c) {
         for (int i = 0; i < kBlock; ++i) {
           auto sum = Row<T, N>::zero();
-          slice_pixel<0, kEntryScale>(kernel.corners, entries_ + offset, weights_out_ + offset,
+          slice_pixel<0, kEntryScale>(kernel.corners, entries_out_ + offset, weights_out_ + offset,
                                       p_.read + c, 0, i, &sum);
           sum.store(y_ + i * stride_ + c);
         }
@@ -103,7 +104,7 @@ class BlockPass {
     for_chunks<kStride>(stride_, [&]<int N>(int c) {
       for (int i = 0; i < kBlock; ++i) {
         auto sum = Row<T, N>::load(from + i * stride_ + c);
-        slice_pixel<0, kEntryScale>(corners, entries_, weights_out_, p_.read + c, 0, i, &sum);
+        slice_pixel<0, kEntryScale>(corners, entries_out_, weights_out_, p_.read + c, 0, i, &sum);
         sum.store(x_ + i * stride_ + c);
       }
     });
@@ -123,14 +124,14 @@ class BlockPass {
   // False where a sum left the range in which nothing was lost.
   template <int N>
   bool slice_and_exp(const T* from) {
-    constexpr T kLeast = T(1e-20), kMost = T(1e37);
+    constexpr T kLeast = T(1e-20), kMost = T(1e20);  // weights / sum stay normal numbers
     RowSums<T, N> row_sums;
     const bool read = p_.read;
     for (int i = 0; i < kBlock; ++i) {
       auto x = Row<T, N>::load(from + i * N);
       if (read) {
-        slice_pixel<kCorners, kEntryScale>(p_.potts_corners, entries_, weights_out_, p_.read, 0, i,
-                                           &x);
+        slice_pixel<kCorners, kEntryScale>(p_.potts_corners, entries_out_, weights_out_, p_.read, 0,
+                                           i, &x);
       }
       const Row<T, N> e = x.exp_minus(T(0));
       e.store(y_ + i * N);
@@ -187,7 +188,7 @@ class BlockPass {
 
   void splat(const T* from) {
     const T* w = weights_in_;
-    const uint32_t* entries = entries_;
+
     if (p_.softmax) {
       for (int r = 0; r < corners_; ++r) {
         for (int i = 0; i < kBlock; ++i) {
@@ -196,20 +197,10 @@ class BlockPass {
       }
       w = p_.own_weights;
     }
-    if (p_.private_shift) {
-      for (int r = 0; r < corners_; ++r) {
-        const uint32_t first = p_.first_own[r], shift = p_.private_shift[r];
-        for (int i = 0; i < kBlock; ++i) {
-          const uint32_t e = entries_[r * kBlock + i];
-          p_.own_entries[r * kBlock + i] = e + (e < first ? shift : 0);
-        }
-      }
-      entries = p_.own_entries;
-    }
     for_chunks<kStride>(stride_, [&]<int N>(int c) {
       for (int i = 0; i < kBlock; ++i) {
         const auto value = Row<T, N>::load(from + i * stride_ + c);
-        splat_pixel<kCorners, kEntryScale>(corners_, entries, w, p_.write + c, 0, i, value);
+        splat_pixel<kCorners, kEntryScale>(corners_, entries_in_, w, p_.write + c, 0, i, value);
       }
     });
   }
@@ -217,7 +208,7 @@ class BlockPass {
   const MeanFieldPass<T>& p_;
   const int stride_, corners_;
   T *const x_, *const y_;
-  const uint32_t* entries_ = nullptr;
+  const uint32_t *entries_out_ = nullptr, *entries_in_ = nullptr;
   const T *weights_out_ = nullptr, *weights_in_ = nullptr;
   int64_t first_ = 0;
   int count_ = 0;

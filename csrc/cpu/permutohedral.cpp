@@ -108,38 +108,52 @@ class Builder {
   // Vertices are numbered in the order of the points, whatever the number of threads.
   void merge_tables() {
     const int threads = lattice_.num_threads;
-    std::vector<std::vector<int32_t>> renumber(threads);
-    lattice_.first.assign(threads, 0);
+    // of each thread: its own numbers -> vertices, and -> rows to splat into
+    std::vector<std::vector<int32_t>> vertex_of(threads), row_of(threads);
+    std::vector<int32_t> first(threads, 0);  // vertex that the thread is the first to touch
     lattice_.private_base.assign(threads + 1, 0);
     lattice_.shared.resize(threads);
     HashTable<K>& all = tables_[0];
     for (int t = 1; t < threads; ++t) {
       const HashTable<K>& table = tables_[t];
-      const int32_t known = lattice_.first[t] = all.size();
-      lattice_.private_base[t + 1] = lattice_.private_base[t] + known;
-      renumber[t].resize(table.size());
+      first[t] = all.size();
+      vertex_of[t].resize(table.size());
       for (int32_t v = 0; v < table.size(); ++v) {
         if (v + kLookAhead < table.size()) all.prefetch(table.key(v + kLookAhead));
-        const int32_t vertex = renumber[t][v] = all.insert(table.key(v));
-        if (vertex < known) lattice_.shared[t].push_back(vertex);
+        const int32_t vertex = vertex_of[t][v] = all.insert(table.key(v));
+        if (vertex < first[t]) lattice_.shared[t].push_back(vertex);
       }
+      lattice_.private_base[t + 1] =
+          lattice_.private_base[t] + static_cast<int64_t>(lattice_.shared[t].size());
     }
     lattice_.num_vertices = all.size();
     if (lattice_.num_rows() > INT32_MAX) {
       throw std::invalid_argument("features: more than 2^31 lattice rows; use fewer threads");
     }
-    run_team(threads, [&](Team& team) { renumber_points(team, renumber[team.id()]); });
+    for (int t = 1; t < threads; ++t) {
+      auto row = static_cast<int32_t>(lattice_.num_vertices + lattice_.private_base[t]);
+      for (const int32_t vertex : vertex_of[t]) {
+        row_of[t].push_back(vertex < first[t] ? row++ : vertex);
+      }
+    }
+    run_team(threads, [&](Team& team) {
+      renumber_points(team, vertex_of[team.id()], row_of[team.id()], first[team.id()]);
+    });
     lattice_.fresh[lattice_.num_blocks] = lattice_.num_vertices;
   }
 
-  void renumber_points(Team& team, const std::vector<int32_t>& to) {
+  void renumber_points(const Team& team, const std::vector<int32_t>& vertex_of,
+                       const std::vector<int32_t>& row_of, int32_t fresh) {
     const int64_t per_block = int64_t{f_.d + 1} * kBlock;
-    int32_t fresh = lattice_.first[team.id()];
     for (int64_t b = team.begin(lattice_.num_blocks); b < team.end(lattice_.num_blocks); ++b) {
       lattice_.fresh[b] = fresh;
       int32_t* v = lattice_.vertices.data() + b * per_block;
       for (int64_t i = 0; i < per_block; ++i) {
-        if (team.id() > 0) v[i] = to[v[i]];
+        if (team.size() > 1) {
+          int32_t& row = lattice_.private_rows[b * per_block + i];
+          row = team.id() > 0 ? row_of[v[i]] : v[i];
+        }
+        if (team.id() > 0) v[i] = vertex_of[v[i]];
         fresh = std::max(fresh, v[i] + 1);
       }
     }
@@ -212,6 +226,10 @@ std::shared_ptr<const Lattice> build_lattice_cpu(const Features& features, int n
     throw std::invalid_argument("features: expected 1 to " + std::to_string(kMaxFeatureDim) +
                                 " dimensions, got " + std::to_string(features.d));
   }
+  if (features.n > INT32_MAX / (features.d + 1)) {
+    throw std::invalid_argument("features: more than 2^31 vertices for " +
+                                std::to_string(features.n) + " points; filter them in parts");
+  }
   auto lattice = std::make_shared<Lattice>();
   lattice->d = features.d;
   lattice->num_points = features.n;
@@ -223,6 +241,7 @@ std::shared_ptr<const Lattice> build_lattice_cpu(const Features& features, int n
   const size_t entries = size_t(lattice->num_blocks) * (features.d + 1) * kBlock;
   lattice->vertices.resize(entries);
   lattice->weights.resize(entries);
+  if (lattice->num_threads > 1) lattice->private_rows.resize(entries);
   lattice->fresh.resize(lattice->num_blocks + 1);
   if (layout.num_words == 1) {
     Builder<1>(features, layout, lattice.get()).build();
@@ -251,7 +270,6 @@ void permutohedral_filter_cpu(const Lattice& lattice, Values<const T> in, Values
     pass.num_channels = num_channels;
     pass.stride = stride;
     pass.rows = data.data();
-    pass.thread = team.id();
     pass.scratch = scratch.data() + size_t(team.id()) * kBlock * stride;
     pass.factor = 1;
     pass.scale = transposed ? scale_out : scale_in;

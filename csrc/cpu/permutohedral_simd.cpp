@@ -171,13 +171,8 @@ void splat_block(const FilterPass<T>& p, Values<const T> in, int64_t block) {
     }
   }
   alignas(64) T w[kCorners * kBlock];
-  alignas(64) int32_t own[kCorners * kBlock];
   scaled_weights(p, block, w);
-  const int32_t* vertices = lattice.vertices.data() + block * corners * kBlock;
-  const int32_t first = lattice.first[p.thread];
-  const int32_t shift = static_cast<int32_t>(lattice.private_shift(p.thread));
-  for (int i = 0; i < corners * kBlock; ++i)
-    own[i] = vertices[i] + (vertices[i] < first ? shift : 0);
+  const int32_t* entries = lattice.splat_rows() + block * corners * kBlock;
 
   // Rows are cleared when the first of their points comes by: they are in cache from then on.
   const int64_t fresh = int64_t{lattice.fresh[block]} * stride;
@@ -186,7 +181,7 @@ void splat_block(const FilterPass<T>& p, Values<const T> in, int64_t block) {
   for_chunks<kStride>(stride, [&]<int N>(int c) {
     for (int i = 0; i < kBlock; ++i) {
       const auto value = Row<T, N>::load(x + i * stride + c);
-      splat_pixel<0, kStride>(corners, own, w, p.rows + c, stride, i, value);
+      splat_pixel<0, kStride>(corners, entries, w, p.rows + c, stride, i, value);
     }
   });
 }

@@ -26,7 +26,6 @@ struct FilterPass {
   const float* scale;  // of each point, or null
   T factor;
   T* rows;
-  int thread;  // whose private rows a splat uses
   T* scratch;  // [16][stride], this thread's
 };
 
@@ -56,23 +55,21 @@ struct MeanFieldPass {
   int num_labels, stride;
   const T* negative_unary;  // [blocks * 16][stride]
   int corners, potts_corners;
-  const uint32_t* entries;  // [blocks][corners][16], in halves of a row's stride
-  const T* weights_out;     // on what is sliced, [blocks][corners][16]
-  const T* weights_in;      // on what is splatted, likewise
+  // Rows, in halves of their stride, and weights to slice with and to splat with; all of them
+  // [blocks][corners][16].
+  const uint32_t *entries_out, *entries_in;
+  const T *weights_out, *weights_in;
   const LabelKernel<T>* label_kernels;
   int num_label_kernels;
   const T* read;
   T* write;  // the kernels' rows, one after the other:
   const KernelRows<T>* write_rows;
   int num_kernels;
-  const uint32_t* first_own;      // [corners]: entries below it belong to earlier threads ...
-  const uint32_t* private_shift;  // ... and are this much further on; null for the first thread
-  const T* q_in;                  // [L][N]
-  T* q_out;                       // [L][N]
+  const T* q_in;  // [L][N]
+  T* q_out;       // [L][N]
   bool softmax;
-  T* scratch;             // this thread's: [2][16][stride] ...
-  T* own_weights;         // ... [corners][16]
-  uint32_t* own_entries;  // ... [corners][16]
+  T* scratch;      // this thread's: [2][16][stride] ...
+  T* own_weights;  // ... and [corners][16]
 };
 
 template <class T>

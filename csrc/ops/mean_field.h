@@ -7,6 +7,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "ops/permutohedral.h"
@@ -20,6 +21,11 @@ enum class Normalization { kNone = 0, kBefore = 1, kAfter = 2, kSymmetric = 3 };
 //   kPotts:  -w F[l]          kVector: v[l] F[l]          kMatrix: sum_m 1/2 (M + M^T)[l, m] F[m]
 enum class CompatibilityKind { kPotts = 0, kVector = 1, kMatrix = 2 };
 
+// Whether no value is NaN or infinite.
+template <class T>
+bool all_finite_cpu(const T* values, int64_t count, int num_threads);
+
+// Threads may share an object: they wait for each other.
 template <class T>
 class MeanField {
  public:
@@ -29,7 +35,7 @@ class MeanField {
   // compatibility: 1, L or L * L values, row-major. Computes the normalisation.
   void add_kernel(std::shared_ptr<const Lattice> lattice, CompatibilityKind kind,
                   const T* compatibility, Normalization normalization);
-  // unary [L, N]; throws std::invalid_argument where a value is not finite.
+  // unary [L, N], finite (see all_finite_cpu).
   void set_unary(const T* unary);
 
   void inference(T* q, int iterations);  // q [L, N]
@@ -49,6 +55,7 @@ class MeanField {
   void prepare();
   void run(const T* q_in, T* out, int updates, Output output);
 
+  std::mutex mutex_;
   int64_t num_points_;
   int num_labels_, num_threads_, stride_;
   std::vector<Kernel> kernels_;
@@ -59,7 +66,7 @@ class MeanField {
   std::vector<Kernel*> ordered_;  // Potts kernels first
   int corners_ = 0, potts_corners_ = 0;
   int64_t num_rows_ = 0;
-  Buffer<uint32_t> entries_;
+  Buffer<uint32_t> entries_out_, entries_in_;  // the latter only with several threads
   Buffer<T> weights_out_, weights_in_;
   bool same_weights_ = false;  // weights_out_ serves both
   Buffer<T> rows_a_, rows_b_;  // one is read while the other is written

@@ -50,16 +50,18 @@ struct Lattice {
   std::vector<Axis> axes;
 
   // Vertices are numbered as the blocks first touch them: block b is the first to touch vertices
-  // [fresh[b], fresh[b + 1]) (of a thread's own, see below), and clears their rows.
+  // [fresh[b], fresh[b + 1]), and clears their rows when it splats.
   Buffer<int32_t> fresh;  // [num_blocks + 1]
 
-  // Splatting with T threads without atomics: vertices below first[t] were first touched by a
-  // thread before t; t adds to rows of its own for those, private_shift(t) further on, which are
-  // then added to the shared rows in the order of t, so the same bits come out each time.
-  std::vector<int32_t> first;
-  std::vector<int64_t> private_base;
-  std::vector<std::vector<int32_t>> shared;  // [t]: those of them that t really touches
-  int64_t private_shift(int t) const { return num_vertices + private_base[t]; }
+  // Splatting with T threads without atomics: a vertex that an earlier thread touched first has a
+  // private row in thread t, one of those after the M shared ones, which is added to the shared row
+  // in the order of t, so the same bits come out each time.
+  Buffer<int32_t> private_rows;              // like vertices, with the rows to splat into; T > 1
+  std::vector<int64_t> private_base;         // [T + 1]: thread t's begin at M + private_base[t]
+  std::vector<std::vector<int32_t>> shared;  // [t][i]: the vertex of private row i of thread t
+  const int32_t* splat_rows() const {
+    return num_threads > 1 ? private_rows.data() : vertices.data();
+  }
   int64_t num_rows() const { return num_vertices + private_base.back(); }
 };
 

@@ -12,6 +12,7 @@ def isa() -> str: ...
 def available_isas() -> list[str]: ...
 def set_isa(name: str) -> None: ...
 def release_memory() -> None: ...
+def kept_memory() -> int: ...
 
 # ---- atrous im2col ----
 def atrous_im2col_cpu(
@@ -94,21 +95,19 @@ max_feature_dim: int
 
 class Lattice:
     num_vertices: int
-    num_points: int
-    d: int
 
-def build_lattice(
+def build_lattice_cpu(
     features: int, n: int, d: int, point_stride: int, dim_stride: int, num_threads: int
 ) -> Lattice: ...
-def permutohedral_filter_float(
+def permutohedral_filter_cpu_float(
     lattice: Lattice, values: int, out: int, num_channels: int, transposed: bool
 ) -> None: ...
-def permutohedral_filter_double(
+def permutohedral_filter_cpu_double(
     lattice: Lattice, values: int, out: int, num_channels: int, transposed: bool
 ) -> None: ...
 
 # ---- mean field ----
-def pairwise_features(
+def pairwise_features_cpu(
     image: int,
     dtype: str,
     strides: tuple[int, int, int],
@@ -120,6 +119,8 @@ def pairwise_features(
     features: int,
     num_threads: int,
 ) -> None: ...
+def all_finite_cpu_float(values: int, count: int, num_threads: int) -> bool: ...
+def all_finite_cpu_double(values: int, count: int, num_threads: int) -> bool: ...
 
 class MeanFieldFloat:
     num_kernels: int

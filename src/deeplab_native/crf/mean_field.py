@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from .._native import check_tensor
-from ..ops import dense_crf as _image_crf
+from ..ops.dense_crf import KERNEL_NAMES, check_image, check_params
 from ..ops.mean_field import (
     NORMALIZATIONS,
     PairwiseKernel,
@@ -16,7 +16,9 @@ from ..ops.mean_field import (
     check_normalization,
     check_unary,
     native_images,
+    widen,
 )
+from ..ops.pairwise_features import image_features, position_features
 from .params import CRFParams
 
 
@@ -28,7 +30,8 @@ class MeanField:
         kernels: `PairwiseKernel`s (features, compatibility, normalization).
 
     Every method takes and gives marginals of the unary's shape and dtype. For gradients use
-    `deeplab_native.mean_field` or `dense_crf`.
+    `deeplab_native.mean_field` or `dense_crf`. Python threads may share an object, one at a time
+    computes; it holds native memory and cannot be copied or pickled.
 
     Example:
         >>> crf = MeanField.from_image(unary, image, CRFParams.preset("voc-resnet101"))
@@ -41,6 +44,7 @@ class MeanField:
     """
 
     def __init__(self, unary: torch.Tensor, kernels: Sequence[PairwiseKernel]) -> None:
+        unary = widen(unary)
         check_unary(unary, ndim=3, layout="(B, L, N)")
         _check_cpu(unary)
         self._build(unary, check_kernels(unary, kernels), unary.shape)
@@ -55,24 +59,25 @@ class MeanField:
         normalization: str = "symmetric",
     ) -> MeanField:
         """The CRF of `dense_crf`: unary (B, L, H, W), image (B, 3, H, W); shapes stay so."""
+        unary = widen(unary)
         check_unary(unary, ndim=4, layout="(B, L, H, W)")
-        _image_crf.check_image(image, unary)
-        _image_crf.check_params(params)
+        check_image(image, unary)
+        check_params(params)
         check_normalization(normalization)
         _check_cpu(unary)
         height, width = image.shape[2:]
-        gaussian = _image_crf.position_features(height, width, params.sigma_gamma)
-        bilateral = _image_crf.image_features(image, params.sigma_alpha, params.sigma_beta)
+        gaussian = position_features(height, width, params.sigma_gamma)
+        bilateral = image_features(image, params.sigma_alpha, params.sigma_beta)
         kernels = [
             PairwiseKernel(gaussian, params.w2, normalization),
             PairwiseKernel(bilateral, params.w1, normalization),
         ]
         self = cls.__new__(cls)
         flat = unary.flatten(2)
-        self._build(flat, check_kernels(flat, kernels), unary.shape)
+        self._build(flat, check_kernels(flat, kernels), unary.shape, KERNEL_NAMES)
         return self
 
-    def _build(self, unary: torch.Tensor, kernels: list[PairwiseKernel], shape) -> None:
+    def _build(self, unary, kernels: list[PairwiseKernel], shape, names=None) -> None:
         self._shape, self._dtype = torch.Size(shape), unary.dtype
         self._images = list(
             native_images(
@@ -80,6 +85,7 @@ class MeanField:
                 [k.features for k in kernels],
                 [k.compatibility for k in kernels],
                 [NORMALIZATIONS[k.normalization] for k in kernels],
+                names,
             )
         )
 
@@ -91,7 +97,7 @@ class MeanField:
     def inference(self, iterations: int) -> torch.Tensor:
         """Q after so many iterations from the start."""
         check_iterations(iterations)
-        q = torch.empty(self._shape, dtype=self._dtype)
+        q = torch.empty(self._shape, dtype=self._dtype, device="cpu")
         for image, marginals in zip(self._images, q, strict=True):
             image.inference(marginals.data_ptr(), iterations)
         return q
@@ -102,7 +108,7 @@ class MeanField:
 
     def step(self, q: torch.Tensor) -> torch.Tensor:
         """One mean field update of Q, in a new tensor."""
-        q, updated = self._check(q), torch.empty(self._shape, dtype=self._dtype)
+        q, updated = self._check(q), torch.empty(self._shape, dtype=self._dtype, device="cpu")
         for image, before, after in zip(self._images, q, updated, strict=True):
             image.step(before.data_ptr(), after.data_ptr())
         return updated

@@ -33,7 +33,7 @@ class CRFParams:
     def __post_init__(self) -> None:
         for name in ("sigma_alpha", "sigma_beta", "sigma_gamma"):
             value = _number(name, getattr(self, name))
-            if not (math.isfinite(value) and value > 0):
+            if not _LEAST_SIGMA <= value <= 1 / _LEAST_SIGMA:  # also for NaN
                 raise ValueError(f"{name}: expected a positive number, got {value}")
         for name in ("w1", "w2"):
             value = getattr(self, name)
@@ -56,6 +56,9 @@ class CRFParams:
         return PRESETS[name]
 
 
+_LEAST_SIGMA = 1e-30  # features are divided in float32
+
+
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
@@ -66,7 +69,9 @@ PRESETS: dict[str, CRFParams] = {
     # the values of the authors' project page for the two released DeepLab v2 models
     "voc-resnet101": CRFParams(4, 67, 3, 3, 1),
     "voc-vgg16": CRFParams(4, 65, 3, 2, 2),
-    # DeepLab v1, from the authors' evaluation scripts (SetupEnv.m)
+    # DeepLab v1, from the authors' evaluation scripts (SetupEnv.m). Their names there are
+    # 20M_largewin3, 125M, vgg128_noup ("not optimised well") and largewin; that the second and the
+    # last are the 7x7 and the 4x4 rate 8 nets is inferred.
     "voc-v1-largefov": CRFParams(4, 121, 5, 3, 3),
     "voc-v1-7x7": CRFParams(4, 72, 5, 3, 3),
     "voc-v1-4x4": CRFParams(5, 50, 10, 3, 3),

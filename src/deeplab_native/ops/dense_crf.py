@@ -6,12 +6,9 @@ Convolution, and Fully Connected CRFs", section 3.3.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
-from .. import _C
-from .._native import check_same_device, check_tensor, define_op, num_threads
+from .._native import check_same_device, check_tensor, define_op
 from ..crf.params import CRFParams
 from .mean_field import (
     check_compatibility,
@@ -20,7 +17,10 @@ from .mean_field import (
     check_unary,
     mean_field_backward_cpu,
     mean_field_cpu,
+    not_twice_differentiable,
+    widen,
 )
+from .pairwise_features import image_features, position_features
 
 
 def dense_crf(
@@ -34,7 +34,8 @@ def dense_crf(
     """Marginals of the fully connected CRF over an image's pixels.
 
     Args:
-        unary: energies (B, L, H, W), float32 or float64, finite; of probabilities p, -log p.
+        unary: energies (B, L, H, W), float32 or float64 (under autocast also its dtype, computed
+            in float32), finite; of probabilities p, -log p.
         image: (B, 3, H, W) uint8, or float32 / float64 with values 0..255, on the unary's device.
         params: weights and standard deviations; `CRFParams.preset` has the published ones.
         iterations: mean field iterations, 0 or more; the paper uses 10.
@@ -48,6 +49,7 @@ def dense_crf(
     Raises:
         TypeError, ValueError: before any kernel runs, naming the argument.
     """
+    unary = widen(unary)
     check_unary(unary, ndim=4, layout="(B, L, H, W)")
     check_image(image, unary)
     check_params(params)
@@ -89,49 +91,11 @@ def check_image(image: torch.Tensor, unary: torch.Tensor) -> None:
         raise ValueError("image: no gradient with respect to the image; pass image.detach()")
 
 
-Sigma = float | Sequence[float]
-
-
-def position_features(height: int, width: int, sigma: Sigma) -> torch.Tensor:
-    """(x / sigma, y / sigma) of each pixel: (H W, 2) float32, pixel i at x = i mod W.
-
-    `sigma` in pixels, or one for x and one for y.
-    """
-    features = torch.empty(2, height * width)
-    _fill(features, 0, "uint8", (0, 0, 0), (height, width), sigma, ())
-    return features.T
-
-
-def image_features(image: torch.Tensor, sigma_xy: Sigma, sigma_colour: Sigma) -> torch.Tensor:
-    """(x / sigma_xy, y / sigma_xy, channels / sigma_colour) of each pixel: (B, H W, 2 + C) float32.
-
-    image: (B, C, H, W), uint8, float32 or float64, any strides. The sigmas may be given for x and
-    y, and for each channel.
-    """
-    batch, channels, height, width = image.shape
-    features = torch.empty(batch, 2 + channels, height * width)
-    dtype = str(image.dtype).removeprefix("torch.")
-    sigmas = _each(sigma_colour, channels)
-    for one, planes in zip(image.detach(), features, strict=True):
-        _fill(planes, one.data_ptr(), dtype, one.stride(), (height, width), sigma_xy, sigmas)
-    return features.transpose(1, 2)
-
-
-def _fill(features, address, dtype, strides, size, sigma_xy, sigma_colour) -> None:
-    _C.pairwise_features(
-        address,
-        dtype,
-        strides,
-        *size,
-        *_each(sigma_xy, 2),
-        sigma_colour,
-        features.data_ptr(),
-        num_threads(),
-    )
-
-
-def _each(sigma: Sigma, count: int) -> Sequence[float]:
-    return sigma if isinstance(sigma, Sequence) else [sigma] * count
+# What errors call the kernels' features and compatibilities.
+KERNEL_NAMES = (
+    ("pixels / sigma_gamma", "params.w2"),
+    ("image / (sigma_alpha, sigma_beta)", "params.w1"),
+)
 
 
 def _features(image: torch.Tensor, sigmas: list[float]) -> list[torch.Tensor]:
@@ -142,7 +106,12 @@ def _features(image: torch.Tensor, sigmas: list[float]) -> list[torch.Tensor]:
 
 def _dense_crf_cpu(unary, image, weights, sigmas, normalization, iterations):
     q = mean_field_cpu(
-        unary.flatten(2), _features(image, sigmas), weights, [normalization] * 2, iterations
+        unary.flatten(2),
+        _features(image, sigmas),
+        weights,
+        [normalization] * 2,
+        iterations,
+        names=KERNEL_NAMES,
     )
     return q.view(unary.shape)
 
@@ -177,6 +146,7 @@ _dense_crf_backward = define_op(
     "int normalization, int iterations, bool needs_weights) -> (Tensor, Tensor[])",
     cpu=_dense_crf_backward_cpu,
     fake=_dense_crf_backward_fake,
+    backward=not_twice_differentiable("dense_crf"),
 )
 
 

@@ -7,6 +7,7 @@ Potentials", NIPS 2011, algorithm 1.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ NORMALIZATIONS = {"none": 0, "before": 1, "after": 2, "symmetric": 3}
 """K, K / (K 1) before filtering, after it, or its square root on both sides."""
 
 _NATIVE = {torch.float32: _C.MeanFieldFloat, torch.float64: _C.MeanFieldDouble}
+_ALL_FINITE = {torch.float32: _C.all_finite_cpu_float, torch.float64: _C.all_finite_cpu_double}
+_KINDS = {0: 0, 1: 1, 2: 2}  # dimensions of a compatibility -> CompatibilityKind of mean_field.h
 
 
 class PairwiseKernel(NamedTuple):
@@ -54,6 +57,7 @@ def mean_field(
     Raises:
         TypeError, ValueError: before any iteration, naming the argument.
     """
+    unary = widen(unary)
     check_unary(unary, ndim=3, layout="(B, L, N)")
     checked = check_kernels(unary, kernels)
     return _mean_field(
@@ -71,16 +75,31 @@ def check_unary(unary: torch.Tensor, *, ndim: int, layout: str) -> None:
         raise ValueError(f"unary: expected at least one label, got shape {tuple(unary.shape)}")
 
 
+def widen(unary: torch.Tensor) -> torch.Tensor:
+    """Under autocast, scores of a lower precision in float32: energies need it."""
+    if not isinstance(unary, torch.Tensor) or unary.dtype not in (torch.bfloat16, torch.float16):
+        return unary
+    device = unary.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return unary.to(torch.float32)
+    return unary
+
+
 def check_iterations(iterations: int) -> int:
-    if isinstance(iterations, bool) or not isinstance(iterations, int):
-        raise TypeError(f"iterations: expected an integer, got {type(iterations).__name__}")
+    try:
+        if isinstance(iterations, bool):
+            raise TypeError
+        iterations = operator.index(iterations)
+    except TypeError:
+        kind = type(iterations).__name__
+        raise TypeError(f"iterations: expected an integer, got {kind}") from None
     if iterations < 0:
         raise ValueError(f"iterations: expected 0 or more, got {iterations}")
     return iterations
 
 
 def check_normalization(normalization: str) -> int:
-    if normalization not in NORMALIZATIONS:
+    if not isinstance(normalization, str) or normalization not in NORMALIZATIONS:
         raise ValueError(
             f"normalization: expected one of {', '.join(NORMALIZATIONS)}; got {normalization!r}"
         )
@@ -90,8 +109,15 @@ def check_normalization(normalization: str) -> int:
 def check_kernels(unary: torch.Tensor, kernels: Sequence[PairwiseKernel]) -> list[PairwiseKernel]:
     """The kernels with their compatibilities as tensors of the unary's dtype and device."""
     batch, _, points = unary.shape
+    if not isinstance(kernels, Sequence):
+        raise TypeError(f"kernels: expected a list of them, got {type(kernels).__name__}")
     checked = []
     for m, kernel in enumerate(kernels):
+        if not isinstance(kernel, tuple) or not 2 <= len(kernel) <= 3:
+            raise TypeError(
+                f"kernels[{m}]: expected (features, compatibility[, normalization]), "
+                f"got {type(kernel).__name__}"
+            )
         kernel = PairwiseKernel(*kernel)
         check_features(f"kernels[{m}].features", kernel.features, torch.Size((batch, points)))
         check_same_device(unary=unary, **{f"kernels[{m}].features": kernel.features})
@@ -110,7 +136,10 @@ def check_compatibility(name: str, value: float | torch.Tensor, unary: torch.Ten
         compatibility = value.to(unary.dtype)  # keeps its gradient
         check_same_device(unary=unary, **{name: compatibility})
     else:
-        compatibility = torch.as_tensor(value, dtype=unary.dtype, device=unary.device)
+        try:
+            compatibility = torch.as_tensor(value, dtype=unary.dtype, device=unary.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"{name}: expected numbers or a tensor, got {value!r}") from None
     if tuple(compatibility.shape) not in ((), (labels,), (labels, labels)):
         raise ValueError(
             f"{name}: expected a number, a vector ({labels},) or a matrix ({labels}, {labels}), "
@@ -119,32 +148,46 @@ def check_compatibility(name: str, value: float | torch.Tensor, unary: torch.Ten
     return compatibility
 
 
-def native_images(unary, features, compatibilities, normalizations) -> Iterator:
+def native_images(
+    unary, features, compatibilities, normalizations, names=None
+) -> Iterator[_C.MeanFieldFloat]:
     """The native mean field of each image of a batch (B, L, N), one at a time.
 
-    Features (N, d) build one lattice for all images.
+    Features (N, d) build one lattice for all images. `names` is what errors call the features and
+    the compatibility of each kernel. All energies are checked before the first lattice is built.
     """
     batch, labels, points = unary.shape
+    names = names or [
+        (f"kernels[{m}].features", f"kernels[{m}].compatibility") for m in range(len(features))
+    ]
     values = [c.detach().flatten().tolist() for c in compatibilities]
-    for m, numbers in enumerate(values):
+    for (_, name), numbers in zip(names, values, strict=True):
         if not all(map(math.isfinite, numbers)):
-            raise ValueError(f"compatibility of kernel {m}: expected finite numbers, got {numbers}")
+            raise ValueError(f"{name}: expected finite numbers, got {numbers}")
     unary = unary.detach().contiguous()
-    shared = [build_lattice(f) if f.ndim == 2 and batch else None for f in features]
+    if not _ALL_FINITE[unary.dtype](unary.data_ptr(), unary.numel(), num_threads()):
+        raise ValueError(
+            "unary: expected finite energies, got NaN or infinite ones "
+            "(clip probabilities before taking the logarithm)"
+        )
+    shared = [
+        build_lattice(f, name) if f.ndim == 2 and batch else None
+        for f, (name, _) in zip(features, names, strict=True)
+    ]
     for b in range(batch):
         image = _NATIVE[unary.dtype](points, labels, num_threads())
         image.set_unary(unary[b].data_ptr())
-        for f, lattice, c, numbers, normalization in zip(
-            features, shared, compatibilities, values, normalizations, strict=True
+        for f, lattice, c, numbers, normalization, (name, _) in zip(
+            features, shared, compatibilities, values, normalizations, names, strict=True
         ):
-            used = build_lattice(f[b]) if lattice is None else lattice
-            image.add_kernel(used, c.ndim, numbers, normalization)
+            used = build_lattice(f[b], name) if lattice is None else lattice
+            image.add_kernel(used, _KINDS[c.ndim], numbers, normalization)
         yield image
 
 
-def mean_field_cpu(unary, features, compatibilities, normalizations, iterations):
+def mean_field_cpu(unary, features, compatibilities, normalizations, iterations, *, names=None):
     q = _like(unary)
-    images = native_images(unary, features, compatibilities, normalizations)
+    images = native_images(unary, features, compatibilities, normalizations, names)
     for image, marginals in zip(images, q, strict=True):
         image.inference(marginals.data_ptr(), iterations)
     return q
@@ -192,6 +235,15 @@ def mean_field_backward_cpu(
     return grad_unary, grad_compatibilities
 
 
+def not_twice_differentiable(name: str):
+    """A backward for backward ops: an error instead of second derivatives that are zero."""
+
+    def backward(ctx, *grads):
+        raise RuntimeError(f"{name}: no second derivatives; differentiate it once")
+
+    return backward
+
+
 def _filtered(image, kernel: int, x: torch.Tensor, *, transposed: bool) -> torch.Tensor:
     x, out = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
     image.filter(kernel, x.data_ptr(), out.data_ptr(), transposed)
@@ -227,6 +279,7 @@ _mean_field_backward = define_op(
     "int[] normalizations, int iterations, bool needs_compatibility) -> (Tensor, Tensor[])",
     cpu=mean_field_backward_cpu,
     fake=_backward_fake,
+    backward=not_twice_differentiable("mean_field"),
 )
 
 

@@ -11,8 +11,8 @@ from .. import _C
 from .._native import check_same_device, check_tensor, define_op, num_threads
 
 _FILTERS = {
-    torch.float32: _C.permutohedral_filter_float,
-    torch.float64: _C.permutohedral_filter_double,
+    torch.float32: _C.permutohedral_filter_cpu_float,
+    torch.float64: _C.permutohedral_filter_cpu_double,
 }
 
 
@@ -70,13 +70,16 @@ def check_features(name: str, features: torch.Tensor, points: torch.Size) -> Non
         raise ValueError(f"{name}: no gradient with respect to features; pass {name}.detach()")
 
 
-def build_lattice(features: torch.Tensor) -> _C.Lattice:
-    """The lattice of features (N, d), any strides; not finite or too large ones: ValueError."""
+def build_lattice(features: torch.Tensor, name: str = "features") -> _C.Lattice:
+    """The lattice of features (N, d), any strides; ValueError where not finite or too large."""
     features = features.detach().to(torch.float32)
     n, d = features.shape
-    return _C.build_lattice(
-        features.data_ptr(), n, d, features.stride(0), features.stride(1), num_threads()
-    )
+    try:
+        return _C.build_lattice_cpu(
+            features.data_ptr(), n, d, features.stride(0), features.stride(1), num_threads()
+        )
+    except ValueError as error:
+        raise ValueError(str(error).replace("features", name, 1)) from None
 
 
 def _filter_cpu(values: torch.Tensor, features: torch.Tensor, transposed: bool) -> torch.Tensor:
