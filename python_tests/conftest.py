@@ -1,14 +1,19 @@
-"""Fixtures of all tests: a fixed seed, and the devices the kernels run on."""
+"""Fixtures of all tests: a fixed seed, the devices the kernels run on, the command line."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from cli_cases import HEIGHT, LABELS, WIDTH, Result
 from deeplab_native import _C
+from deeplab_native.cli import main as cli
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +57,31 @@ def set_threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs `deeplab-native ARGS` in this process."""
+
+    def call(*args: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["deeplab-native", *map(str, args)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        return Result(exit_.value.code or 0, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch):
+    """A folder with photo.png (20x30) and logits.npy, (4, 20, 30); it is the current folder."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    photo = random.integers(0, 60, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    photo[:, WIDTH // 2 :] += 150
+    Image.fromarray(photo).save("photo.png")
+    logits = random.normal(size=(LABELS, HEIGHT, WIDTH)).astype(np.float32)
+    logits[0, :, : WIDTH // 2] += 2
+    logits[1, :, WIDTH // 2 :] += 2
+    np.save("logits.npy", logits)
+    return tmp_path

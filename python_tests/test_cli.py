@@ -5,66 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import NamedTuple
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
+from cli_cases import HEIGHT, LABELS, WIDTH, fails
 from deeplab_native import __version__
 from deeplab_native.cli import main as cli
-
-HEIGHT, WIDTH, LABELS = 20, 30, 4
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs `deeplab-native ARGS` in this process."""
-
-    def call(*args: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["deeplab-native", *map(str, args)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        return Result(exit_.value.code or 0, *capsys.readouterr())
-
-    return call
-
-
-@pytest.fixture
-def given(tmp_path, monkeypatch):
-    """A folder with photo.png (20x30) and logits.npy, (4, 20, 30); it is the current folder."""
-    monkeypatch.chdir(tmp_path)
-    random = np.random.default_rng(0)
-    photo = random.integers(0, 60, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    photo[:, WIDTH // 2 :] += 150
-    Image.fromarray(photo).save("photo.png")
-    logits = random.normal(size=(LABELS, HEIGHT, WIDTH)).astype(np.float32)
-    logits[0, :, : WIDTH // 2] += 2
-    logits[1, :, WIDTH // 2 :] += 2
-    np.save("logits.npy", logits)
-    return tmp_path
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     e = np.exp(logits - logits.max(0))
     return e / e.sum(0)
-
-
-def fails(result: Result, *words: str, code: int = 1) -> None:
-    assert result.code == code
-    assert result.out == ""
-    assert result.err.startswith("error: ")
-    assert result.err.count("\n") == 1  # one line
-    assert "(" in result.err  # what to do
-    for word in words:
-        assert word in result.err
 
 
 # ---- help, version, usage -----------------------------------------------------------------------
@@ -152,6 +105,15 @@ def test_crf_of_probabilities_in_the_other_layout(given, run):
         np.testing.assert_allclose(a["probabilities"].sum(0), 1, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["q.npz", "q.NPZ"])
+def test_probabilities_are_in_the_file_that_was_named(given, run, name):
+    result = run("crf", "photo.png", "logits.npy", "--save-probabilities", name, "--no-overlay")
+    assert (result.code, result.err) == (0, "")
+    assert sorted(os.listdir()) == ["logits.npy", "photo.png", "photo_crf.png", name]
+    with np.load(name) as file:
+        assert file["probabilities"].shape == (LABELS, HEIGHT, WIDTH)
+
+
 def test_crf_of_smaller_scores(given, run):
     np.save("small.npy", np.load("logits.npy")[:, ::4, ::4])
     fails(run("crf", "photo.png", "small.npy"), "(4, 5, 8)", "(20, 30)", "--resize")
@@ -233,11 +195,37 @@ def test_crf_of_unusable_scores(given, run, name, words):
         (["photo.png", "logits.npy", "-o", "x.jpg"], [".png"]),
         (["photo.png", "logits.npy", "-o", "photo.png"], ["input"]),
         (["photo.png", "logits.npy", "--save-probabilities", "logits.npy"], [".npz"]),
+        (["photo.png", "logits.npy", "--threads", "99999"], ["--threads 99999", "give 1 to"]),
     ],
 )
 def test_crf_of_unusable_arguments(given, run, args, words):
     fails(run("crf", *args), *words)
     assert sorted(os.listdir()) == ["logits.npy", "photo.png"]
+
+
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ("the moon is full", False),
+        ("bad shape (20, 30)", False),
+        ("bad shape (labels, H, W)", False),
+        ("what was expected (not this) came", False),
+        ("the file is there (give another name)", True),
+        ("too large (--resize scales it)", True),
+        ("name: expected a string, got (20, 30)", True),
+        ("name: no nat, did you mean net?", True),
+    ],
+)
+def test_messages_without_advice_point_to_debug(given, run, monkeypatch, message, advice):
+    def fail(*args):
+        raise ValueError(message)
+
+    monkeypatch.setattr("deeplab_native.cli.inputs.read_image", fail)
+    result = run("crf", "photo.png", "logits.npy")
+    assert result.err == f"error: {message}{'' if advice else ' (--debug shows where)'}\n"
+    fails(result, advice=advice)
+    with pytest.raises(AssertionError):
+        fails(result, advice=not advice)
 
 
 def test_debug_shows_the_traceback(given, monkeypatch):
@@ -255,40 +243,6 @@ def test_a_full_disk_leaves_the_old_file(given, run, monkeypatch):
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr(Image.Image, "save", save)
-    fails(run("crf", "photo.png", "logits.npy"), "photo_crf.png: No space left")
+    fails(run("crf", "photo.png", "logits.npy"), "photo_crf.png: No space left", advice=False)
     assert (given / "photo_crf.png").read_bytes() == b"old"
     assert sorted(os.listdir()) == ["logits.npy", "photo.png", "photo_crf.png"]
-
-
-# ---- segment, demo ------------------------------------------------------------------------------
-
-
-def test_segment_without_weights_warns(given, run):
-    result = run("segment", "photo.png", "--iterations", 2)
-    assert result.code == 0
-    assert "MEANINGLESS" in result.err
-    assert "RANDOM" in result.out
-    with Image.open("photo_labels.png") as image:
-        assert image.size == (WIDTH, HEIGHT)
-    assert os.path.exists("photo_labels_overlay.png")
-
-
-def test_segment_of_unusable_arguments(given, run):
-    fails(run("segment", "missing.png"), "missing.png")
-    fails(run("segment", "photo.png", "--model", "nope"), "nope")
-    fails(run("segment", "photo.png", "--weights", "no.safetensors"), "no.safetensors")
-    assert sorted(os.listdir()) == ["logits.npy", "photo.png"]
-
-
-def test_demo(tmp_path, monkeypatch, run):
-    monkeypatch.chdir(tmp_path)
-    result = run("demo", "--iterations", 1, "--threads", torch.get_num_threads())
-    assert result.code == 0
-    assert "FPS" in result.out
-    assert "public domain" in result.out
-    picture = tmp_path / "deeplab-native-demo" / "crf_demo.png"
-    with Image.open(picture) as image:
-        assert image.width > 1000
-    assert os.listdir(picture.parent) == ["crf_demo.png"]
-    (tmp_path / "file").write_text("")
-    fails(run("demo", "-o", "file"), "file")

@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from deeplab_native.layers import ASPP, AtrousConv2d, FrozenBatchNorm2d
-from deeplab_native.models import CAFFE, Preprocessing, create_model, list_models
-from deeplab_native.models.preprocessing import as_rgb_batch
+from deeplab_native.models import create_model, list_models
 from deeplab_native.models.vgg import DeepLabVGG16
 
 PARAMETERS = {  # by number of classes
@@ -273,39 +272,3 @@ def test_unknown_name_lists_the_names_close_ones_first():
 def test_unknown_option():
     with pytest.raises(TypeError, match="stride_in_1x1"):
         on_meta("deeplab_vgg16_largefov", stride_in_1x1=True)
-
-
-def test_preprocessing_of_the_authors():
-    assert on_meta("deeplab_resnet101").preprocessing == CAFFE
-    pixel = torch.tensor([10, 20, 30], dtype=torch.uint8).reshape(1, 3, 1, 1)
-    expected = torch.tensor([30 - 104.008, 20 - 116.669, 10 - 122.675])
-    torch.testing.assert_close(CAFFE(pixel).flatten(), expected)
-
-
-def test_preprocessing_of_torchvision():
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    preprocessing = Preprocessing("RGB", mean, std, scale=1)
-    pixel = torch.tensor([10, 20, 255], dtype=torch.uint8).reshape(1, 3, 1, 1)
-    expected = (torch.tensor([10 / 255, 20 / 255, 1]) - torch.tensor(mean)) / torch.tensor(std)
-    torch.testing.assert_close(preprocessing(pixel).flatten(), expected)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [{"channel_order": "RBG"}, {"mean": (1, 2)}, {"std": (1, 0, 1)}, {"scale": 0}],
-)
-def test_preprocessing_says_what_is_wrong(arguments):
-    with pytest.raises(ValueError, match=next(iter(arguments))):
-        Preprocessing(**arguments)
-
-
-def test_preprocessing_takes_bytes_only():
-    with pytest.raises(TypeError, match=r"images: expected dtype torch\.uint8"):
-        CAFFE(torch.zeros(1, 3, 2, 2))
-    with pytest.raises(ValueError, match="images: expected 3 channels"):
-        CAFFE(torch.zeros(1, 4, 2, 2, dtype=torch.uint8))
-
-
-def test_as_rgb_batch_of_a_tensor_copies_nothing():
-    image = torch.zeros(3, 4, 5, dtype=torch.uint8)
-    assert as_rgb_batch(image).data_ptr() == image.data_ptr()

@@ -21,13 +21,13 @@ def check_output(path: str | os.PathLike[str]) -> Path:
     if not folder.exists():
         raise FileNotFoundError(f"{path}: the folder {folder} does not exist (create it first)")
     if not folder.is_dir():
-        raise NotADirectoryError(f"{path}: {folder} is a file, not a folder")
+        raise NotADirectoryError(f"{path}: {folder} is a file, not a folder (give another name)")
     if target.is_dir():
         raise IsADirectoryError(f"{path} is a folder (give a file name)")
     if target.exists() and not target.is_file():
         raise FileExistsError(f"{path} is not a regular file (give another name)")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"{path}: the folder {folder} cannot be written to")
+        raise PermissionError(f"{path}: the folder {folder} cannot be written to (give another)")
     return target
 
 

@@ -57,13 +57,7 @@ def run(
     w2: options.W2 = None,
     sigma_gamma: options.SigmaGamma = None,
     iterations: options.Iterations = 10,
-    normalization: Annotated[
-        str,
-        typer.Option(
-            help="symmetric, before, after (the authors' tool) or none.",
-            rich_help_panel="CRF parameters",
-        ),
-    ] = "symmetric",
+    normalization: options.Normalization = "symmetric",
     palette: options.Palette = "voc",
     overlay: options.Overlay = True,
     save_probabilities: Annotated[
@@ -128,8 +122,9 @@ def run(
         if overlay:
             viz.save_png(options.overlay_path(out), viz.overlay(photo, after, colours))
         if save_probabilities is not None:
-            with atomic_path(save_probabilities) as temporary:
-                np.savez_compressed(temporary, probabilities=q[0].numpy())
+            # an open file: to a name that does not end in .npz, as .NPZ, NumPy would append it
+            with atomic_path(save_probabilities) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, probabilities=q[0].numpy())
     height, width = after.shape
     console.out.print(
         console.facts(

@@ -20,9 +20,7 @@ EXAMPLES = """[bold]Examples[/]
 
 [cyan]deeplab-native demo --threads 1 -o /tmp/demo[/]"""
 
-# The authors' values for the 20M-parameter LargeFOV network (SetupEnv.m of their repository)
-_PARAMS = {"w1": 4, "sigma_alpha": 121, "sigma_beta": 5, "w2": 3, "sigma_gamma": 3}
-_PARAMS_SOURCE = "the authors' values for DeepLab-LargeFOV"
+_PRESET = "voc-v1-largefov"
 _RUNS = 5
 
 
@@ -41,11 +39,13 @@ def run(
     from . import demo_scores as given
     from .demo_figure import save_figure, trace
 
+    threads = options.use_threads(threads)
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"--out {out} is a file (give a folder)")
     out.mkdir(parents=True, exist_ok=True)
     picture = out / "crf_demo.png"
     options.check_outputs([picture], inputs=[])
-    threads = options.use_threads(threads)
-    params = CRFParams(**_PARAMS)
+    params = CRFParams.preset(_PRESET)
 
     photo = given.photograph()
     height, width = photo.shape[:2]
@@ -61,7 +61,7 @@ def run(
             picture,
             photo=photo,
             steps=steps,
-            notes=f"CRF: {options.describe(params)} ({_PARAMS_SOURCE})\n"
+            notes=f"CRF: {options.describe(params)} (the authors' values for DeepLab-LargeFOV)\n"
             f"{given.CREDIT}. The coarse scores are drawn by hand: no network ran.",
         )
     table = console.table("dense CRF on the CPU", "threads", "instructions", "latency", "FPS")

@@ -15,10 +15,12 @@ from .demo_scores import BACKGROUND, PERSON
 if TYPE_CHECKING:
     import torch
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from ..crf import CRFParams
 
 _SHOWN = (1, 2, 10)  # the iterations of Figure 5
+_COLUMNS = 4  # of score and belief maps; more where there are more steps
 _TOP_SCORE = 10  # where the colours of the score maps end
 _WIDTH = 11.0  # of the figure, in inches; its height follows from the photograph
 _MARGIN, _HEAD, _TITLE, _FOOT, _SIDE = 0.15, 0.55, 0.35, 0.6, 0.75
@@ -54,13 +56,21 @@ def trace(
         if i in (0, *_SHOWN, iterations):
             log_q = q[0].clamp(min=1e-20).log()
             score = log_q[PERSON] - log_q[BACKGROUND]
-            belief = q[0, PERSON].clone()  # a step may reuse the memory of q
+            # a copy, not a view that would keep all labels of q in memory
+            belief = q[0, PERSON].clone()
             steps.append(Step(i, score.numpy(), belief.numpy(), q[0].argmax(0).numpy()))
     return steps
 
 
 def save_figure(path: Path, *, photo: np.ndarray, steps: list[Step], notes: str) -> None:
-    """Writes the figure: photo, coarse and refined labels; below them score and belief maps.
+    """Writes what `draw` draws."""
+    figure = draw(photo=photo, steps=steps, notes=notes)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=_DPI)
+
+
+def draw(*, photo: np.ndarray, steps: list[Step], notes: str) -> Figure:
+    """The figure: photo, coarse and refined labels; below them score and belief maps.
 
     photo (H, W, 3) uint8. The first step is the input, the last the result.
     """
@@ -69,8 +79,10 @@ def save_figure(path: Path, *, photo: np.ndarray, steps: list[Step], notes: str)
     first, last = steps[0], steps[-1]
     aspect = photo.shape[0] / photo.shape[1]
     large = aspect * (_WIDTH - 4 * _MARGIN) / 3
-    columns = len(_SHOWN) + 1  # the width of a map does not depend on how many there are
+    columns = max(len(steps), _COLUMNS)
     small = aspect * (_WIDTH - 2 * _SIDE - (columns - 1) * _MARGIN) / columns
+    # fewer maps than columns stand in the middle
+    left = _SIDE + (columns - len(steps)) * (small / aspect + _MARGIN) / 2
     height = _HEAD + 2 * _TITLE + large + 2 * small + 2 * _MARGIN + _FOOT
     figure = Figure(figsize=(_WIDTH, height))
 
@@ -100,10 +112,11 @@ def save_figure(path: Path, *, photo: np.ndarray, steps: list[Step], notes: str)
     )
     top = _HEAD + _TITLE
     changed = np.mean(first.labels != last.labels)
+    iterations = "1 iteration" if last.iteration == 1 else f"{last.iteration} iterations"
     titles = (
         "Photo",
         "Coarse labels (scores at 1/8 resolution)",
-        f"After {last.iteration} iterations ({changed:.1%} of pixels changed)",
+        f"After {iterations} ({changed:.1%} of pixels changed)",
     )
     for axes, title, step in zip(
         row_of_axes(3, top, _MARGIN, large), titles, (None, first, last), strict=True
@@ -114,20 +127,20 @@ def save_figure(path: Path, *, photo: np.ndarray, steps: list[Step], notes: str)
             _outline(axes, step.labels)
 
     top += large + _TITLE + _MARGIN
-    scores = row_of_axes(len(steps), top, _SIDE, small)
+    scores = row_of_axes(len(steps), top, left, small)
     for axes, step in zip(scores, steps, strict=True):
         drawn = axes.imshow(step.score, cmap="RdBu_r", vmin=-_TOP_SCORE, vmax=_TOP_SCORE)
         when = f"Iteration {step.iteration}" if step.iteration else "Input"
         axes.set_title(when, fontsize=10.5)
-    scores[0].set_ylabel("score of person (before softmax,\nbackground = 0)")
-    _colours(scores[-1], drawn, extend="both")
+    scores[0].set_ylabel("score of person\n(background = 0)")
+    _colours(scores[-1], drawn, ticks=(-_TOP_SCORE, 0, _TOP_SCORE), extend="both")
 
     top += small + _MARGIN
-    beliefs = row_of_axes(len(steps), top, _SIDE, small)
+    beliefs = row_of_axes(len(steps), top, left, small)
     for axes, step in zip(beliefs, steps, strict=True):
         drawn = axes.imshow(step.belief, cmap="magma", vmin=0, vmax=1)
     beliefs[0].set_ylabel("belief in person\n(after softmax)")
-    _colours(beliefs[-1], drawn, extend="neither")
+    _colours(beliefs[-1], drawn, ticks=(0, 0.5, 1), extend="neither")
 
     for axes in figure.axes:
         if axes.get_label() != "<colorbar>":
@@ -135,8 +148,7 @@ def save_figure(path: Path, *, photo: np.ndarray, steps: list[Step], notes: str)
     figure.text(
         0.5, 0.45 * _FOOT / height, notes, ha="center", va="center", fontsize=9.5, color="0.3"
     )
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=_DPI)
+    return figure
 
 
 def _outline(axes: Axes, labels: np.ndarray) -> None:
@@ -149,7 +161,7 @@ def _outline(axes: Axes, labels: np.ndarray) -> None:
         axes.contour(mask, levels=[0.5], colors="#ffe000", linewidths=1.5)
 
 
-def _colours(axes: Axes, drawn: object, extend: str) -> None:
+def _colours(axes: Axes, drawn: object, ticks: tuple[float, ...], extend: str) -> None:
     """The colour bar, right of `axes` and as high."""
     beside = axes.inset_axes((1.05, 0.0, 0.05, 1.0), label="<colorbar>")
-    axes.figure.colorbar(drawn, cax=beside, extend=extend)
+    axes.figure.colorbar(drawn, cax=beside, ticks=ticks, extend=extend)

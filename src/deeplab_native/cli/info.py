@@ -6,7 +6,7 @@ EXAMPLES = "[bold]Example[/]  [cyan]deeplab-native info[/]  (say this when you r
 
 
 def run() -> None:
-    """Show versions, instruction set, CUDA, threads and the CRF presets."""
+    """Show versions, instruction set, CUDA, threads, the CRF presets and the networks."""
     import platform
 
     import numpy as np
@@ -14,6 +14,7 @@ def run() -> None:
 
     from .. import _C, __version__, _native
     from ..crf import PRESETS
+    from ..models import list_models
     from . import console
     from .options import describe
 
@@ -34,3 +35,5 @@ def run() -> None:
     presets = console.facts(*((name, describe(params)) for name, params in PRESETS.items()))
     console.out.print("\nCRF presets", style="bold underline")
     console.out.print(presets)
+    console.out.print("\nNetworks, and their mean IoU in the paper", style="bold underline")
+    console.out.print(console.facts(*((net.name, net.paper_row) for net in list_models())))

@@ -38,12 +38,12 @@ def read_image(path: Path) -> np.ndarray:
     except Image.UnidentifiedImageError:
         raise ValueError(f"{path}: not a picture that Pillow can read (use PNG or JPEG)") from None
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: too many pixels (make it smaller): {error}") from None
+        raise ValueError(f"{path}: too many pixels: {error} (make it smaller)") from None
     except PermissionError:
         raise
     # what Pillow's decoders raise for broken data, each its own
     except (OSError, SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
-        raise ValueError(f"{path}: damaged or cut off (save it again): {error}") from None
+        raise ValueError(f"{path}: damaged or cut off: {error} (save it again)") from None
 
 
 def _rgb(image: Image) -> Image:

@@ -5,6 +5,7 @@ Nothing here imports torch: `--help` and usage errors answer at once.
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Annotated, Any
 
@@ -17,6 +18,11 @@ from . import crf, demo, info, segment
 # What the package and the file system raise for input that cannot be used; anything else is a fault
 # of ours or of a library, and is reported with its type
 _EXPECTED = (ValueError, TypeError, OSError, RuntimeError, MemoryError, ImportError)
+
+# How a message says what to do: words in parentheses at its end, "(give another name)", which a
+# shape like "(20, 30)" or "(labels, H, W)" is not; or, as the package's own checks say it, what
+# they "expected"
+_ADVICE = re.compile(r"\([\w-]+ [^()]*\)$|[:;] expected |did you mean ")
 
 
 class _OneLineErrors(TyperGroup):
@@ -51,7 +57,7 @@ def _one_line(error: BaseException) -> str:
         text = " ".join(str(error).split())
         if not text or not isinstance(error, _EXPECTED):
             text = f"{type(error).__name__}: {text}"
-    return text if "(" in text else f"{text} (--debug shows where)"
+    return text if _ADVICE.search(text) else f"{text} (--debug shows where)"
 
 
 app = typer.Typer(

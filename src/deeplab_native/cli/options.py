@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from ..crf import CRFParams
 
 _CRF = "CRF parameters"
+_THREADS_PER_CORE = 4  # more only wait for each other, and thousands cannot be started at all
 
 Preset = Annotated[
     str | None,
@@ -43,8 +45,18 @@ SigmaGamma = Annotated[
 Iterations = Annotated[
     int, typer.Option(min=0, help="Mean field iterations.", rich_help_panel=_CRF)
 ]
+Normalization = Annotated[
+    str,
+    typer.Option(
+        help="symmetric, before, after (the authors' tool) or none.", rich_help_panel=_CRF
+    ),
+]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads. Default: torch's own choice.")
+    int | None,
+    typer.Option(
+        min=1,
+        help=f"CPU threads, up to {_THREADS_PER_CORE} a core. Default: torch's own choice.",
+    ),
 ]
 Palette = Annotated[str, typer.Option(help="Colours of the labels: voc or cityscapes.")]
 Overlay = Annotated[
@@ -71,10 +83,19 @@ def describe(params: CRFParams) -> str:
 
 
 def use_threads(threads: int | None) -> int:
-    """Sets torch's thread count when one was asked for; returns the count in use."""
+    """Sets torch's thread count when one was asked for; returns the count in use.
+
+    Raises ValueError where that is more than the cores can have any use for.
+    """
     import torch
 
     if threads is not None:
+        cores = len(os.sched_getaffinity(0))
+        if threads > _THREADS_PER_CORE * cores:
+            raise ValueError(
+                f"--threads {threads}: too many for {cores} cores "
+                f"(give 1 to {_THREADS_PER_CORE * cores}, or leave it out)"
+            )
         torch.set_num_threads(threads)
     return torch.get_num_threads()
 

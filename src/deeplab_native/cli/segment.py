@@ -14,13 +14,25 @@ EXAMPLES = """[bold]Examples[/]
 
 [cyan]deeplab-native segment photo.jpg --weights deeplab_resnet101_aspp.safetensors[/]
 
-[cyan]deeplab-native segment photo.jpg --model deeplab_vgg16_aspp --weights vgg.safetensors --no-crf
-[/]"""
+[cyan]deeplab-native segment photo.jpg --model deeplab_vgg16_aspp_l --weights vgg.pth --no-crf[/]"""
+
+
+# The names of `models.list_models`, which imports torch: too slow for --help
+MODELS = (
+    "deeplab_vgg16_largefov",
+    "deeplab_vgg16_aspp_s",
+    "deeplab_vgg16_aspp_l",
+    "deeplab_resnet101",
+    "deeplab_resnet101_largefov",
+    "deeplab_resnet101_aspp",
+)
 
 
 def run(
     image: Annotated[Path, typer.Argument(help="The photograph: any picture that Pillow reads.")],
-    model: Annotated[str, typer.Option(metavar="NAME", help="Network.")] = "deeplab_resnet101_aspp",
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help=f"Network: {', '.join(MODELS)}.")
+    ] = "deeplab_resnet101_aspp",
     weights: Annotated[
         Path | None,
         typer.Option(
@@ -43,6 +55,7 @@ def run(
     w2: options.W2 = None,
     sigma_gamma: options.SigmaGamma = None,
     iterations: options.Iterations = 10,
+    normalization: options.Normalization = "symmetric",
     palette: options.Palette = "voc",
     overlay: options.Overlay = True,
     threads: options.Threads = None,
@@ -53,7 +66,8 @@ def run(
     from .. import viz
     from ..models import create_model
     from ..models.predict import predict
-    from ..weights import load
+    from ..ops.mean_field import check_normalization
+    from ..weights import check_file
     from . import console
     from .inputs import read_image
     from .report import label_table
@@ -62,7 +76,10 @@ def run(
     options.check_suffix("--out", out, ".png")
     outputs = [out] + [options.overlay_path(out)] * overlay
     options.check_outputs(outputs, inputs=[image] + [weights] * (weights is not None))
+    if weights is not None:
+        check_file(weights)
     colours = viz.named_palette(palette)
+    check_normalization(normalization)
     threads = options.use_threads(threads)
     photo = read_image(image)
     params = None
@@ -77,10 +94,8 @@ def run(
         )
 
     with console.status(f"Building {model}"):
-        torch.manual_seed(0)  # random weights, but the same ones every time
-        network = create_model(model, num_classes=num_classes).eval()
-        if weights is not None:
-            load(network, weights)
+        # without weights, random ones that are the same every time
+        network = create_model(model, num_classes, weights=weights, seed=0)
     if weights is None:
         console.err.print(
             "WARNING: no --weights: the weights are random and the LABELS ARE MEANINGLESS; "
@@ -89,7 +104,9 @@ def run(
         )
     with console.status(f"{model}{' and dense CRF' if crf else ''}, {threads} threads"):
         start = perf_counter()
-        prediction = predict(network, photo, crf=params, iterations=iterations)
+        prediction = predict(
+            network, photo, crf=params, iterations=iterations, normalization=normalization
+        )
         seconds = perf_counter() - start
     labels = torch.as_tensor(prediction.labels).cpu().reshape(photo.shape[:2]).numpy()
 
@@ -102,7 +119,12 @@ def run(
         console.facts(
             ("image", f"{width} x {height}"),
             ("network", f"{model}, {weights or 'RANDOM weights: the labels mean nothing'}"),
-            ("CRF", f"{options.describe(params)}, {iterations} iterations" if params else "none"),
+            (
+                "CRF",
+                f"{options.describe(params)}, {iterations} iterations, {normalization}"
+                if params
+                else "none",
+            ),
             ("time", f"{seconds:.2f} s on {threads} threads"),
             ("written", ", ".join(map(str, outputs))),
         ),

@@ -1,0 +1,99 @@
+"""`deeplab-native segment`, with random weights and with files."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cli_cases import HEIGHT, WIDTH, fails
+from deeplab_native import weights
+from deeplab_native.cli import segment
+from deeplab_native.models import create_model, list_models, predict
+
+NET = "deeplab_resnet101"
+
+
+def test_segment_without_weights_warns(given, run):
+    result = run("segment", "photo.png", "--iterations", 2)
+    assert result.code == 0
+    assert "MEANINGLESS" in result.err
+    assert "RANDOM" in result.out
+    with Image.open("photo_labels.png") as image:
+        assert image.size == (WIDTH, HEIGHT)
+    assert os.path.exists("photo_labels_overlay.png")
+
+
+def test_segment_of_unusable_arguments(given, run):
+    fails(run("segment", "missing.png"), "missing.png")
+    fails(run("segment", "photo.png", "--model", "nope"), "nope")
+    fails(run("segment", "photo.png", "--weights", "no.safetensors"), "no.safetensors")
+    assert sorted(os.listdir()) == ["logits.npy", "photo.png"]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("none.pth", ["none.pth: no such weights file", "(check the path)"]),
+        ("folder", ["folder is a folder", "(give one weights file)"]),
+        ("folder.pth", ["folder.pth is a folder"]),
+        ("net.onnx", ["net.onnx", ".safetensors, .pth or .pt"]),
+    ],
+)
+def test_weights_are_looked_at_before_the_net_is_built(given, run, monkeypatch, path, words):
+    for folder in ("folder", "folder.pth"):
+        os.mkdir(folder)
+    monkeypatch.setattr(torch.nn.Module, "to_empty", lambda *a, **kw: pytest.fail("net was built"))
+    fails(run("segment", "photo.png", "--weights", path), *words)
+
+
+def test_segment_with_weights_draws_no_others(given, run, monkeypatch):
+    net = create_model(NET, 3, seed=5)
+    weights.save(net, "net.safetensors")
+    with Image.open("photo.png") as image:
+        expected = predict(net, image).labels
+    monkeypatch.setattr(type(net), "reset_parameters", lambda *args: pytest.fail("drawn"))
+    args = ("--model", NET, "--num-classes", 3, "--weights", "net.safetensors", "--no-crf")
+    state = torch.get_rng_state()
+    result = run("segment", "photo.png", *args)
+    assert (result.code, result.err) == (0, "")
+    assert torch.equal(torch.get_rng_state(), state)
+    with Image.open("photo_labels.png") as image:
+        assert np.array_equal(image, expected)
+
+
+def test_random_weights_are_the_same_every_time(given, run):
+    pictures = []
+    for name in ("a.png", "b.png"):
+        state = torch.get_rng_state()
+        assert run("segment", "photo.png", "--model", NET, "--no-crf", "-o", name).code == 0
+        assert torch.equal(torch.get_rng_state(), state)  # the caller's generator is left alone
+        with Image.open(name) as image:
+            pictures.append(np.array(image))
+        torch.rand(1)
+    assert pictures[0].shape == (HEIGHT, WIDTH)
+    assert np.array_equal(*pictures)
+
+
+def test_normalization(given, run):
+    result = run("segment", "photo.png", "--model", NET, "--normalization", "after")
+    assert result.code == 0
+    assert "iterations, after" in result.out
+    fails(run("segment", "photo.png", "--model", NET, "--normalization", "nope"), "nope")
+
+
+def test_names_of_the_nets(run, monkeypatch):
+    names = [info.name for info in list_models()]
+    assert list(segment.MODELS) == names
+    for name in re.findall(r"\bdeeplab_\w+", segment.EXAMPLES):
+        assert name in names
+    info = run("info").out
+    monkeypatch.setenv("COLUMNS", "200")
+    help = run("segment", "--help").out
+    for name in names:
+        assert name in help
+        assert name in info
