@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 
 from .._native import check_tensor
-from ..ops.dense_crf import KERNEL_NAMES, check_image, check_params
 from ..ops.mean_field import (
     NORMALIZATIONS,
     PairwiseKernel,
@@ -18,8 +17,8 @@ from ..ops.mean_field import (
     native_images,
     widen,
 )
-from ..ops.pairwise_features import image_features, position_features
-from .params import CRFParams
+from ..ops.pairwise_features import KERNEL_NAMES, check_image, image_features, position_features
+from .params import CRFParams, check_params
 
 
 class MeanField:

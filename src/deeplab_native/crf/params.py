@@ -56,6 +56,11 @@ class CRFParams:
         return PRESETS[name]
 
 
+def check_params(params: CRFParams) -> None:
+    if not isinstance(params, CRFParams):
+        raise TypeError(f"params: expected CRFParams, got {type(params).__name__}")
+
+
 _LEAST_SIGMA = 1e-30  # features are divided in float32
 
 

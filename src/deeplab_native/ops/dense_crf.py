@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from .._native import check_same_device, check_tensor, define_op
-from ..crf.params import CRFParams
+from .._native import define_op
+from ..crf.params import CRFParams, check_params
 from .mean_field import (
     check_compatibility,
     check_iterations,
@@ -20,7 +20,7 @@ from .mean_field import (
     not_twice_differentiable,
     widen,
 )
-from .pairwise_features import image_features, position_features
+from .pairwise_features import KERNEL_NAMES, check_image, image_features, position_features
 
 
 def dense_crf(
@@ -64,38 +64,6 @@ def dense_crf(
         check_normalization(normalization),
         check_iterations(iterations),
     )
-
-
-def check_params(params: CRFParams) -> None:
-    if not isinstance(params, CRFParams):
-        raise TypeError(f"params: expected CRFParams, got {type(params).__name__}")
-
-
-def check_image(image: torch.Tensor, unary: torch.Tensor) -> None:
-    """Raises where the image is not (B, 3, H, W) for a unary of (B, L, H, W)."""
-    check_tensor(
-        "image",
-        image,
-        ndim=4,
-        dtypes=(torch.uint8, torch.float32, torch.float64),
-        layout="(B, 3, H, W)",
-    )
-    batch, _, height, width = unary.shape
-    if tuple(image.shape) != (batch, 3, height, width):
-        raise ValueError(
-            f"image: expected shape {(batch, 3, height, width)} for a unary of "
-            f"{tuple(unary.shape)}, got {tuple(image.shape)}"
-        )
-    check_same_device(unary=unary, image=image)
-    if image.requires_grad and torch.is_grad_enabled():
-        raise ValueError("image: no gradient with respect to the image; pass image.detach()")
-
-
-# What errors call the kernels' features and compatibilities.
-KERNEL_NAMES = (
-    ("pixels / sigma_gamma", "params.w2"),
-    ("image / (sigma_alpha, sigma_beta)", "params.w1"),
-)
 
 
 def _features(image: torch.Tensor, sigmas: list[float]) -> list[torch.Tensor]:

@@ -7,9 +7,35 @@ from collections.abc import Sequence
 import torch
 
 from .. import _C
-from .._native import num_threads
+from .._native import check_same_device, check_tensor, num_threads
 
 Sigma = float | Sequence[float]
+
+# What errors call the kernels' features and compatibilities.
+KERNEL_NAMES = (
+    ("pixels / sigma_gamma", "params.w2"),
+    ("image / (sigma_alpha, sigma_beta)", "params.w1"),
+)
+
+
+def check_image(image: torch.Tensor, unary: torch.Tensor) -> None:
+    """Raises where the image is not (B, 3, H, W) for a unary of (B, L, H, W)."""
+    check_tensor(
+        "image",
+        image,
+        ndim=4,
+        dtypes=(torch.uint8, torch.float32, torch.float64),
+        layout="(B, 3, H, W)",
+    )
+    batch, _, height, width = unary.shape
+    if tuple(image.shape) != (batch, 3, height, width):
+        raise ValueError(
+            f"image: expected shape {(batch, 3, height, width)} for a unary of "
+            f"{tuple(unary.shape)}, got {tuple(image.shape)}"
+        )
+    check_same_device(unary=unary, image=image)
+    if image.requires_grad and torch.is_grad_enabled():
+        raise ValueError("image: no gradient with respect to the image; pass image.detach()")
 
 
 def position_features(height: int, width: int, sigma: Sigma) -> torch.Tensor:
