@@ -132,12 +132,14 @@ def bench(case: Case, unary: torch.Tensor, image: torch.Tensor, args: argparse.N
     functions = {}
     for threads in args.threads:
         whole = partial(dense_crf, unary, image, case.params, iterations=args.iterations)
+        functions[f"whole {threads}"] = partial(with_threads, threads, whole)
+        if args.device != "cpu":  # MeanField, which has the parts apart, runs on the CPU
+            continue
         build = partial(MeanField.from_image, unary, image, case.params)
         infer = partial(with_threads(threads, build).inference, args.iterations)
-        functions[f"whole {threads}"] = partial(with_threads, threads, whole)
         functions[f"build {threads}"] = partial(with_threads, threads, build)
         functions[f"inference {threads}"] = partial(with_threads, threads, infer)
-    vertices = MeanField.from_image(unary, image, case.params).num_vertices[0]
+    vertices = MeanField.from_image(unary.cpu(), image.cpu(), case.params).num_vertices[0]
     result: dict = {"case": asdict(case), "vertices": vertices}
     if peer is not None and not args.no_peer:
         flat = unary[0].flatten(1).cpu().numpy()
@@ -192,7 +194,9 @@ def table(results: list[dict], threads: list[int], title: str) -> Table:
         for t in threads:
             whole, ratio = timings[f"whole {t}"], result["ratios"].get(f"whole {t}")
             parts = [
-                f"{1e3 * timings[f'{part} {t}']['median']:.0f}" for part in ("build", "inference")
+                f"{1e3 * timings[f'{part} {t}']['median']:.0f}"
+                for part in ("build", "inference")
+                if f"{part} {t}" in timings
             ]
             cells += [spread(whole), f"{1 / whole['median']:.1f}", " + ".join(parts)]
             cells += [f"{ratio:.1f}" if ratio else ""]
@@ -222,6 +226,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", metavar="PATH", help="write the results there")
     args = parser.parse_args()
     args.threads = sorted(set(args.threads))
+    if args.threads[0] < 1:
+        parser.error(f"--threads: expected 1 or more, got {args.threads[0]}")
     if args.quick:
         args.min_runs = min(args.min_runs, 3)
     return args
@@ -240,7 +246,7 @@ def main() -> None:
             photos = inputs(case, args.voc, args.photos)
             results.append(summary([bench(case, *photo, args) for photo in photos]))
             progress.advance(task)
-    machine = machine_info()
+    machine = machine_info() | {"threads": args.threads}
     title = f"{args.iterations} iterations on {args.device}, {machine['cpu']}, {machine['isa']}"
     Console(width=170).print(table(results, args.threads, title))
     if peer is None:
