@@ -6,9 +6,9 @@
 
 Every time is that of a whole call: lattices of both kernels, normalisation, ten iterations, Q as an
 array. "build" and "inference" are its parts, timed apart on an object of its own; "vertices" are
-those of the Gaussian and the bilateral lattice. pydensecrf, which
-has one thread, runs in turn with ours in the same process; "labels" is the share of pixels whose
-label differs, "max |dQ|" the largest difference of a marginal.
+those of the Gaussian and the bilateral lattice. pydensecrf, which has one thread, runs in turn with
+ours in the same process; "labels" is the share of pixels whose label differs, "max |dQ|" the
+largest difference of a marginal.
 """
 
 from __future__ import annotations

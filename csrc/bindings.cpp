@@ -228,9 +228,10 @@ PYBIND11_MODULE(_C, m) {
   m.def(
       "build_lattice_cpu",
       [](Address features, int64_t n, int d, int64_t point_stride, int64_t dim_stride,
-         int num_threads) {
+         int num_threads, bool like_pydensecrf) {
         return std::const_pointer_cast<Lattice>(build_lattice_cpu(
-            {pointer<const float>(features), point_stride, dim_stride, n, d}, num_threads));
+            {pointer<const float>(features), point_stride, dim_stride, n, d, like_pydensecrf},
+            num_threads));
       },
       Unlocked());
   m.attr("max_feature_dim") = kMaxFeatureDim;

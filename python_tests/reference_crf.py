@@ -13,7 +13,7 @@ import numpy as np
 class Lattice:
     """The lattice of features (N, d): which vertices each point touches, and their neighbours."""
 
-    def __init__(self, features: np.ndarray) -> None:
+    def __init__(self, features: np.ndarray, like_pydensecrf: bool = False) -> None:
         features = np.asarray(features, np.float32)
         self.n, self.d = features.shape
         self.index: dict[tuple[int, ...], int] = {}
@@ -23,6 +23,9 @@ class Lattice:
             keys, self.weights[i] = simplex(feature)
             for r, key in enumerate(keys):
                 self.vertices[i, r] = self.index.setdefault(key, len(self.index))
+        if like_pydensecrf and self.n % 4:
+            for key in simplex(np.zeros(self.d, np.float32))[0]:
+                self.index.setdefault(key, len(self.index))
 
     def blur(self, values: np.ndarray, axis: int) -> np.ndarray:
         """1/2, 1, 1/2 along one axis: +d in its coordinate, -1 in the others."""
@@ -108,7 +111,7 @@ class MeanField:
         self.unary = np.asarray(unary, float)
         self.kernels = []
         for features, compatibility, normalization in kernels:
-            lattice = Lattice(features)
+            lattice = Lattice(features, like_pydensecrf=True)
             mass = lattice.filter(np.ones((lattice.n, 1)))[:, 0] + 1e-20
             before = {"before": 1 / mass, "symmetric": mass**-0.5}.get(normalization, 1)
             after = {"after": 1 / mass, "symmetric": mass**-0.5}.get(normalization, 1)

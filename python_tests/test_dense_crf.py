@@ -68,17 +68,14 @@ def test_same_results_as_pydensecrf(folder, case, threads):
         torch.set_num_threads(before)
 
 
-def test_features_are_divided_in_float32():
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (2, 3, 6, 7), generator=generator, dtype=torch.uint8)
-    y, x = torch.meshgrid(torch.arange(6.0), torch.arange(7.0), indexing="ij")
-    x, y = x / torch.full((1,), 3.3), y / torch.full((1,), 1.7)
-    colours = image.float() / torch.tensor([2.3, 5.1, 7.7])[:, None, None]
-    expected = torch.cat((torch.stack((x, y)).expand(2, -1, -1, -1), colours), 1)
-    for one in (image, image.float(), image.contiguous(memory_format=torch.channels_last)):
-        features = image_features(one, (3.3, 1.7), (2.3, 5.1, 7.7))
-        assert torch.equal(features, expected.flatten(2).transpose(1, 2))
-    assert torch.equal(position_features(6, 7, (3.3, 1.7)), features[0, :, :2])
+def test_same_results_as_pydensecrf_on_odd_sizes():
+    """43 x 37 pixels, dark: the vertices that pydensecrf's last vector adds move Q by 0.04."""
+    with np.load(Path(__file__).parent / "data" / "crf_reference_43x37.npz") as data:
+        image, unary, expected = (torch.from_numpy(data[k]) for k in ("image", "unary", "q"))
+    image = image.permute(2, 0, 1)[None]
+    q = dn.dense_crf(unary.view(1, 4, 43, 37), image, dn.CRFParams(6, 40, 5, 3, 3))
+    error = (q[0].flatten(1) - expected).abs()
+    assert error.mean() <= 1e-6 and error.max() <= 5e-5
 
 
 @pytest.fixture(scope="module")
@@ -296,28 +293,3 @@ def test_bad_options():
         dn.dense_crf(U, IMAGE, PARAMS, iterations=np.int64(3)),
         dn.dense_crf(U, IMAGE, PARAMS, iterations=3),
     )
-
-
-@pytest.mark.parametrize("name", ["sigma_alpha", "sigma_beta", "sigma_gamma"])
-@pytest.mark.parametrize("value", [0, -1.0, 1e-300, float("nan"), float("inf")])
-def test_sigmas_are_positive(name, value):
-    values = {"w1": 4, "sigma_alpha": 67, "sigma_beta": 3, "w2": 3, "sigma_gamma": 1, name: value}
-    with pytest.raises(ValueError, match=f"{name}: expected a positive number"):
-        dn.CRFParams(**values)
-
-
-def test_weights_are_finite_numbers():
-    with pytest.raises(ValueError, match="w1: expected a finite number, got nan"):
-        dn.CRFParams(float("nan"), 67, 3, 3, 1)
-    with pytest.raises(TypeError, match="w2: expected a number, got str"):
-        dn.CRFParams(4, 67, 3, "3", 1)
-    with pytest.raises(
-        ValueError, match=r"w1: .* 0-dimensional .* got torch.float32 of shape \(2,\)"
-    ):
-        dn.CRFParams(torch.ones(2), 67, 3, 3, 1)
-
-
-def test_presets():
-    assert dn.CRFParams.preset("voc-resnet101") == dn.CRFParams(4, 67, 3, 3, 1)
-    with pytest.raises(ValueError, match=r"preset: expected one of .* did you mean 'voc-vgg16'"):
-        dn.CRFParams.preset("voc-vgg")

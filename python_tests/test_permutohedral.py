@@ -29,7 +29,7 @@ def test_equals_reference(d):
     for transposed, filtered in ((False, permutohedral_filter), (True, transposed_filter)):
         expected = lattice.filter(values.numpy(), transposed)
         np.testing.assert_allclose(filtered(values, features).numpy(), expected, rtol=0, atol=5e-5)
-    native = _C.build_lattice_cpu(features.data_ptr(), 60, d, d, 1, 1)
+    native = _C.build_lattice_cpu(features.data_ptr(), 60, d, d, 1, 1, False)
     assert native.num_vertices == len(lattice.index)
 
 

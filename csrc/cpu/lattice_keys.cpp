@@ -60,6 +60,10 @@ KeyLayout key_layout(const Features& features, int num_threads) {
     }
     least[k] = features.n ? double{r.least} * layout.scale[k] : 0;
     most[k] = features.n ? double{r.most} * layout.scale[k] : 0;
+    if (features.has_zero_point()) {
+      least[k] = std::min(least[k], 0.0);
+      most[k] = std::max(most[k], 0.0);
+    }
   }
 
   // Coordinate j of E p is sum_{k >= j} s_k p_k - j s_{j-1} p_{j-1}. Vertices of a simplex lie

@@ -49,7 +49,8 @@ class Builder {
       const float* from = f_.data + first * f_.point_stride + k * f_.dim_stride;
       for (int i = 0; i < count; ++i) out[k * kBlock + i] = from[i * f_.point_stride];
       // the missing points of the last block repeat one that is there: no vertices of their own
-      for (int i = count; i < kBlock; ++i) out[k * kBlock + i] = out[k * kBlock];
+      const float missing = f_.has_zero_point() ? 0.0f : out[k * kBlock];
+      for (int i = count; i < kBlock; ++i) out[k * kBlock + i] = missing;
     }
   }
 

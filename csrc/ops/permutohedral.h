@@ -26,6 +26,12 @@ struct Features {
   int64_t point_stride, dim_stride;
   int64_t n;
   int d;
+  // Where n is no multiple of 4, give the lattice the vertices of a point with features 0, too,
+  // which no value reaches but which connect others: pydensecrf does, by filling up its last
+  // vector.
+  bool like_pydensecrf = false;
+
+  bool has_zero_point() const { return like_pydensecrf && n % 4 != 0; }
 };
 
 // The lattice of n points; immutable once built, shared by every filter over these points.

@@ -97,7 +97,13 @@ class Lattice:
     num_vertices: int
 
 def build_lattice_cpu(
-    features: int, n: int, d: int, point_stride: int, dim_stride: int, num_threads: int
+    features: int,
+    n: int,
+    d: int,
+    point_stride: int,
+    dim_stride: int,
+    num_threads: int,
+    like_pydensecrf: bool,
 ) -> Lattice: ...
 def permutohedral_filter_cpu_float(
     lattice: Lattice, values: int, out: int, num_channels: int, transposed: bool

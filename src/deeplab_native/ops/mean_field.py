@@ -171,7 +171,7 @@ def native_images(
             "(clip probabilities before taking the logarithm)"
         )
     shared = [
-        build_lattice(f, name) if f.ndim == 2 and batch else None
+        build_lattice(f, name, like_pydensecrf=True) if f.ndim == 2 and batch else None
         for f, (name, _) in zip(features, names, strict=True)
     ]
     for b in range(batch):
@@ -180,8 +180,9 @@ def native_images(
         for f, lattice, c, numbers, normalization, (name, _) in zip(
             features, shared, compatibilities, values, normalizations, names, strict=True
         ):
-            used = build_lattice(f[b], name) if lattice is None else lattice
-            image.add_kernel(used, _KINDS[c.ndim], numbers, normalization)
+            if lattice is None:
+                lattice = build_lattice(f[b], name, like_pydensecrf=True)
+            image.add_kernel(lattice, _KINDS[c.ndim], numbers, normalization)
         yield image
 
 

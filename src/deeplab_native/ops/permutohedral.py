@@ -70,13 +70,18 @@ def check_features(name: str, features: torch.Tensor, points: torch.Size) -> Non
         raise ValueError(f"{name}: no gradient with respect to features; pass {name}.detach()")
 
 
-def build_lattice(features: torch.Tensor, name: str = "features") -> _C.Lattice:
-    """The lattice of features (N, d), any strides; ValueError where not finite or too large."""
+def build_lattice(
+    features: torch.Tensor, name: str = "features", *, like_pydensecrf: bool = False
+) -> _C.Lattice:
+    """The lattice of features (N, d), any strides; ValueError where not finite or too large.
+
+    `like_pydensecrf`: with the vertices that its vectors of four points add, see permutohedral.h.
+    """
     features = features.detach().to(torch.float32)
-    n, d = features.shape
+    (n, d), strides = features.shape, features.stride()
     try:
         return _C.build_lattice_cpu(
-            features.data_ptr(), n, d, features.stride(0), features.stride(1), num_threads()
+            features.data_ptr(), n, d, *strides, num_threads(), like_pydensecrf
         )
     except ValueError as error:
         raise ValueError(str(error).replace("features", name, 1)) from None
