@@ -18,7 +18,7 @@ EXAMPLES = """[bold]Examples[/]
 
 [cyan]deeplab-native demo[/]  writes deeplab-native-demo/crf_demo.png
 
-[cyan]deeplab-native demo --threads 1 -o /tmp/demo[/]"""
+[cyan]deeplab-native demo --threads 1 -o pictures[/]"""
 
 _PRESET = "voc-v1-largefov"
 _RUNS = 5
