@@ -47,25 +47,21 @@ def kernels_of(case, image):
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize(("folder", "case"), CASES)
-def test_same_results_as_pydensecrf(folder, case, threads):
+def test_same_results_as_pydensecrf(folder, case, threads, set_threads):
     with np.load(folder / case["file"]) as data:
         image, unary, expected = data["image"], data["unary"], data["q"]
         kl = data["kl"]
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        crf = dn.MeanField(torch.from_numpy(unary)[None], kernels_of(case, image))
-        q = crf.inference(case["iterations"])[0].numpy()
-        error = np.abs(q - expected)
-        assert error.mean() <= 1e-6
-        assert error.max() <= 5e-5  # an independent build of the same lattice
-        assert (q.argmax(0) == expected.argmax(0)).mean() >= 0.9999
-        stepped = crf.start()
-        for expected_kl in kl:
-            stepped = crf.step(stepped)
-            assert crf.kl_divergence(stepped).item() == pytest.approx(expected_kl, rel=1e-4)
-    finally:
-        torch.set_num_threads(before)
+    set_threads(threads)
+    crf = dn.MeanField(torch.from_numpy(unary)[None], kernels_of(case, image))
+    q = crf.inference(case["iterations"])[0].numpy()
+    error = np.abs(q - expected)
+    assert error.mean() <= 1e-6
+    assert error.max() <= 5e-5  # an independent build of the same lattice
+    assert (q.argmax(0) == expected.argmax(0)).mean() >= 0.9999
+    stepped = crf.start()
+    for expected_kl in kl:
+        stepped = crf.step(stepped)
+        assert crf.kl_divergence(stepped).item() == pytest.approx(expected_kl, rel=1e-4)
 
 
 def test_same_results_as_pydensecrf_on_odd_sizes():
@@ -133,17 +129,13 @@ def test_dtypes_and_strides(photo):
     torch.testing.assert_close(double.float(), q, rtol=0, atol=5e-5)
 
 
-def test_same_bits_every_time_and_labels_with_any_threads(photo):
+def test_same_bits_every_time_and_labels_with_any_threads(photo, set_threads):
     unary, image, params = photo
-    before = torch.get_num_threads()
     results = []
-    try:
-        for threads in (1, 2, 5, 16):
-            torch.set_num_threads(threads)
-            results.append(dn.dense_crf(unary, image, params))
-            assert torch.equal(dn.dense_crf(unary, image, params), results[-1])
-    finally:
-        torch.set_num_threads(before)
+    for threads in (1, 2, 5, 16):
+        set_threads(threads)
+        results.append(dn.dense_crf(unary, image, params))
+        assert torch.equal(dn.dense_crf(unary, image, params), results[-1])
     for q in results[1:]:
         torch.testing.assert_close(q, results[0], rtol=0, atol=1e-5)
 

@@ -44,21 +44,17 @@ def test_instruction_sets():
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_forked_children_can_use_threads_too(crf):
+def test_forked_children_can_use_threads_too(crf, set_threads):
     """What libgomp cannot do: a parallel region in a child of a process that had one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        expected = crf()
-        child = os.fork()
-        if child == 0:
-            signal.alarm(60)  # ends a child that hangs
-            # compared by NumPy: torch's own parallel functions are those that hang here
-            os._exit(0 if np.array_equal(crf().numpy(), expected.numpy()) else 1)
-        assert os.waitpid(child, 0)[1] == 0
-        assert torch.equal(crf(), expected)
-    finally:
-        torch.set_num_threads(before)
+    set_threads(2)
+    expected = crf()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)  # ends a child that hangs
+        # compared by NumPy: torch's own parallel functions are those that hang here
+        os._exit(0 if np.array_equal(crf().numpy(), expected.numpy()) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert torch.equal(crf(), expected)
 
 
 def test_several_python_threads_at_once(crf):
