@@ -252,7 +252,8 @@ def main() -> None:
     if peer is None:
         print("pydensecrf cannot be imported: no comparison")
     if args.json:
-        arguments = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+        arguments = vars(args) | {"voc": args.voc and args.voc.name}
+        del arguments["json"]
         write_json(args.json, {"machine": machine, "arguments": arguments, "results": results})
 
 
