@@ -7,16 +7,16 @@ from collections.abc import Sequence
 import torch
 
 from .._native import check_tensor
-from ..ops.mean_field import (
+from ..ops._mean_field_checks import (
     NORMALIZATIONS,
     PairwiseKernel,
     check_iterations,
     check_kernels,
     check_normalization,
     check_unary,
-    native_images,
     widen,
 )
+from ..ops.mean_field import native_images
 from ..ops.pairwise_features import KERNEL_NAMES, check_image, image_features, position_features
 from .params import CRFParams, check_params
 

@@ -10,8 +10,8 @@ from PIL import Image
 from torch import nn
 
 from ..crf import CRFParams
+from ..ops._mean_field_checks import check_iterations, check_normalization
 from ..ops.dense_crf import dense_crf
-from ..ops.mean_field import check_iterations, check_normalization
 from .preprocessing import Preprocessing, as_rgb_batch
 
 

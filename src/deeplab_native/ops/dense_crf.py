@@ -10,16 +10,14 @@ import torch
 
 from .._native import define_op
 from ..crf.params import CRFParams, check_params
-from .mean_field import (
+from ._mean_field_checks import (
     check_compatibility,
     check_iterations,
     check_normalization,
     check_unary,
-    mean_field_backward_cpu,
-    mean_field_cpu,
-    not_twice_differentiable,
     widen,
 )
+from .mean_field import mean_field_backward_cpu, mean_field_cpu, not_twice_differentiable
 from .pairwise_features import KERNEL_NAMES, check_image, image_features, position_features
 
 

@@ -7,37 +7,25 @@ Potentials", NIPS 2011, algorithm 1.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 
 from .. import _C
-from .._native import check_same_device, check_tensor, define_op, num_threads
-from .permutohedral import build_lattice, check_features
-
-NORMALIZATIONS = {"none": 0, "before": 1, "after": 2, "symmetric": 3}
-"""K, K / (K 1) before filtering, after it, or its square root on both sides."""
+from .._native import define_op, num_threads
+from ._mean_field_checks import (
+    NORMALIZATIONS,
+    PairwiseKernel,
+    check_iterations,
+    check_kernels,
+    check_unary,
+    widen,
+)
+from .permutohedral import build_lattice
 
 _NATIVE = {torch.float32: _C.MeanFieldFloat, torch.float64: _C.MeanFieldDouble}
 _ALL_FINITE = {torch.float32: _C.all_finite_cpu_float, torch.float64: _C.all_finite_cpu_double}
 _KINDS = {0: 0, 1: 1, 2: 2}  # dimensions of a compatibility -> CompatibilityKind of mean_field.h
-
-
-class PairwiseKernel(NamedTuple):
-    """One term of the pairwise energy.
-
-    features: (N, d) or (B, N, d), divided by their standard deviations.
-    compatibility: with F = K Q, a number or 0-dimensional tensor w adds the energy -w F (Potts), a
-        vector v (L,) adds v F label by label, a matrix M (L, L) adds 1/2 (M + M^T) F. So 3, the
-        vector -3 and the matrix -3 I are the same. Tensors may require gradients.
-    normalization: a key of `NORMALIZATIONS`.
-    """
-
-    features: torch.Tensor
-    compatibility: float | torch.Tensor
-    normalization: str = "symmetric"
 
 
 def mean_field(
@@ -67,85 +55,6 @@ def mean_field(
         [NORMALIZATIONS[k.normalization] for k in checked],
         check_iterations(iterations),
     )
-
-
-def check_unary(unary: torch.Tensor, *, ndim: int, layout: str) -> None:
-    check_tensor("unary", unary, ndim=ndim, dtypes=tuple(_NATIVE), layout=layout)
-    if unary.shape[1] < 1:
-        raise ValueError(f"unary: expected at least one label, got shape {tuple(unary.shape)}")
-
-
-def widen(unary: torch.Tensor) -> torch.Tensor:
-    """Under autocast, scores of a lower precision in float32: energies need it."""
-    if not isinstance(unary, torch.Tensor) or unary.dtype not in (torch.bfloat16, torch.float16):
-        return unary
-    device = unary.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        return unary.to(torch.float32)
-    return unary
-
-
-def check_iterations(iterations: int) -> int:
-    try:
-        if isinstance(iterations, bool):
-            raise TypeError
-        iterations = operator.index(iterations)
-    except TypeError:
-        kind = type(iterations).__name__
-        raise TypeError(f"iterations: expected an integer, got {kind}") from None
-    if iterations < 0:
-        raise ValueError(f"iterations: expected 0 or more, got {iterations}")
-    return iterations
-
-
-def check_normalization(normalization: str) -> int:
-    if not isinstance(normalization, str) or normalization not in NORMALIZATIONS:
-        raise ValueError(
-            f"normalization: expected one of {', '.join(NORMALIZATIONS)}; got {normalization!r}"
-        )
-    return NORMALIZATIONS[normalization]
-
-
-def check_kernels(unary: torch.Tensor, kernels: Sequence[PairwiseKernel]) -> list[PairwiseKernel]:
-    """The kernels with their compatibilities as tensors of the unary's dtype and device."""
-    batch, _, points = unary.shape
-    if not isinstance(kernels, Sequence):
-        raise TypeError(f"kernels: expected a list of them, got {type(kernels).__name__}")
-    checked = []
-    for m, kernel in enumerate(kernels):
-        if not isinstance(kernel, tuple) or not 2 <= len(kernel) <= 3:
-            raise TypeError(
-                f"kernels[{m}]: expected (features, compatibility[, normalization]), "
-                f"got {type(kernel).__name__}"
-            )
-        kernel = PairwiseKernel(*kernel)
-        check_features(f"kernels[{m}].features", kernel.features, torch.Size((batch, points)))
-        check_same_device(unary=unary, **{f"kernels[{m}].features": kernel.features})
-        check_normalization(kernel.normalization)
-        compatibility = check_compatibility(
-            f"kernels[{m}].compatibility", kernel.compatibility, unary
-        )
-        checked.append(kernel._replace(compatibility=compatibility))
-    return checked
-
-
-def check_compatibility(name: str, value: float | torch.Tensor, unary: torch.Tensor):
-    """As a tensor (), (L,) or (L, L) like the unary; ValueError for another shape."""
-    labels = unary.shape[1]
-    if isinstance(value, torch.Tensor):
-        compatibility = value.to(unary.dtype)  # keeps its gradient
-        check_same_device(unary=unary, **{name: compatibility})
-    else:
-        try:
-            compatibility = torch.as_tensor(value, dtype=unary.dtype, device=unary.device)
-        except (TypeError, ValueError, RuntimeError):
-            raise TypeError(f"{name}: expected numbers or a tensor, got {value!r}") from None
-    if tuple(compatibility.shape) not in ((), (labels,), (labels, labels)):
-        raise ValueError(
-            f"{name}: expected a number, a vector ({labels},) or a matrix ({labels}, {labels}), "
-            f"got shape {tuple(compatibility.shape)}"
-        )
-    return compatibility
 
 
 def native_images(
