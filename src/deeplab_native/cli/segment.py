@@ -66,7 +66,7 @@ def run(
     from .. import viz
     from ..models import create_model
     from ..models.predict import predict
-    from ..ops.mean_field import check_normalization
+    from ..ops._mean_field_checks import check_normalization
     from ..weights import check_file
     from . import console
     from .inputs import read_image
