@@ -17,7 +17,8 @@ namespace {
 template <class T>
 constexpr T kPadding = -std::numeric_limits<T>::infinity();
 
-// n with n k n, k / n ... for k = K 1 (dense_crf in the documentation); in double, kept as float.
+// From k = K 1, in place, what kernels are scaled with: 1 / sqrt(k) on both sides, or 1 / k on one;
+// computed in double and kept as float, as pydensecrf does.
 void normalise(Normalization normalization, int64_t n, float* k) {
   constexpr double kTiny = 1e-20;  // where a point has no mass at all
   for (int64_t i = 0; i < n; ++i) {
