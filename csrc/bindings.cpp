@@ -226,6 +226,15 @@ PYBIND11_MODULE(_C, m) {
   py::class_<Lattice, std::shared_ptr<Lattice>>(m, "Lattice")
       .def_readonly("num_vertices", &Lattice::num_vertices);
   m.def(
+      "check_features_cpu",
+      [](Address features, int64_t n, int d, int64_t point_stride, int64_t dim_stride,
+         int num_threads, bool like_pydensecrf) {
+        check_features_cpu(
+            {pointer<const float>(features), point_stride, dim_stride, n, d, like_pydensecrf},
+            num_threads);
+      },
+      Unlocked());
+  m.def(
       "build_lattice_cpu",
       [](Address features, int64_t n, int d, int64_t point_stride, int64_t dim_stride,
          int num_threads, bool like_pydensecrf) {

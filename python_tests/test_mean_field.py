@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 
 import deeplab_native as dn
 import reference_crf as reference
-from deeplab_native.ops.mean_field import NORMALIZATIONS, PairwiseKernel, _mean_field_backward
+from deeplab_native.ops.mean_field import (
+    _NATIVE,
+    NORMALIZATIONS,
+    PairwiseKernel,
+    _mean_field_backward,
+)
 
 POINTS = 41  # no multiple of 4, see Features::like_pydensecrf
 
@@ -226,6 +231,15 @@ def test_bad_input(unary, kernels, error, message):
 def test_bad_iterations(iterations, error):
     with pytest.raises(error, match="iterations: expected"):
         dn.mean_field(U, [(F, 1)], iterations=iterations)
+
+
+def test_a_batch_is_checked_before_its_first_image_runs(monkeypatch):
+    """Features of the last image that are not finite: nothing may have been inferred by then."""
+    unary, _, own = problem(3, batch=2, dtype=torch.float32)
+    own[1, 0, 0] = torch.nan
+    monkeypatch.setitem(_NATIVE, torch.float32, None)  # making a native object would fail
+    with pytest.raises(ValueError, match=r"kernels\[0\].features: dimension 0 has .* NaN"):
+        dn.mean_field(unary, [(own, 3.0)])
 
 
 def test_bad_marginals():

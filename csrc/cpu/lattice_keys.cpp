@@ -106,4 +106,8 @@ KeyLayout key_layout(const Features& features, int num_threads) {
   return layout;
 }
 
+void check_features_cpu(const Features& features, int num_threads) {
+  key_layout(features, num_threads);
+}
+
 }  // namespace deeplab_native

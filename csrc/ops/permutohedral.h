@@ -43,7 +43,7 @@ struct Lattice {
   float alpha;           // 1 / (1 + 2^-d)
 
   // Point i touches d + 1 vertices, [num_blocks][d + 1][16]; in a block that is not full the
-  // missing points have weight 0 and vertex 0.
+  // missing points have weight 0 and vertices that exist.
   Buffer<int32_t> vertices;
   Buffer<float> weights;  // barycentric
 
@@ -74,6 +74,9 @@ struct Lattice {
 // Throws std::invalid_argument where a feature is not finite or too large for the lattice's
 // integer coordinates.
 std::shared_ptr<const Lattice> build_lattice_cpu(const Features& features, int num_threads);
+// Throws the same, and builds nothing: for a batch, whose last image is looked at before the first
+// is worked on.
+void check_features_cpu(const Features& features, int num_threads);
 
 // Values of n points with C channels: channel c of point i at data[i * point_stride + c *
 // channel_stride].

@@ -105,6 +105,15 @@ def build_lattice_cpu(
     num_threads: int,
     like_pydensecrf: bool,
 ) -> Lattice: ...
+def check_features_cpu(
+    features: int,
+    n: int,
+    d: int,
+    point_stride: int,
+    dim_stride: int,
+    num_threads: int,
+    like_pydensecrf: bool,
+) -> None: ...
 def permutohedral_filter_cpu_float(
     lattice: Lattice, values: int, out: int, num_channels: int, transposed: bool
 ) -> None: ...

@@ -21,7 +21,7 @@ from ._mean_field_checks import (
     check_unary,
     widen,
 )
-from .permutohedral import build_lattice
+from .permutohedral import build_lattice, check_lattice
 
 _NATIVE = {torch.float32: _C.MeanFieldFloat, torch.float64: _C.MeanFieldDouble}
 _ALL_FINITE = {torch.float32: _C.all_finite_cpu_float, torch.float64: _C.all_finite_cpu_double}
@@ -63,7 +63,7 @@ def native_images(
     """The native mean field of each image of a batch (B, L, N), one at a time.
 
     Features (N, d) build one lattice for all images. `names` is what errors call the features and
-    the compatibility of each kernel. All energies are checked before the first lattice is built.
+    the compatibility of each kernel. All images are checked before the first is worked on.
     """
     batch, labels, points = unary.shape
     names = names or [
@@ -79,6 +79,9 @@ def native_images(
             "unary: expected finite energies, got NaN or infinite ones "
             "(clip probabilities before taking the logarithm)"
         )
+    for f, (name, _) in zip(features, names, strict=True):
+        for own in f[1:] if f.ndim == 3 else ():  # the first is checked as its lattice is built
+            check_lattice(own, name, like_pydensecrf=True)
     shared = [
         build_lattice(f, name, like_pydensecrf=True) if f.ndim == 2 and batch else None
         for f, (name, _) in zip(features, names, strict=True)
