@@ -1,64 +1,21 @@
 // The Python module _C: raw addresses, sizes and thread counts in, nothing else. Arguments were
 // checked in Python (src/deeplab_native/_native.py); the GIL is released in every kernel call.
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
+#include "bindings.h"
 
 #include <array>
 #include <string>
 #include <vector>
 
 #include "common/buffer.h"
-#include "common/cuda_error.h"
 #include "common/isa.h"
-#include "ops/atrous_im2col.h"
 #include "ops/mean_field.h"
 #include "ops/pairwise_features.h"
 #include "ops/permutohedral.h"
-#include "ops/space_to_batch.h"
 
 namespace py = pybind11;
 using namespace deeplab_native;  // NOLINT(build/namespaces)
 
 namespace {
-
-using Address = uintptr_t;  // of a tensor's or an array's first element
-using Unlocked = py::call_guard<py::gil_scoped_release>;
-
-template <class T>
-T* pointer(Address address) {
-  return reinterpret_cast<T*>(address);
-}
-
-using Pair = std::array<int64_t, 2>;  // vertical, horizontal
-using Quad = std::array<int64_t, 4>;
-
-// ---- atrous im2col ----
-AtrousIm2colShape im2col_shape(const Quad& size, const Quad& map_stride, Pair kernel, Pair stride,
-                               Pair padding, Pair rate, const Quad& window) {
-  return {size[0],   size[1],   size[2],   size[3],    map_stride, kernel[0],
-          kernel[1], stride[0], stride[1], padding[0], padding[1], rate[0],
-          rate[1],   window[0], window[1], window[2],  window[3]};
-}
-
-ColumnType column_type(const std::string& name) {
-  if (name == "float32") return ColumnType::kFloat32;
-  if (name == "float64") return ColumnType::kFloat64;
-  if (name == "bfloat16") return ColumnType::kBfloat16;
-  if (name == "float16") return ColumnType::kFloat16;
-  throw std::invalid_argument("columns: expected a floating-point type, got " + name);
-}
-
-// ---- space to batch ----
-SpaceToBatchShape space_to_batch_shape(const Quad& size, Pair rate, Pair padding, Pair block) {
-  return {size[0], size[1],    size[2],    size[3],  rate[0],
-          rate[1], padding[0], padding[1], block[0], block[1]};
-}
-
-#ifdef DEEPLAB_NATIVE_WITH_CUDA
-void check_cuda(const char* op, int error) {
-  if (error != 0) throw std::runtime_error(op + std::string(": CUDA: ") + cuda_error_string(error));
-}
-#endif
 
 // ---- permutohedral lattice and mean field ----
 PixelType pixel_type(const std::string& name) {
@@ -137,6 +94,7 @@ PYBIND11_MODULE(_C, m) {
   m.attr("__version__") = DEEPLAB_NATIVE_VERSION;
 #ifdef DEEPLAB_NATIVE_WITH_CUDA
   m.attr("has_cuda") = true;
+  bind_cuda(m);
 #else
   m.attr("has_cuda") = false;
 #endif
@@ -199,29 +157,6 @@ PYBIND11_MODULE(_C, m) {
                            channels_last, num_threads);
       },
       Unlocked());
-#ifdef DEEPLAB_NATIVE_WITH_CUDA
-  m.def(
-      "space_to_batch_cuda",
-      [](Address map, Address blocks, Quad size, Pair rate, Pair padding, Pair block,
-         int element_size, bool channels_last, Address stream) {
-        check_cuda("space_to_batch",
-                   space_to_batch_cuda(pointer<const void>(map), pointer<void>(blocks),
-                                       space_to_batch_shape(size, rate, padding, block),
-                                       element_size, channels_last, pointer<void>(stream)));
-      },
-      Unlocked());
-  m.def(
-      "batch_to_space_cuda",
-      [](Address blocks, Address map, Quad size, Pair rate, Pair padding, Pair block,
-         int element_size, bool channels_last, Address stream) {
-        check_cuda("batch_to_space",
-                   batch_to_space_cuda(pointer<const void>(blocks), pointer<void>(map),
-                                       space_to_batch_shape(size, rate, padding, block),
-                                       element_size, channels_last, pointer<void>(stream)));
-      },
-      Unlocked());
-#endif
-
   // ---- permutohedral lattice ----
   py::class_<Lattice, std::shared_ptr<Lattice>>(m, "Lattice")
       .def_readonly("num_vertices", &Lattice::num_vertices);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 from cli_cases import HEIGHT, LABELS, WIDTH, Result
 from deeplab_native import _C
 from deeplab_native.cli import main as cli
+from emulation.build import load_emulator, on_the_emulator
 
 
 @pytest.fixture(autouse=True)
@@ -23,16 +25,36 @@ def seed() -> int:
     return 20170412
 
 
-@pytest.fixture(params=["cpu", "cuda"])
-def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
-    """Where a test puts its tensors; for ops that have a CUDA kernel."""
-    if request.param == "cuda":
-        if not _C.has_cuda:
-            pytest.skip("deeplab_native was built without CUDA")
-        if not torch.cuda.is_available():
-            pytest.skip("no CUDA device, or a torch without CUDA")
-        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # 10 bits of mantissa
-    return torch.device(request.param)
+@pytest.fixture(scope="session")
+def emulator() -> ModuleType:
+    """`_C` as the emulated CUDA kernels have it; built where it is out of date."""
+    return load_emulator()
+
+
+@pytest.fixture
+def emulated(emulator: ModuleType) -> Iterator[ModuleType]:
+    """During the test, the ops run their CUDA kernels, emulated, on CPU tensors."""
+    with on_the_emulator(emulator):
+        yield emulator
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """A GPU; the test is skipped where there is none."""
+    if not _C.has_cuda:
+        pytest.skip("deeplab_native was built without CUDA")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device, or a torch without CUDA")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # 10 bits of mantissa
+    return torch.device("cuda")
+
+
+@pytest.fixture(params=["cpu", "emulated", "cuda"])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Where a test puts its tensors; "emulated" are CPU tensors that go to the CUDA kernels."""
+    if request.param != "cpu":
+        request.getfixturevalue(request.param)
+    return torch.device("cuda" if request.param == "cuda" else "cpu")
 
 
 @contextmanager

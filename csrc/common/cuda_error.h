@@ -1,8 +1,9 @@
 #pragma once
+#include <string>
 
 namespace deeplab_native {
 
-// What cudaGetErrorString says of a cudaError_t, for code that includes no CUDA header.
-const char* cuda_error_string(int error);
+// What a cudaError_t means and what to do about it, for code that includes no CUDA header.
+std::string cuda_error_message(int error);
 
 }  // namespace deeplab_native

@@ -1,11 +1,11 @@
 #include "ops/atrous_im2col.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <stdexcept>
 #include <vector>
 
+#include "common/half.h"
 #include "common/index.h"
 #include "common/parallel.h"
 
@@ -116,24 +116,6 @@ void im2col(const void* map, void* columns, const AtrousIm2colShape& s, int num_
                           }
                         });
 }
-
-// bfloat16 and half are storage types here: their sums are float.
-struct Bfloat16 {
-  uint16_t bits;
-  operator float() const { return std::bit_cast<float>(uint32_t(bits) << 16); }
-};
-
-struct Float16 {
-  uint16_t bits;
-  operator float() const {
-    const uint32_t magnitude = uint32_t(bits & 0x7fff) << 13;
-    // Times 2^112 moves the exponent from half's bias to float's, for subnormal numbers as well.
-    const float value = (bits & 0x7c00) == 0x7c00
-                            ? std::bit_cast<float>(magnitude | 0x7f800000u)  // infinity, NaN
-                            : std::bit_cast<float>(magnitude) * 0x1p112f;
-    return bits & 0x8000 ? -value : value;
-  }
-};
 
 // Adds to one row of one channel of the map what the taps took from it.
 template <class Column, class Map>

@@ -4,10 +4,16 @@
 #pragma once
 #if defined(CUDA_EMU)
 #include "cuda_emu.h"
+// Shared memory whose size the launch gives: an array of T.
+#define DEEPLAB_DYNAMIC_SHARED(T, name) T* name = reinterpret_cast<T*>(emu::blk->smem.data())
 #else
 #include <cuda_runtime.h>
+#define DEEPLAB_DYNAMIC_SHARED(T, name)                                  \
+  extern __shared__ __align__(16) unsigned char deeplab_shared_bytes_[]; \
+  T* name = reinterpret_cast<T*>(deeplab_shared_bytes_)
 #endif
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -27,5 +33,27 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t 
 #endif
   return cudaGetLastError();
 }
+
+// Multiprocessors of the current device.
+inline int num_multiprocessors() {
+  int device = 0, count = 0;
+  if (cudaGetDevice(&device) != cudaSuccess ||
+      cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) {
+    return 1;
+  }
+  return count;
+}
+
+// Blocks for a kernel that strides over `items`, one to a thread, with strided_begin and
+// strided_step: as many as fill the device, but no more than there is work for.
+inline unsigned strided_blocks(int64_t items, unsigned threads) {
+  constexpr int kThreadsPerMultiprocessor = 2048, kWaves = 2;
+  const int64_t full =
+      int64_t{num_multiprocessors()} * kWaves * (kThreadsPerMultiprocessor / threads);
+  const int64_t wanted = (items + threads - 1) / threads;
+  return static_cast<unsigned>(std::max<int64_t>(1, std::min(full, wanted)));
+}
+__device__ inline int64_t strided_begin() { return int64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
+__device__ inline int64_t strided_step() { return int64_t{gridDim.x} * blockDim.x; }
 
 }  // namespace deeplab_native

@@ -17,6 +17,11 @@ from . import _C
 NAMESPACE = "deeplab_native"
 _library = torch.library.Library(NAMESPACE, "DEF")
 
+# Devices whose tensors go to the CUDA kernels; the tests add the CPU, to run the kernels by
+# emulation, and register the CUDA implementations for it.
+CUDA_DEVICES = {"cuda"}
+CUDA_IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}
+
 
 def define_op(
     schema: str,
@@ -38,6 +43,7 @@ def define_op(
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     _library.impl(name, cpu, "CPU")
     _library.impl(name, cuda if cuda is not None and _C.has_cuda else _no_cuda(name), "CUDA")
+    CUDA_IMPLEMENTATIONS[name] = _no_cuda(name) if cuda is None else cuda
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_library)
     if backward is not None:
         torch.library.register_autograd(
@@ -62,9 +68,18 @@ def num_threads() -> int:
     return torch.get_num_threads()
 
 
-def cuda_stream(tensor: torch.Tensor) -> int:
-    """Address of the current stream of the tensor's device."""
-    return torch.cuda.current_stream(tensor.device).cuda_stream
+def on_cuda(tensor: torch.Tensor) -> bool:
+    """Whether the CUDA kernels compute with this tensor."""
+    return tensor.device.type in CUDA_DEVICES
+
+
+def call_cuda(kernel: str, tensor: torch.Tensor, *args: Any) -> Any:
+    """`_C.kernel(*args, stream)` on the tensor's device, on the stream that is current there."""
+    native = getattr(_C, kernel)
+    if tensor.device.type == "cpu":  # emulated
+        return native(*args, 0)
+    with torch.cuda.device(tensor.device):
+        return native(*args, torch.cuda.current_stream(tensor.device).cuda_stream)
 
 
 def check_tensor(

@@ -12,7 +12,15 @@ from collections.abc import Sequence
 import torch
 
 from .. import _C
-from .._native import check_tensor, cuda_stream, define_op, memory_format, num_threads, pair
+from .._native import (
+    call_cuda,
+    check_tensor,
+    define_op,
+    memory_format,
+    num_threads,
+    on_cuda,
+    pair,
+)
 
 Pair = tuple[int, int]
 
@@ -117,9 +125,8 @@ def _move(name: str, source: torch.Tensor, out: torch.Tensor, map: torch.Tensor,
     source = source.contiguous(memory_format=layout)
     where = source.data_ptr(), out.data_ptr(), tuple(map.shape), *args
     how = source.element_size(), channels_last
-    if source.is_cuda:
-        with torch.cuda.device(source.device):
-            getattr(_C, f"{name}_cuda")(*where, *how, cuda_stream(source))
+    if on_cuda(source):
+        call_cuda(f"{name}_cuda", source, *where, *how)
     else:
         getattr(_C, f"{name}_cpu")(*where, *how, num_threads())
 

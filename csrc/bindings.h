@@ -1,0 +1,52 @@
+// What the files of the bindings share: addresses and shapes as Python passes them.
+#pragma once
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include "ops/atrous_im2col.h"
+#include "ops/space_to_batch.h"
+
+namespace deeplab_native {
+
+#ifdef DEEPLAB_NATIVE_WITH_CUDA
+void bind_cuda(pybind11::module_& m);
+#endif
+
+using Address = uintptr_t;  // of a tensor's or an array's first element
+using Unlocked = pybind11::call_guard<pybind11::gil_scoped_release>;
+
+template <class T>
+T* pointer(Address address) {
+  return reinterpret_cast<T*>(address);
+}
+
+using Pair = std::array<int64_t, 2>;  // vertical, horizontal
+using Quad = std::array<int64_t, 4>;
+
+inline AtrousIm2colShape im2col_shape(const Quad& size, const Quad& map_stride, Pair kernel,
+                                      Pair stride, Pair padding, Pair rate, const Quad& window) {
+  return {size[0],   size[1],   size[2],   size[3],    map_stride, kernel[0],
+          kernel[1], stride[0], stride[1], padding[0], padding[1], rate[0],
+          rate[1],   window[0], window[1], window[2],  window[3]};
+}
+
+inline ColumnType column_type(const std::string& name) {
+  if (name == "float32") return ColumnType::kFloat32;
+  if (name == "float64") return ColumnType::kFloat64;
+  if (name == "bfloat16") return ColumnType::kBfloat16;
+  if (name == "float16") return ColumnType::kFloat16;
+  throw std::invalid_argument("columns: expected a floating-point type, got " + name);
+}
+
+inline SpaceToBatchShape space_to_batch_shape(const Quad& size, Pair rate, Pair padding,
+                                              Pair block) {
+  return {size[0], size[1],    size[2],    size[3],  rate[0],
+          rate[1], padding[0], padding[1], block[0], block[1]};
+}
+
+}  // namespace deeplab_native

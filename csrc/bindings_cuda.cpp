@@ -1,0 +1,42 @@
+// The CUDA part of the module _C, in a file of its own: the tests build it over emulated kernels,
+// too. Functions take addresses of device memory and a stream, and return before the work is done.
+#include "bindings.h"
+#include "common/cuda_error.h"
+
+namespace py = pybind11;
+
+namespace deeplab_native {
+namespace {
+
+void check_cuda(const char* op, int error) {
+  if (error != 0) throw std::runtime_error(op + std::string(": ") + cuda_error_message(error));
+}
+
+void bind_space_to_batch(py::module_& m) {
+  m.def(
+      "space_to_batch_cuda",
+      [](Address map, Address blocks, Quad size, Pair rate, Pair padding, Pair block,
+         int element_size, bool channels_last, Address stream) {
+        check_cuda("space_to_batch",
+                   space_to_batch_cuda(pointer<const void>(map), pointer<void>(blocks),
+                                       space_to_batch_shape(size, rate, padding, block),
+                                       element_size, channels_last, pointer<void>(stream)));
+      },
+      Unlocked());
+  m.def(
+      "batch_to_space_cuda",
+      [](Address blocks, Address map, Quad size, Pair rate, Pair padding, Pair block,
+         int element_size, bool channels_last, Address stream) {
+        check_cuda("batch_to_space",
+                   batch_to_space_cuda(pointer<const void>(blocks), pointer<void>(map),
+                                       space_to_batch_shape(size, rate, padding, block),
+                                       element_size, channels_last, pointer<void>(stream)));
+      },
+      Unlocked());
+}
+
+}  // namespace
+
+void bind_cuda(py::module_& m) { bind_space_to_batch(m); }
+
+}  // namespace deeplab_native
