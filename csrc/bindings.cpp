@@ -9,7 +9,6 @@
 #include "common/buffer.h"
 #include "common/isa.h"
 #include "ops/mean_field.h"
-#include "ops/pairwise_features.h"
 #include "ops/permutohedral.h"
 
 namespace py = pybind11;
@@ -18,13 +17,6 @@ using namespace deeplab_native;  // NOLINT(build/namespaces)
 namespace {
 
 // ---- permutohedral lattice and mean field ----
-PixelType pixel_type(const std::string& name) {
-  if (name == "uint8") return PixelType::kUint8;
-  if (name == "float32") return PixelType::kFloat32;
-  if (name == "float64") return PixelType::kFloat64;
-  throw std::invalid_argument("image: expected uint8, float32 or float64, got " + name);
-}
-
 template <class T>
 void bind_filter(py::module_& m, const char* name) {
   m.def(

@@ -9,12 +9,17 @@
 #include <string>
 
 #include "ops/atrous_im2col.h"
+#include "ops/pairwise_features.h"
 #include "ops/space_to_batch.h"
 
 namespace deeplab_native {
 
 #ifdef DEEPLAB_NATIVE_WITH_CUDA
 void bind_cuda(pybind11::module_& m);
+void bind_crf_cuda(pybind11::module_& m);  // a part of it
+
+// Throws std::runtime_error unless the cudaError_t is cudaSuccess.
+void check_cuda(const char* op, int error);
 #endif
 
 using Address = uintptr_t;  // of a tensor's or an array's first element
@@ -47,6 +52,13 @@ inline SpaceToBatchShape space_to_batch_shape(const Quad& size, Pair rate, Pair 
                                               Pair block) {
   return {size[0], size[1],    size[2],    size[3],  rate[0],
           rate[1], padding[0], padding[1], block[0], block[1]};
+}
+
+inline PixelType pixel_type(const std::string& name) {
+  if (name == "uint8") return PixelType::kUint8;
+  if (name == "float32") return PixelType::kFloat32;
+  if (name == "float64") return PixelType::kFloat64;
+  throw std::invalid_argument("image: expected uint8, float32 or float64, got " + name);
 }
 
 }  // namespace deeplab_native

@@ -6,11 +6,12 @@
 namespace py = pybind11;
 
 namespace deeplab_native {
-namespace {
 
 void check_cuda(const char* op, int error) {
   if (error != 0) throw std::runtime_error(op + std::string(": ") + cuda_error_message(error));
 }
+
+namespace {
 
 void bind_space_to_batch(py::module_& m) {
   m.def(
@@ -37,6 +38,9 @@ void bind_space_to_batch(py::module_& m) {
 
 }  // namespace
 
-void bind_cuda(py::module_& m) { bind_space_to_batch(m); }
+void bind_cuda(py::module_& m) {
+  bind_crf_cuda(m);
+  bind_space_to_batch(m);
+}
 
 }  // namespace deeplab_native

@@ -11,6 +11,7 @@ import torch
 
 import deeplab_native as dn
 from deeplab_native import _C
+from deeplab_native._native import on_cuda
 from deeplab_native.crf import PRESETS
 from deeplab_native.ops.dense_crf import _dense_crf_backward
 from deeplab_native.ops.pairwise_features import image_features, position_features
@@ -32,14 +33,14 @@ CASES = [
 ]
 
 
-def kernels_of(case, image):
+def kernels_of(case, image, device):
     """The pairwise kernels of a reference case; sigmas may be given per axis."""
     height, width = image.shape[:2]
     kernels = []
     for k in case["gaussian"] + case["bilateral"]:
-        features = position_features(height, width, k["sxy"])
+        features = position_features(height, width, k["sxy"], device=device)
         if "srgb" in k:
-            batch = torch.from_numpy(image).permute(2, 0, 1)[None]
+            batch = torch.from_numpy(image).permute(2, 0, 1)[None].to(device)
             features = image_features(batch, k["sxy"], k["srgb"])[0]
         kernels.append((features, k["compat"], NORMALIZATIONS[k["norm"]]))
     return kernels
@@ -48,12 +49,23 @@ def kernels_of(case, image):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize(("folder", "case"), CASES)
 def test_same_results_as_pydensecrf(folder, case, threads, set_threads):
+    set_threads(threads)
+    check_case(folder, case, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("folder", "case"), CASES)
+def test_same_results_as_pydensecrf_on_devices(folder, case, device):
+    if not on_cuda(torch.empty(0, device=device)):
+        pytest.skip("see test_same_results_as_pydensecrf")
+    check_case(folder, case, device)
+
+
+def check_case(folder, case, device):
     with np.load(folder / case["file"]) as data:
         image, unary, expected = data["image"], data["unary"], data["q"]
         kl = data["kl"]
-    set_threads(threads)
-    crf = dn.MeanField(torch.from_numpy(unary)[None], kernels_of(case, image))
-    q = crf.inference(case["iterations"])[0].numpy()
+    crf = dn.MeanField(torch.from_numpy(unary)[None].to(device), kernels_of(case, image, device))
+    q = crf.inference(case["iterations"])[0].cpu().numpy()
     error = np.abs(q - expected)
     assert error.mean() <= 1e-6
     assert error.max() <= 5e-5  # an independent build of the same lattice
@@ -64,14 +76,23 @@ def test_same_results_as_pydensecrf(folder, case, threads, set_threads):
         assert crf.kl_divergence(stepped).item() == pytest.approx(expected_kl, rel=1e-4)
 
 
-def test_same_results_as_pydensecrf_on_odd_sizes():
+def test_same_results_as_pydensecrf_on_odd_sizes(device):
     """43 x 37 pixels, dark: the vertices that pydensecrf's last vector adds move Q by 0.04."""
     with np.load(Path(__file__).parent / "data" / "crf_reference_43x37.npz") as data:
-        image, unary, expected = (torch.from_numpy(data[k]) for k in ("image", "unary", "q"))
+        image, unary, expected = (
+            torch.from_numpy(data[k]).to(device) for k in ("image", "unary", "q")
+        )
     image = image.permute(2, 0, 1)[None]
     q = dn.dense_crf(unary.view(1, 4, 43, 37), image, dn.CRFParams(6, 40, 5, 3, 3))
     error = (q[0].flatten(1) - expected).abs()
     assert error.mean() <= 1e-6 and error.max() <= 5e-5
+
+
+@pytest.fixture
+def photo_on(photo, device):
+    """The photo on a device."""
+    unary, image, params = photo
+    return unary.to(device), image.to(device), params
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +109,15 @@ def photo():
     return -logits.log_softmax(1), image, dn.CRFParams(4, 30, 20, 3, 3)
 
 
-def test_equals_its_kernels(photo):
-    unary, image, params = photo
+def test_equals_its_kernels(photo_on):
+    unary, image, params = photo_on
     q = dn.dense_crf(unary, image, params, iterations=5, normalization="after")
     kernels = [
-        (position_features(30, 41, params.sigma_gamma), params.w2, "after"),
+        (
+            position_features(30, 41, params.sigma_gamma, device=image.device),
+            params.w2,
+            "after",
+        ),
         (image_features(image, params.sigma_alpha, params.sigma_beta), params.w1, "after"),
     ]
     expected = dn.mean_field(unary.flatten(2), kernels, iterations=5)
@@ -100,11 +125,11 @@ def test_equals_its_kernels(photo):
     steps = dn.MeanField.from_image(unary, image, params, normalization="after")
     torch.testing.assert_close(steps.inference(5), q, rtol=0, atol=0)
     assert steps.start().shape == unary.shape
-    torch.testing.assert_close(q.sum(1), torch.ones(2, 30, 41), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(q.sum(1), torch.ones_like(q[:, 0]), rtol=1e-5, atol=1e-5)
 
 
-def test_batch_equals_single_images(photo):
-    unary, image, params = photo
+def test_batch_equals_single_images(photo_on):
+    unary, image, params = photo_on
     q = dn.dense_crf(unary, image, params)
     for b in range(2):
         one = dn.dense_crf(unary[b : b + 1], image[b : b + 1], params)
@@ -112,8 +137,8 @@ def test_batch_equals_single_images(photo):
     assert dn.dense_crf(unary[:0], image[:0], params).shape == (0, 4, 30, 41)
 
 
-def test_dtypes_and_strides(photo):
-    unary, image, params = photo
+def test_dtypes_and_strides(photo_on):
+    unary, image, params = photo_on
     q = dn.dense_crf(unary, image, params)
     for other in (
         image.float(),
@@ -140,8 +165,8 @@ def test_same_bits_every_time_and_labels_with_any_threads(photo, set_threads):
         torch.testing.assert_close(q, results[0], rtol=0, atol=1e-5)
 
 
-def test_labels_become_smoother(photo):
-    unary, image, params = photo
+def test_labels_become_smoother(photo_on):
+    unary, image, params = photo_on
     regions = dn.dense_crf(unary, image, params).argmax(1)
     noisy = unary.argmin(1)
 
@@ -163,11 +188,11 @@ def test_every_instruction_set(photo, isa):
     torch.testing.assert_close(q, expected, rtol=0, atol=1e-5)
 
 
-def test_gradcheck_opcheck_and_compile(photo):
-    unary, image, _ = photo
+def test_gradcheck_opcheck_and_compile(photo_on):
+    unary, image, _ = photo_on
     unary = unary[:, :3, :4, :5].double().requires_grad_()
     image = image[:, :, :4, :5]
-    w1, w2 = (torch.tensor(w, dtype=torch.float64, requires_grad=True) for w in (4.0, 3.0))
+    w1, w2 = (unary.new_tensor(w, requires_grad=True) for w in (4.0, 3.0))
 
     def crf(unary, w1, w2):
         return dn.dense_crf(unary, image, dn.CRFParams(w1, 8, 30, w2, 2), iterations=3)
@@ -183,11 +208,11 @@ def test_gradcheck_opcheck_and_compile(photo):
     torch.testing.assert_close(actual, expected, rtol=0, atol=0)
 
 
-def test_learning_the_weights(photo):
+def test_learning_the_weights(photo_on):
     """Gradient descent on w1 and w2 improves the likelihood of the true regions."""
-    unary, image, params = photo
+    unary, image, params = photo_on
     target = unary.argmin(1)
-    weights = torch.tensor([0.1, 0.1], requires_grad=True)
+    weights = unary.new_tensor([0.1, 0.1], requires_grad=True)
     optimizer = torch.optim.SGD([weights], lr=0.3)
     losses = []
     for _ in range(5):
@@ -234,8 +259,8 @@ def test_second_derivatives_are_refused(photo):
         torch.autograd.grad(grad.sum(), unary)
 
 
-def test_python_threads_share_an_object(photo):
-    unary, image, params = photo
+def test_python_threads_share_an_object(photo_on):
+    unary, image, params = photo_on
     crf = dn.MeanField.from_image(unary, image, params)
     expected = crf.inference(10)
     with ThreadPoolExecutor(4) as pool:

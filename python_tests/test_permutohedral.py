@@ -1,21 +1,26 @@
 """The permutohedral filter against a slow one, the exact Gaussian, and its own transpose."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import reference_crf as reference
 from deeplab_native import _C, permutohedral_filter
+from deeplab_native._native import on_cuda
+from deeplab_native.ops._lattice_cuda import CudaLattice
 from deeplab_native.ops.permutohedral import _filter
+from emulation.build import on_the_emulator
 
 
-def random_points(n, d, channels, *, spread=2.0, seed=0, dtype=torch.float64):
+def random_points(n, d, channels, device="cpu", *, spread=2.0, seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(n, channels, generator=generator, dtype=dtype)
     features = torch.randn(n, d, generator=generator) * spread
-    return values, features
+    return values.to(device), features.to(device)
 
 
 def transposed_filter(values, features):
@@ -23,24 +28,29 @@ def transposed_filter(values, features):
 
 
 @pytest.mark.parametrize("d", range(1, 17))
-def test_equals_reference(d):
-    values, features = random_points(60, d, 3, seed=d)
-    lattice = reference.Lattice(features.numpy())
+def test_equals_reference(d, device):
+    values, features = random_points(60, d, 3, device, seed=d)
+    lattice = reference.Lattice(features.cpu().numpy())
     for transposed, filtered in ((False, permutohedral_filter), (True, transposed_filter)):
-        expected = lattice.filter(values.numpy(), transposed)
-        np.testing.assert_allclose(filtered(values, features).numpy(), expected, rtol=0, atol=5e-5)
-    native = _C.build_lattice_cpu(features.data_ptr(), 60, d, d, 1, 1, False)
-    assert native.num_vertices == len(lattice.index)
+        expected = lattice.filter(values.cpu().numpy(), transposed)
+        actual = filtered(values, features).cpu().numpy()
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=5e-5)
+    if on_cuda(values):
+        assert CudaLattice(features).num_vertices() == [len(lattice.index)]
+    else:
+        native = _C.build_lattice_cpu(features.data_ptr(), 60, d, d, 1, 1, False)
+        assert native.num_vertices == len(lattice.index)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 5, 8, 9, 21, 24, 32, 33, 40, 49, 100])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_any_number_of_channels(channels, dtype):
-    values, features = random_points(37, 3, channels, dtype=dtype)
-    expected = reference.Lattice(features.numpy()).filter(values.double().numpy())
+def test_any_number_of_channels(channels, dtype, device):
+    values, features = random_points(37, 3, channels, device, dtype=dtype)
+    lattice = reference.Lattice(features.cpu().numpy())
+    expected = lattice.filter(values.double().cpu().numpy())
     out = permutohedral_filter(values, features)
     assert out.dtype == dtype
-    np.testing.assert_allclose(out.numpy(), expected, rtol=0, atol=5e-5)
+    np.testing.assert_allclose(out.cpu().numpy(), expected, rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize("d", [2, 5])
@@ -79,21 +89,63 @@ def test_adjoint(n, d, channels, spread, threads, seed):
     torch.testing.assert_close(left, right, rtol=1e-10, atol=1e-10)
 
 
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    n=st.integers(1, 300),
+    d=st.integers(1, 7),
+    channels=st.integers(1, 40),
+    spread=st.sampled_from([0.01, 1.0, 30.0, 3000.0]),
+    transposed=st.booleans(),
+    seed=st.integers(0, 100),
+)
+def test_emulated_equals_cpu(n, d, channels, spread, transposed, seed, emulator):
+    values, features = random_points(n, d, channels, spread=spread, seed=seed)
+    expected = _filter(values, features, transposed)
+    with on_the_emulator(emulator):
+        actual = _filter(values, features, transposed)
+    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("n", [1, 31, 32, 33, 2000])
+def test_long_and_short_rows_of_the_splat(n, device):
+    """All points on one vertex's simplex, and each on a simplex of its own."""
+    values, features = random_points(n, 2, 5, device)
+    for spread in (1e-4, 1e3):
+        expected = reference.Lattice((features * spread).cpu().numpy())
+        out = permutohedral_filter(values, features * spread)
+        slow = expected.filter(values.cpu().numpy())
+        np.testing.assert_allclose(out.cpu().numpy(), slow, rtol=1e-5, atol=5e-5)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf, 1e8, -1e8])
+def test_bad_features_on_cuda_give_nan(bad, emulated):
+    """To raise would be to wait for the device; the other images of the batch are not touched."""
+    values, features = random_points(40, 3, 2)
+    batch, own = values.expand(3, -1, -1), features.repeat(3, 1, 1)
+    own[1, 17, 2] = bad
+    out = permutohedral_filter(batch, own)
+    assert out[1].isnan().all()
+    expected = permutohedral_filter(values, features)
+    assert torch.equal(out[0], expected) and torch.equal(out[2], expected)
+
+
 @pytest.mark.parametrize("d", [1, 2, 5, 16])
-def test_gradcheck(d):
-    values, features = random_points(12, d, 2)
+def test_gradcheck(d, device):
+    values, features = random_points(12, d, 2, device)
     batch = torch.stack((values, values * 2)).requires_grad_()
     assert torch.autograd.gradcheck(lambda v: permutohedral_filter(v, features), batch)
 
 
-def test_opcheck():
-    values, features = random_points(20, 3, 2)
+def test_opcheck(device):
+    values, features = random_points(20, 3, 2, device)
     for v, f in ((values, features), (torch.stack((values, values)), features)):
         torch.library.opcheck(_filter, (v.requires_grad_(), f, False))
 
 
-def test_compile():
-    values, features = random_points(50, 5, 3, dtype=torch.float32)
+def test_compile(device):
+    values, features = random_points(50, 5, 3, device, dtype=torch.float32)
     values.requires_grad_()
     compiled = torch.compile(permutohedral_filter, fullgraph=True, backend="aot_eager")
     expected = permutohedral_filter(values, features)
@@ -103,8 +155,8 @@ def test_compile():
     torch.testing.assert_close(grad, expected_grad, rtol=0, atol=0)
 
 
-def test_batches_and_strides():
-    values, features = random_points(64, 4, 6, dtype=torch.float32)
+def test_batches_and_strides(device):
+    values, features = random_points(64, 4, 6, device, dtype=torch.float32)
     expected = permutohedral_filter(values, features)
     shared = permutohedral_filter(torch.stack((values, values)), features)
     own = permutohedral_filter(torch.stack((values, values)), torch.stack((features, features)))
@@ -130,17 +182,17 @@ def test_every_instruction_set(isa):
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_same_bits_every_time():
-    values, features = random_points(5000, 5, 21, dtype=torch.float32)
+def test_same_bits_every_time(device):
+    values, features = random_points(5000, 5, 21, device, dtype=torch.float32)
     first = permutohedral_filter(values, features)
-    for _ in range(3):
+    for _ in range(100 if device.type == "cuda" else 3):
         assert torch.equal(permutohedral_filter(values, features), first)
 
 
-def test_no_points():
-    out = permutohedral_filter(torch.empty(0, 3), torch.empty(0, 2))
-    assert out.shape == (0, 3)
-    assert permutohedral_filter(torch.empty(0, 5, 3), torch.empty(0, 5, 2)).shape == (0, 5, 3)
+def test_no_points(device):
+    empty = partial(torch.empty, device=device)
+    assert permutohedral_filter(empty(0, 3), empty(0, 2)).shape == (0, 3)
+    assert permutohedral_filter(empty(0, 5, 3), empty(0, 5, 2)).shape == (0, 5, 3)
 
 
 V, F = torch.zeros(10, 3), torch.zeros(10, 2)

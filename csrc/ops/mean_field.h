@@ -72,4 +72,35 @@ class MeanField {
   Buffer<T> rows_a_, rows_b_;  // one is read while the other is written
 };
 
+#ifdef DEEPLAB_NATIVE_WITH_CUDA
+// On the device a batch is worked on as a whole, and its values lie point by point: rows of `width`
+// values for each of the batch * num_points points, the labels and what fills a row up.
+struct CudaMeanFieldShape {
+  int64_t batch, num_labels, num_points;
+};
+int64_t mean_field_width_cuda(int64_t num_labels);
+
+// rows = factor * values, values [batch][num_labels][num_points]; what fills a row up is `padding`.
+template <class T>
+int labels_to_rows_cuda(const CudaMeanFieldShape& shape, const T* values, T* rows, T factor,
+                        T padding, void* stream);
+// The way back.
+template <class T>
+int rows_to_labels_cuda(const CudaMeanFieldShape& shape, const T* rows, T* values, void* stream);
+
+struct CudaPairwiseKernel {
+  CudaFilter filter;  // replicas * images is the batch
+  CompatibilityKind kind;
+  const void* compatibility;  // on the device; a matrix is 1/2 (M + M^T), [L][L]
+};
+// `updates` times q = softmax(x), x = negative_unary - sum_m C_m (K_m q), beginning with
+// q = softmax(negative_unary), or with the q that is given; without softmax the last update gives
+// x. scratch: two times the rows, where there are more than kMaxFilters kernels or one has a
+// matrix.
+template <class T>
+int mean_field_cuda(const CudaMeanFieldShape& shape, const std::vector<CudaPairwiseKernel>& kernels,
+                    const T* negative_unary, T* q, T* scratch, int updates, bool q_is_given,
+                    bool softmax, void* stream);
+#endif
+
 }  // namespace deeplab_native

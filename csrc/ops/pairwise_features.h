@@ -22,4 +22,12 @@ void pairwise_features_cpu(const Image& image, int64_t height, int64_t width, fl
                            float sigma_y, const std::vector<float>& sigma_colour, float* features,
                            int num_threads);
 
+#ifdef DEEPLAB_NATIVE_WITH_CUDA
+// The same for `batch` images, image_stride elements apart: features [batch][2 + C][height *
+// width].
+int pairwise_features_cuda(const Image& image, int64_t image_stride, int64_t batch, int64_t height,
+                           int64_t width, float sigma_x, float sigma_y,
+                           const std::vector<float>& sigma_colour, float* features, void* stream);
+#endif
+
 }  // namespace deeplab_native

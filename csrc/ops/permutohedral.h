@@ -93,4 +93,52 @@ void permutohedral_filter_cpu(const Lattice& lattice, Values<const T> in, Values
                               int num_channels, const float* scale_in, const float* scale_out,
                               bool transposed);
 
+#ifdef DEEPLAB_NATIVE_WITH_CUDA
+// On the device all images of a batch are worked on together, and nothing waits for the device: the
+// number of vertices stays there, and memory is made for the most there could be. All of it is the
+// caller's. Functions return a cudaError_t, 0 for success; stream is a cudaStream_t.
+struct CudaLatticeShape {
+  int64_t images, num_points;  // of each image; images * padded points * (d + 1) < 2^31
+  int d;
+  bool like_pydensecrf;  // see Features
+};
+
+// Feature k of point i of image b at data[b * image_stride + i * point_stride + k * dim_stride].
+struct CudaFeatures {
+  const float* data;
+  int64_t image_stride, point_stride, dim_stride;
+};
+
+size_t lattice_bytes_cuda(const CudaLatticeShape& shape);
+size_t lattice_scratch_bytes_cuda(const CudaLatticeShape& shape);  // while it is built
+// An image with features that are not finite, or too large, gets NaN from every filter.
+int build_lattice_cuda(const CudaLatticeShape& shape, const CudaFeatures& features, void* lattice,
+                       void* scratch, void* stream);
+// Where the vertices of each image begin, [images + 1], in the lattice's memory.
+const int32_t* vertex_begin_cuda(const CudaLatticeShape& shape, const void* lattice);
+
+// Entries of the lattice's matrix: the size of the two arrays of weights of a filter.
+int64_t lattice_entries_cuda(const CudaLatticeShape& shape);
+// splat_weights = scale_in w, slice_weights = alpha scale_out w, of the barycentric weights w; the
+// scales are [images * num_points] floats, or null for 1.
+template <class T>
+int fold_weights_cuda(const CudaLatticeShape& shape, const void* lattice, const float* scale_in,
+                      const float* scale_out, T* splat_weights, T* slice_weights, void* stream);
+
+// out = filter(in) for `replicas` batches of values over the same points.
+struct CudaFilter {
+  CudaLatticeShape shape;
+  int64_t replicas;
+  void* lattice;
+  const void *splat_weights, *slice_weights;
+  void* memory;  // of filter_bytes_cuda
+};
+template <class T>
+size_t filter_bytes_cuda(const CudaFilter& filter, int64_t num_channels);
+// in (null: ones), out: [replicas][images][num_points][num_channels], contiguous.
+template <class T>
+int permutohedral_filter_cuda(const CudaFilter& filter, const T* in, T* out, int64_t num_channels,
+                              bool transposed, void* stream);
+#endif
+
 }  // namespace deeplab_native

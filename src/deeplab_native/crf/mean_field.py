@@ -16,7 +16,7 @@ from ..ops._mean_field_checks import (
     check_unary,
     widen,
 )
-from ..ops.mean_field import native_images
+from ..ops.mean_field import mean_fields
 from ..ops.pairwise_features import KERNEL_NAMES, check_image, image_features, position_features
 from .params import CRFParams, check_params
 
@@ -45,7 +45,6 @@ class MeanField:
     def __init__(self, unary: torch.Tensor, kernels: Sequence[PairwiseKernel]) -> None:
         unary = widen(unary)
         check_unary(unary, ndim=3, layout="(B, L, N)")
-        _check_cpu(unary)
         self._build(unary, check_kernels(unary, kernels), unary.shape)
 
     @classmethod
@@ -63,9 +62,8 @@ class MeanField:
         check_image(image, unary)
         check_params(params)
         check_normalization(normalization)
-        _check_cpu(unary)
         height, width = image.shape[2:]
-        gaussian = position_features(height, width, params.sigma_gamma)
+        gaussian = position_features(height, width, params.sigma_gamma, device=image.device)
         bilateral = image_features(image, params.sigma_alpha, params.sigma_beta)
         kernels = [
             PairwiseKernel(gaussian, params.w2, normalization),
@@ -77,9 +75,9 @@ class MeanField:
         return self
 
     def _build(self, unary, kernels: list[PairwiseKernel], shape, names=None) -> None:
-        self._shape, self._dtype = torch.Size(shape), unary.dtype
-        self._images = list(
-            native_images(
+        self._shape, self._like = torch.Size(shape), unary.new_empty(0)
+        self._fields = list(
+            mean_fields(
                 unary,
                 [k.features for k in kernels],
                 [k.compatibility for k in kernels],
@@ -91,14 +89,14 @@ class MeanField:
     @property
     def num_vertices(self) -> list[list[int]]:
         """Vertices of the lattice of each kernel, for each image."""
-        return [[image.num_vertices(k) for k in range(image.num_kernels)] for image in self._images]
+        return [counts for _, field in self._fields for counts in field.num_vertices()]
 
     def inference(self, iterations: int) -> torch.Tensor:
         """Q after so many iterations from the start."""
-        check_iterations(iterations)
-        q = torch.empty(self._shape, dtype=self._dtype, device="cpu")
-        for image, marginals in zip(self._images, q, strict=True):
-            image.inference(marginals.data_ptr(), iterations)
+        iterations = check_iterations(iterations)
+        q = self._like.new_empty(self._shape)
+        for images, field in self._fields:
+            field.inference(iterations, q[images].flatten(2))
         return q
 
     def start(self) -> torch.Tensor:
@@ -107,31 +105,26 @@ class MeanField:
 
     def step(self, q: torch.Tensor) -> torch.Tensor:
         """One mean field update of Q, in a new tensor."""
-        q, updated = self._check(q), torch.empty(self._shape, dtype=self._dtype, device="cpu")
-        for image, before, after in zip(self._images, q, updated, strict=True):
-            image.step(before.data_ptr(), after.data_ptr())
-        return updated
+        q = self._check(q)
+        updated = torch.empty_like(q)
+        for images, field in self._fields:
+            updated[images] = field.step(q[images])
+        return updated.view(self._shape)
 
     def kl_divergence(self, q: torch.Tensor) -> torch.Tensor:
         """KL(Q || P) of each image up to the constant log Z, (B,) float64; falls as Q converges."""
         q = self._check(q)
-        values = [
-            image.kl_divergence(one.data_ptr()) for image, one in zip(self._images, q, strict=True)
-        ]
-        return torch.tensor(values, dtype=torch.float64)
+        values = q.new_empty(self._shape[0], dtype=torch.float64)
+        for images, field in self._fields:
+            values[images] = field.kl_divergence(q[images])
+        return values
 
     def _check(self, q: torch.Tensor) -> torch.Tensor:
-        check_tensor("q", q, dtypes=(self._dtype,))
-        if q.shape != self._shape or q.device.type != "cpu":
+        """As (B, L, N), contiguous."""
+        check_tensor("q", q, dtypes=(self._like.dtype,))
+        if q.shape != self._shape or q.device != self._like.device:
             raise ValueError(
-                f"q: expected shape {tuple(self._shape)} on the CPU, got {tuple(q.shape)} "
-                f"on {q.device}"
+                f"q: expected shape {tuple(self._shape)} on {self._like.device}, got "
+                f"{tuple(q.shape)} on {q.device}"
             )
-        return q.detach().contiguous()
-
-
-def _check_cpu(unary: torch.Tensor) -> None:
-    if unary.device.type != "cpu":
-        raise RuntimeError(
-            f"MeanField: got a unary on {unary.device}, runs on the CPU; move it with .cpu()"
-        )
+        return q.detach().contiguous().flatten(2)

@@ -98,7 +98,11 @@ def check_compatibility(name: str, value: float | torch.Tensor, unary: torch.Ten
         check_same_device(unary=unary, **{name: compatibility})
     else:
         try:
-            compatibility = torch.as_tensor(value, dtype=unary.dtype, device=unary.device)
+            if isinstance(value, (int, float)):
+                # no copy from the host, which a CUDA graph could not capture
+                compatibility = torch.full((), value, dtype=unary.dtype, device=unary.device)
+            else:
+                compatibility = torch.as_tensor(value, dtype=unary.dtype, device=unary.device)
         except (TypeError, ValueError, RuntimeError):
             raise TypeError(f"{name}: expected numbers or a tensor, got {value!r}") from None
     if tuple(compatibility.shape) not in ((), (labels,), (labels, labels)):

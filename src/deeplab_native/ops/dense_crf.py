@@ -17,7 +17,11 @@ from ._mean_field_checks import (
     check_unary,
     widen,
 )
-from .mean_field import mean_field_backward_cpu, mean_field_cpu, not_twice_differentiable
+from .mean_field import (
+    mean_field_backward_of_batch,
+    mean_field_of_batch,
+    not_twice_differentiable,
+)
 from .pairwise_features import KERNEL_NAMES, check_image, image_features, position_features
 
 
@@ -66,12 +70,12 @@ def dense_crf(
 
 def _features(image: torch.Tensor, sigmas: list[float]) -> list[torch.Tensor]:
     sigma_gamma, sigma_alpha, sigma_beta = sigmas
-    gaussian = position_features(*image.shape[2:], sigma_gamma)
+    gaussian = position_features(*image.shape[2:], sigma_gamma, device=image.device)
     return [gaussian, image_features(image, sigma_alpha, sigma_beta)]
 
 
-def _dense_crf_cpu(unary, image, weights, sigmas, normalization, iterations):
-    q = mean_field_cpu(
+def _dense_crf_of_batch(unary, image, weights, sigmas, normalization, iterations):
+    q = mean_field_of_batch(
         unary.flatten(2),
         _features(image, sigmas),
         weights,
@@ -86,10 +90,10 @@ def _dense_crf_fake(unary, image, weights, sigmas, normalization, iterations):
     return torch.empty_like(unary, memory_format=torch.contiguous_format)
 
 
-def _dense_crf_backward_cpu(
+def _dense_crf_backward_of_batch(
     grad, unary, image, weights, sigmas, normalization, iterations, needs_weights
 ):
-    grad_unary, grad_weights = mean_field_backward_cpu(
+    grad_unary, grad_weights = mean_field_backward_of_batch(
         grad.flatten(2),
         unary.flatten(2),
         _features(image, sigmas),
@@ -110,7 +114,8 @@ def _dense_crf_backward_fake(grad, unary, image, weights, *rest):
 _dense_crf_backward = define_op(
     "dense_crf_backward(Tensor grad, Tensor unary, Tensor image, Tensor[] weights, float[] sigmas, "
     "int normalization, int iterations, bool needs_weights) -> (Tensor, Tensor[])",
-    cpu=_dense_crf_backward_cpu,
+    cpu=_dense_crf_backward_of_batch,
+    cuda=_dense_crf_backward_of_batch,
     fake=_dense_crf_backward_fake,
     backward=not_twice_differentiable("dense_crf"),
 )
@@ -133,7 +138,8 @@ def _backward(ctx, grad):
 _dense_crf = define_op(
     "dense_crf(Tensor unary, Tensor image, Tensor[] weights, float[] sigmas, int normalization, "
     "int iterations) -> Tensor",
-    cpu=_dense_crf_cpu,
+    cpu=_dense_crf_of_batch,
+    cuda=_dense_crf_of_batch,
     fake=_dense_crf_fake,
     backward=_backward,
     setup_context=_setup_context,

@@ -6,13 +6,11 @@ Potentials", NIPS 2011, algorithm 1.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import torch
 
-from .. import _C
-from .._native import define_op, num_threads
+from .._native import define_op, on_cuda
 from ._mean_field_checks import (
     NORMALIZATIONS,
     PairwiseKernel,
@@ -21,11 +19,8 @@ from ._mean_field_checks import (
     check_unary,
     widen,
 )
-from .permutohedral import build_lattice, check_lattice
-
-_NATIVE = {torch.float32: _C.MeanFieldFloat, torch.float64: _C.MeanFieldDouble}
-_ALL_FINITE = {torch.float32: _C.all_finite_cpu_float, torch.float64: _C.all_finite_cpu_double}
-_KINDS = {0: 0, 1: 1, 2: 2}  # dimensions of a compatibility -> CompatibilityKind of mean_field.h
+from ._mean_field_cpu import CpuMeanField, cpu_mean_fields
+from ._mean_field_cuda import CudaMeanField, cuda_mean_fields
 
 
 def mean_field(
@@ -57,52 +52,28 @@ def mean_field(
     )
 
 
-def native_images(
+def mean_fields(
     unary, features, compatibilities, normalizations, names=None
-) -> Iterator[_C.MeanFieldFloat]:
-    """The native mean field of each image of a batch (B, L, N), one at a time.
+) -> Iterator[tuple[slice, CpuMeanField | CudaMeanField]]:
+    """The images of a batch (B, L, N) in groups, each with its mean field.
 
     Features (N, d) build one lattice for all images. `names` is what errors call the features and
-    the compatibility of each kernel. All images are checked before the first is worked on.
+    the compatibility of each kernel.
     """
-    batch, labels, points = unary.shape
     names = names or [
         (f"kernels[{m}].features", f"kernels[{m}].compatibility") for m in range(len(features))
     ]
-    values = [c.detach().flatten().tolist() for c in compatibilities]
-    for (_, name), numbers in zip(names, values, strict=True):
-        if not all(map(math.isfinite, numbers)):
-            raise ValueError(f"{name}: expected finite numbers, got {numbers}")
-    unary = unary.detach().contiguous()
-    if not _ALL_FINITE[unary.dtype](unary.data_ptr(), unary.numel(), num_threads()):
-        raise ValueError(
-            "unary: expected finite energies, got NaN or infinite ones "
-            "(clip probabilities before taking the logarithm)"
-        )
-    for f, (name, _) in zip(features, names, strict=True):
-        for own in f[1:] if f.ndim == 3 else ():  # the first is checked as its lattice is built
-            check_lattice(own, name, like_pydensecrf=True)
-    shared = [
-        build_lattice(f, name, like_pydensecrf=True) if f.ndim == 2 and batch else None
-        for f, (name, _) in zip(features, names, strict=True)
-    ]
-    for b in range(batch):
-        image = _NATIVE[unary.dtype](points, labels, num_threads())
-        image.set_unary(unary[b].data_ptr())
-        for f, lattice, c, numbers, normalization, (name, _) in zip(
-            features, shared, compatibilities, values, normalizations, names, strict=True
-        ):
-            if lattice is None:
-                lattice = build_lattice(f[b], name, like_pydensecrf=True)
-            image.add_kernel(lattice, _KINDS[c.ndim], numbers, normalization)
-        yield image
+    of_device = cuda_mean_fields if on_cuda(unary) else cpu_mean_fields
+    return of_device(unary, features, compatibilities, normalizations, names)
 
 
-def mean_field_cpu(unary, features, compatibilities, normalizations, iterations, *, names=None):
+def mean_field_of_batch(
+    unary, features, compatibilities, normalizations, iterations, *, names=None
+):
     q = _like(unary)
-    images = native_images(unary, features, compatibilities, normalizations, names)
-    for image, marginals in zip(images, q, strict=True):
-        image.inference(marginals.data_ptr(), iterations)
+    groups = mean_fields(unary, features, compatibilities, normalizations, names)
+    for images, field in groups:
+        field.inference(iterations, q[images])
     return q
 
 
@@ -114,7 +85,7 @@ def _mean_field_fake(unary, features, compatibilities, normalizations, iteration
     return _like(unary)
 
 
-def mean_field_backward_cpu(
+def mean_field_backward_of_batch(
     grad, unary, features, compatibilities, normalizations, iterations, needs_compatibility
 ):
     """Gradients of the unrolled iterations, from the last to the first.
@@ -125,26 +96,23 @@ def mean_field_backward_cpu(
     grad = grad.contiguous()
     grad_unary = torch.zeros_like(grad)
     grad_compatibilities = [torch.zeros_like(c) for c in compatibilities]
-    images = native_images(unary, features, compatibilities, normalizations)
-    for b, image in enumerate(images):
-        q = [torch.empty_like(grad[b])]
-        image.start(q[0].data_ptr())
+    for images, field in mean_fields(unary, features, compatibilities, normalizations):
+        g = grad[images]
+        q = [field.inference(0, torch.empty_like(g))]
         for _ in range(iterations):
-            q.append(torch.empty_like(q[0]))
-            image.step(q[-2].data_ptr(), q[-1].data_ptr())
-        g = grad[b]
+            q.append(field.step(q[-1]))
         for t in range(iterations, -1, -1):
-            g_x = q[t] * (g - (q[t] * g).sum(0, keepdim=True))
-            grad_unary[b] -= g_x
+            g_x = q[t] * (g - (q[t] * g).sum(1, keepdim=True))
+            grad_unary[images] -= g_x
             if t == 0:
                 break
             g = torch.zeros_like(g_x)
             for m, c in enumerate(compatibilities):
                 if needs_compatibility:
                     grad_compatibilities[m] += _grad_compatibility(
-                        c.ndim, g_x, _filtered(image, m, q[t - 1], transposed=False)
+                        c.ndim, g_x, field.filter(m, q[t - 1], transposed=False)
                     )
-                g += _filtered(image, m, _pairwise(c, g_x), transposed=True)
+                g += field.filter(m, _pairwise(c, g_x), transposed=True)
     return grad_unary, grad_compatibilities
 
 
@@ -157,14 +125,8 @@ def not_twice_differentiable(name: str):
     return backward
 
 
-def _filtered(image, kernel: int, x: torch.Tensor, *, transposed: bool) -> torch.Tensor:
-    x, out = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
-    image.filter(kernel, x.data_ptr(), out.data_ptr(), transposed)
-    return out
-
-
 def _pairwise(c: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """What a kernel adds to -U, given F or a gradient x (L, N): symmetric in the labels."""
+    """What a kernel adds to -U, given F or a gradient x (B, L, N): symmetric in the labels."""
     if c.ndim == 0:
         return c * x
     if c.ndim == 1:
@@ -176,8 +138,8 @@ def _grad_compatibility(ndim: int, g_x: torch.Tensor, filtered: torch.Tensor) ->
     if ndim == 0:
         return (g_x * filtered).sum()
     if ndim == 1:
-        return -(g_x * filtered).sum(1)
-    outer = g_x @ filtered.T
+        return -(g_x * filtered).sum((0, 2))
+    outer = (g_x @ filtered.mT).sum(0)
     return -0.5 * (outer + outer.T)
 
 
@@ -190,7 +152,8 @@ def _backward_fake(grad, unary, features, compatibilities, *rest):
 _mean_field_backward = define_op(
     "mean_field_backward(Tensor grad, Tensor unary, Tensor[] features, Tensor[] compatibilities, "
     "int[] normalizations, int iterations, bool needs_compatibility) -> (Tensor, Tensor[])",
-    cpu=mean_field_backward_cpu,
+    cpu=mean_field_backward_of_batch,
+    cuda=mean_field_backward_of_batch,
     fake=_backward_fake,
     backward=not_twice_differentiable("mean_field"),
 )
@@ -220,7 +183,8 @@ def _backward(ctx, grad):
 _mean_field = define_op(
     "mean_field(Tensor unary, Tensor[] features, Tensor[] compatibilities, int[] normalizations, "
     "int iterations) -> Tensor",
-    cpu=mean_field_cpu,
+    cpu=mean_field_of_batch,
+    cuda=mean_field_of_batch,
     fake=_mean_field_fake,
     backward=_backward,
     setup_context=_setup_context,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from .. import _C
-from .._native import check_same_device, check_tensor, num_threads
+from .._native import call_cuda, check_same_device, check_tensor, num_threads, on_cuda
 
 Sigma = float | Sequence[float]
 
@@ -38,48 +38,44 @@ def check_image(image: torch.Tensor, unary: torch.Tensor) -> None:
         raise ValueError("image: no gradient with respect to the image; pass image.detach()")
 
 
-def position_features(height: int, width: int, sigma: Sigma) -> torch.Tensor:
+def position_features(
+    height: int, width: int, sigma: Sigma, *, device: torch.device | str = "cpu"
+) -> torch.Tensor:
     """(x / sigma, y / sigma) of each pixel: (H W, 2) float32, pixel i at x = i mod W.
 
     `sigma` in pixels, or one for x and one for y.
     """
-    features = _planes(2, height * width)
-    _fill(features, 0, "uint8", (0, 0, 0), (height, width), sigma, ())
-    return features.T
+    image = torch.empty((1, 0, height, width), dtype=torch.uint8, device=device)
+    return _features(image, sigma, ())[0].T
 
 
 def image_features(image: torch.Tensor, sigma_xy: Sigma, sigma_colour: Sigma) -> torch.Tensor:
     """(x / sigma_xy, y / sigma_xy, channels / sigma_colour) of each pixel: (B, H W, 2 + C) float32.
 
     image: (B, C, H, W), uint8, float32 or float64, any strides. The sigmas may be given for x and
-    y, and for each channel. Raises ValueError for an image with NaN or infinite values.
+    y, and for each channel. On the CPU, ValueError for an image with NaN or infinite values.
     """
-    if image.is_floating_point() and not image.isfinite().all():
+    if not on_cuda(image) and image.is_floating_point() and not image.isfinite().all():
         raise ValueError("image: expected finite values 0..255, got NaN or infinite ones")
-    batch, channels, height, width = image.shape
-    features = _planes(batch, 2 + channels, height * width)
+    sigmas = _each(sigma_colour, image.shape[1])
+    return _features(image.detach(), sigma_xy, sigmas).transpose(1, 2)
+
+
+def _features(image: torch.Tensor, sigma_xy: Sigma, sigmas: Sequence[float]) -> torch.Tensor:
+    """(B, 2 + C, H W)"""
+    batch, channels, *size = image.shape
+    shape = batch, 2 + channels, size[0] * size[1]
+    features = torch.empty(shape, dtype=torch.float32, device=image.device)
     dtype = str(image.dtype).removeprefix("torch.")
-    sigmas = _each(sigma_colour, channels)
-    for one, planes in zip(image.detach(), features, strict=True):
-        _fill(planes, one.data_ptr(), dtype, one.stride(), (height, width), sigma_xy, sigmas)
-    return features.transpose(1, 2)
-
-
-def _planes(*shape: int) -> torch.Tensor:
-    return torch.empty(shape, dtype=torch.float32, device="cpu")
-
-
-def _fill(features, address, dtype, strides, size, sigma_xy, sigma_colour) -> None:
-    _C.pairwise_features_cpu(
-        address,
-        dtype,
-        strides,
-        *size,
-        *_each(sigma_xy, 2),
-        sigma_colour,
-        features.data_ptr(),
-        num_threads(),
-    )
+    how = *size, *_each(sigma_xy, 2), sigmas
+    if on_cuda(image):
+        where = image.data_ptr(), dtype, image.stride(), batch
+        call_cuda("pairwise_features_cuda", image, *where, *how, features.data_ptr())
+        return features
+    for one, planes in zip(image, features, strict=True):
+        where = one.data_ptr(), dtype, one.stride()
+        _C.pairwise_features_cpu(*where, *how, planes.data_ptr(), num_threads())
+    return features
 
 
 def _each(sigma: Sigma, count: int) -> Sequence[float]:

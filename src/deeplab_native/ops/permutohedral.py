@@ -9,6 +9,7 @@ import torch
 
 from .. import _C
 from .._native import check_same_device, check_tensor, define_op, num_threads
+from ._lattice_cuda import CudaFilter, CudaLattice, check_size, images_at_once
 
 _FILTERS = {
     torch.float32: _C.permutohedral_filter_cpu_float,
@@ -109,6 +110,26 @@ def _filter_cpu(values: torch.Tensor, features: torch.Tensor, transposed: bool) 
     return out
 
 
+def _filter_cuda(values: torch.Tensor, features: torch.Tensor, transposed: bool) -> torch.Tensor:
+    values = values.contiguous()
+    out = torch.empty_like(values)
+    points, channels = values.shape[-2:]
+    d = features.shape[-1]
+    check_size("features", points, d)
+    batched, results = (t if t.ndim == 3 else t[None] for t in (values, out))
+    batch = batched.shape[0]
+    group = images_at_once(values.dtype, points, [d], channels, max(1, batch))
+    shared = CudaLattice(features) if features.ndim == 2 else None
+    for first in range(0, batch, group):
+        images = slice(first, min(first + group, batch))
+        lattice = shared or CudaLattice(features[images])
+        replicas = images.stop - images.start if shared else 1
+        weights = lattice.weights(values.dtype)
+        filter_ = CudaFilter(lattice, replicas, channels, *weights)
+        filter_(batched[images], results[images], transposed=transposed)
+    return out
+
+
 def _filter_fake(values: torch.Tensor, features: torch.Tensor, transposed: bool) -> torch.Tensor:
     return torch.empty_like(values, memory_format=torch.contiguous_format)
 
@@ -126,6 +147,7 @@ def _backward(ctx, grad):
 _filter = define_op(
     "permutohedral_filter(Tensor values, Tensor features, bool transposed) -> Tensor",
     cpu=_filter_cpu,
+    cuda=_filter_cuda,
     fake=_filter_fake,
     backward=_backward,
     setup_context=_setup_context,

@@ -1,0 +1,169 @@
+// The lattice and the mean field of the CUDA part of _C. dtype is "float32" or "float64".
+#include <tuple>
+#include <vector>
+
+#include "bindings.h"
+#include "common/cuda_error.h"
+#include "ops/mean_field.h"
+#include "ops/pairwise_features.h"
+#include "ops/permutohedral.h"
+
+namespace py = pybind11;
+
+namespace deeplab_native {
+namespace {
+
+using LatticeSize = std::tuple<int64_t, int64_t, int, bool>;  // images, points, d, like_pydensecrf
+// size of the lattice, replicas, addresses: lattice, splat weights, slice weights, filter's memory
+using Filter = std::tuple<LatticeSize, int64_t, Address, Address, Address, Address>;
+using PairwiseKernel = std::tuple<Filter, int, Address>;  // with kind and address of compatibility
+
+CudaLatticeShape lattice_shape(const LatticeSize& s) {
+  return {std::get<0>(s), std::get<1>(s), std::get<2>(s), std::get<3>(s)};
+}
+
+CudaFilter filter_of(const Filter& f) {
+  const auto& [size, replicas, lattice, splat_weights, slice_weights, memory] = f;
+  return {lattice_shape(size),
+          replicas,
+          pointer<void>(lattice),
+          pointer<const void>(splat_weights),
+          pointer<const void>(slice_weights),
+          pointer<void>(memory)};
+}
+
+// Calls run with a null pointer of the type that is named.
+template <class Run>
+auto with_float(const std::string& dtype, const Run& run) {
+  if (dtype == "float32") return run(static_cast<float*>(nullptr));
+  if (dtype == "float64") return run(static_cast<double*>(nullptr));
+  throw std::invalid_argument("dtype: expected float32 or float64, got " + dtype);
+}
+
+template <class P>
+using Value = std::remove_pointer_t<P>;
+
+void bind_lattice(py::module_& m) {
+  m.def("lattice_bytes_cuda",
+        [](const LatticeSize& size) { return lattice_bytes_cuda(lattice_shape(size)); });
+  m.def("lattice_scratch_bytes_cuda",
+        [](const LatticeSize& size) { return lattice_scratch_bytes_cuda(lattice_shape(size)); });
+  m.def("lattice_entries_cuda",
+        [](const LatticeSize& size) { return lattice_entries_cuda(lattice_shape(size)); });
+  m.def("vertex_begin_cuda", [](const LatticeSize& size, Address lattice) {
+    return reinterpret_cast<Address>(
+        vertex_begin_cuda(lattice_shape(size), pointer<const void>(lattice)));
+  });
+  m.def(
+      "build_lattice_cuda",
+      [](const LatticeSize& size, Address features, std::array<int64_t, 3> strides, Address lattice,
+         Address scratch, Address stream) {
+        check_cuda("permutohedral",
+                   build_lattice_cuda(
+                       lattice_shape(size),
+                       {pointer<const float>(features), strides[0], strides[1], strides[2]},
+                       pointer<void>(lattice), pointer<void>(scratch), pointer<void>(stream)));
+      },
+      Unlocked());
+  m.def(
+      "fold_weights_cuda",
+      [](const std::string& dtype, const LatticeSize& size, Address lattice, Address scale_in,
+         Address scale_out, Address splat_weights, Address slice_weights, Address stream) {
+        with_float(dtype, [&](auto type) {
+          using T = Value<decltype(type)>;
+          check_cuda("permutohedral",
+                     fold_weights_cuda(lattice_shape(size), pointer<const void>(lattice),
+                                       pointer<const float>(scale_in),
+                                       pointer<const float>(scale_out), pointer<T>(splat_weights),
+                                       pointer<T>(slice_weights), pointer<void>(stream)));
+        });
+      },
+      Unlocked());
+  m.def("filter_bytes_cuda", [](const std::string& dtype, const Filter& filter, int64_t channels) {
+    return with_float(dtype, [&](auto type) {
+      return filter_bytes_cuda<Value<decltype(type)>>(filter_of(filter), channels);
+    });
+  });
+  m.def(
+      "permutohedral_filter_cuda",
+      [](const std::string& dtype, const Filter& filter, Address in, Address out, int64_t channels,
+         bool transposed, Address stream) {
+        with_float(dtype, [&](auto type) {
+          using T = Value<decltype(type)>;
+          check_cuda(
+              "permutohedral_filter",
+              permutohedral_filter_cuda(filter_of(filter), pointer<const T>(in), pointer<T>(out),
+                                        channels, transposed, pointer<void>(stream)));
+        });
+      },
+      Unlocked());
+}
+
+void bind_mean_field(py::module_& m) {
+  using Size = std::array<int64_t, 3>;  // batch, labels, points
+  m.def("mean_field_width_cuda", &mean_field_width_cuda);
+  m.def(
+      "labels_to_rows_cuda",
+      [](const std::string& dtype, Size s, Address values, Address rows, double factor,
+         double padding, Address stream) {
+        with_float(dtype, [&](auto type) {
+          using T = Value<decltype(type)>;
+          check_cuda("mean_field",
+                     labels_to_rows_cuda({s[0], s[1], s[2]}, pointer<const T>(values),
+                                         pointer<T>(rows), static_cast<T>(factor),
+                                         static_cast<T>(padding), pointer<void>(stream)));
+        });
+      },
+      Unlocked());
+  m.def(
+      "rows_to_labels_cuda",
+      [](const std::string& dtype, Size s, Address rows, Address values, Address stream) {
+        with_float(dtype, [&](auto type) {
+          using T = Value<decltype(type)>;
+          check_cuda("mean_field", rows_to_labels_cuda({s[0], s[1], s[2]}, pointer<const T>(rows),
+                                                       pointer<T>(values), pointer<void>(stream)));
+        });
+      },
+      Unlocked());
+  m.def(
+      "mean_field_cuda",
+      [](const std::string& dtype, Size s, const std::vector<PairwiseKernel>& kernels,
+         Address negative_unary, Address q, Address scratch, int updates, bool q_is_given,
+         bool softmax, Address stream) {
+        std::vector<CudaPairwiseKernel> native;
+        for (const auto& [filter, kind, compatibility] : kernels) {
+          native.push_back({filter_of(filter), static_cast<CompatibilityKind>(kind),
+                            pointer<const void>(compatibility)});
+        }
+        with_float(dtype, [&](auto type) {
+          using T = Value<decltype(type)>;
+          check_cuda("mean_field",
+                     mean_field_cuda({s[0], s[1], s[2]}, native, pointer<const T>(negative_unary),
+                                     pointer<T>(q), pointer<T>(scratch), updates, q_is_given,
+                                     softmax, pointer<void>(stream)));
+        });
+      },
+      Unlocked());
+}
+
+}  // namespace
+
+void bind_crf_cuda(py::module_& m) {
+  bind_lattice(m);
+  bind_mean_field(m);
+  m.def(
+      "pairwise_features_cuda",
+      [](Address image, const std::string& dtype, Quad strides, int64_t batch, int64_t height,
+         int64_t width, float sigma_x, float sigma_y, const std::vector<float>& sigma_colour,
+         Address features, Address stream) {
+        const Image pixels{
+            pointer<const void>(image), pixel_type(dtype), {strides[1], strides[2], strides[3]}};
+        check_cuda(
+            "pairwise_features",
+            pairwise_features_cuda(pixels, strides[0], batch, height, width, sigma_x, sigma_y,
+                                   sigma_colour, pointer<float>(features), pointer<void>(stream)));
+      },
+      Unlocked());
+}
+
+}  // namespace deeplab_native

@@ -1,0 +1,119 @@
+// How the lattices of a batch lie in device memory, and access to their rows.
+#pragma once
+#include <algorithm>
+
+#include "cuda/compat.cuh"
+#include "ops/permutohedral.h"
+
+namespace deeplab_native {
+
+constexpr int kWarp = 32;
+
+// Points come in blocks of a warp. Entry (image, block, corner, lane), in this order of memory, is
+// one vertex of the simplex around one point; lanes beyond the last point are entries of weight 0.
+// Vertices of all images are numbered together, in the order of the entries that touch them first.
+struct LatticeView {
+  int64_t images, num_points, blocks;  // points and blocks of each image
+  int d, corners;
+  bool zero_point;  // Features::like_pydensecrf: lanes beyond the last are points at 0
+  int64_t entries_per_image, entries;
+  int32_t* vertex_begin;  // [images + 1] first vertex of an image
+  int32_t* num_vertices;  // M, the last of these: known on the device alone
+  int32_t* bad;           // [images] nonzero: features not finite or too large, no result
+  float* weights;         // [entries] barycentric
+  int32_t* vertices;      // [entries]
+  int2* neighbours;       // [corners][entries] of vertex v along an axis, -1 for none; v < M
+  // The transposed matrix, for splatting: the entries sorted by vertex.
+  int32_t* row_begin;      // [entries + 1] of vertex v; row_begin[M]: entries of real points
+  uint32_t* row_vertices;  // [entries]
+  int32_t* row_points;     // [entries] image * num_points + point
+  float* row_weights;      // [entries]
+
+  __host__ __device__ int64_t entry(int64_t image, int64_t point, int corner) const {
+    const int64_t block = image * blocks + point / kWarp;
+    return (block * corners + corner) * kWarp + point % kWarp;
+  }
+};
+
+// Hands out pieces of one block of memory; with a null base it only adds up their sizes.
+class Arena {
+ public:
+  explicit Arena(void* base) : base_(static_cast<char*>(base)) {}
+  template <class T>
+  T* take(int64_t count) {
+    constexpr size_t kAlign = 256;
+    char* piece = base_ + used_;
+    used_ += (static_cast<size_t>(count) * sizeof(T) + kAlign - 1) / kAlign * kAlign;
+    return base_ ? reinterpret_cast<T*>(piece) : nullptr;
+  }
+  size_t used() const { return used_; }
+
+ private:
+  char* base_;
+  size_t used_ = 0;
+};
+
+LatticeView lattice_view(const CudaLatticeShape& shape, void* memory, size_t* bytes = nullptr);
+
+// W consecutive channels of a row, loaded and stored as one.
+template <class T, int W>
+struct alignas(sizeof(T) * W) Chunk {
+  T v[W];
+
+  __device__ static Chunk load(const T* from) { return *reinterpret_cast<const Chunk*>(from); }
+  __device__ void store(T* to) const { *reinterpret_cast<Chunk*>(to) = *this; }
+  __device__ static Chunk filled(T value) {
+    Chunk c;
+    for (int k = 0; k < W; ++k) c.v[k] = value;
+    return c;
+  }
+  __device__ void add(const Chunk& other) {
+    for (int k = 0; k < W; ++k) v[k] += other.v[k];
+  }
+  __device__ void add_scaled(T factor, const Chunk& other) {
+    for (int k = 0; k < W; ++k) v[k] += factor * other.v[k];
+  }
+};
+
+// A filter in work: the lattices with their weights, and the rows of values on their vertices.
+// Several batches of values over the same points are `replicas`: rows r M ... (r + 1) M - 1.
+template <class T>
+struct FilterView {
+  LatticeView lattice;
+  int64_t replicas;
+  const T* splat_weights;  // [entries] in the order of row_points
+  const T* slice_weights;  // [entries]
+  T *rows, *other_rows;    // [replicas M][width]
+  T* partials;             // [replicas][segments][2][width], see splat_kernel
+};
+
+constexpr int kMaxFilters = 8;  // that one launch works on
+template <class T>
+struct FilterSet {
+  int count;
+  FilterView<T> filters[kMaxFilters];
+};
+
+// Where the rows of a filter are after its d + 1 blurs, which alternate between the two buffers.
+template <class T>
+__host__ __device__ const T* blurred_rows(const FilterView<T>& f) {
+  return f.lattice.corners % 2 == 0 ? f.rows : f.other_rows;
+}
+
+// values [replicas * images * num_points][width] (null: all ones) -> blurred_rows of every filter.
+template <class T>
+cudaError_t splat_and_blur(const FilterSet<T>& set, const T* values, int64_t width, bool reversed,
+                           cudaStream_t stream);
+
+// The rows of a filter in memory of filter_bytes_cuda.
+template <class T>
+FilterView<T> filter_view(const CudaFilter& filter, int64_t width, size_t* bytes = nullptr);
+
+// Widest chunk of a row: 4 where rows of this width at these addresses can be read so, else 1.
+template <class T>
+int chunk_width(int64_t width, const void* a, const void* b) {
+  const auto all = reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(b);
+  return width % 4 == 0 && all % (4 * sizeof(T)) == 0 ? 4 : 1;
+}
+
+}  // namespace deeplab_native

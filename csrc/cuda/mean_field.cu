@@ -1,0 +1,239 @@
+// Mean field inference for a batch: between splats and blurs (permutohedral.cu) one fused pass over
+// the points slices every kernel, applies the compatibilities, adds the unary and takes the
+// softmax. A group of 1 to 32 threads has a point, a thread 1 or 4 labels at a time.
+#include <cmath>
+#include <type_traits>
+
+#include "cuda/lattice.cuh"
+#include "ops/mean_field.h"
+
+namespace deeplab_native {
+namespace {
+
+constexpr unsigned kThreads = 256;
+
+template <class T>
+struct KernelSet {
+  FilterSet<T> filters;
+  CompatibilityKind kinds[kMaxFilters];
+  const T* compatibilities[kMaxFilters];
+};
+
+struct PassShape {
+  int64_t batch, num_points, labels, width;
+  int group;  // threads to a point, a power of two
+};
+
+template <class T, int W>
+__device__ Chunk<T, W> slice_chunk(const FilterView<T>& f, int64_t b, int64_t point, int64_t width,
+                                   int64_t offset) {
+  const LatticeView& l = f.lattice;
+  const int64_t replica = b / l.images, image = b - replica * l.images;
+  const T* from = blurred_rows(f) + replica * *l.num_vertices * width + offset;
+  auto sum = Chunk<T, W>::filled(l.bad[image] ? T(NAN) : T(0));
+  for (int r = 0; r < l.corners; ++r) {
+    const int64_t entry = l.entry(image, point, r);
+    sum.add_scaled(f.slice_weights[entry], Chunk<T, W>::load(from + l.vertices[entry] * width));
+  }
+  return sum;
+}
+
+template <class T>
+__device__ T group_max(T x, int group) {
+  for (int d = group / 2; d > 0; d /= 2) x = max(x, __shfl_xor_sync(~0u, x, d));
+  return x;
+}
+template <class T>
+__device__ T group_sum(T x, int group) {
+  for (int d = group / 2; d > 0; d /= 2) x += __shfl_xor_sync(~0u, x, d);
+  return x;
+}
+
+// The labels of one point that one thread has: chunks lane, lane + group, ... of the row. With
+// kSingle there is one at most, which stays in registers; else they lie where the result will.
+template <class T, int W, bool kSingle>
+struct OwnChunks {
+  using C = Chunk<T, W>;
+  C single;
+  T* memory;
+  int64_t chunks;
+  int lane, group;
+
+  template <class F>
+  __device__ void each(const F& f) {
+    if constexpr (kSingle) {
+      if (lane < chunks) f(single, int64_t{lane} * W);
+    } else {
+      for (int64_t c = lane; c < chunks; c += group) {
+        C x = C::load(memory + c * W);
+        f(x, c * W);
+        x.store(memory + c * W);
+      }
+    }
+  }
+};
+
+// x -= M F: F passes through memory, since every label needs all of it.
+template <class T, int W, class Own>
+__device__ void subtract_matrix(Own& own, const FilterView<T>& f, const T* matrix, T* filtered,
+                                const PassShape& s, int64_t b, int64_t point) {
+  using C = Chunk<T, W>;
+  T* row = filtered + (b * s.num_points + point) * s.width;
+  own.each([&](C&, int64_t offset) {
+    slice_chunk<T, W>(f, b, point, s.width, offset).store(row + offset);
+  });
+  __syncwarp();
+  own.each([&](C& x, int64_t offset) {
+    for (int64_t m = 0; m < s.labels; ++m) {
+      for (int k = 0; k < W; ++k) {
+        if (offset + k < s.labels) x.v[k] -= matrix[m * s.labels + offset + k] * row[m];
+      }
+    }
+  });
+  __syncwarp();  // the next kernel writes the row again
+}
+
+template <class T, int W, class Own>
+__device__ void add_kernels(Own& own, const KernelSet<T>& set, T* filtered, const PassShape& s,
+                            int64_t b, int64_t point) {
+  using C = Chunk<T, W>;
+  for (int m = 0; m < set.filters.count; ++m) {
+    const FilterView<T>& f = set.filters.filters[m];
+    const T* compatibility = set.compatibilities[m];
+    if (set.kinds[m] == CompatibilityKind::kMatrix) {
+      subtract_matrix<T, W>(own, f, compatibility, filtered, s, b, point);
+    } else if (set.kinds[m] == CompatibilityKind::kPotts) {
+      own.each([&](C& x, int64_t offset) {
+        x.add_scaled(*compatibility, slice_chunk<T, W>(f, b, point, s.width, offset));
+      });
+    } else {
+      own.each([&](C& x, int64_t offset) {
+        const C sliced = slice_chunk<T, W>(f, b, point, s.width, offset);
+        for (int k = 0; k < W; ++k) {
+          if (offset + k < s.labels) x.v[k] -= compatibility[offset + k] * sliced.v[k];
+        }
+      });
+    }
+  }
+}
+
+template <class T, int W, class Own>
+__device__ void take_softmax(Own& own, int group) {
+  using C = Chunk<T, W>;
+  T most = -T(INFINITY), sum = T(0);
+  own.each([&](C& x, int64_t) {
+    for (int k = 0; k < W; ++k) most = max(most, x.v[k]);
+  });
+  most = group_max(most, group);
+  own.each([&](C& x, int64_t) {
+    for (int k = 0; k < W; ++k) {
+      x.v[k] = exp(x.v[k] - most);
+      sum += x.v[k];
+    }
+  });
+  const T inverse_sum = T(1) / group_sum(sum, group);
+  own.each([&](C& x, int64_t) {
+    for (int k = 0; k < W; ++k) x.v[k] *= inverse_sum;
+  });
+}
+
+// out = softmax(from - sum_m C_m (K_m q)), or without the softmax; row by row. The warps stay
+// whole: groups beyond the last point work on the last one, and do not write.
+template <class T, int W, bool kSingle>
+__global__ void __launch_bounds__(kThreads, kSingle && W == 4 && sizeof(T) == 4 ? 4 : 2)
+    mean_field_kernel(KernelSet<T> set, const T* __restrict__ from, T* __restrict__ out,
+                      T* __restrict__ filtered, PassShape s, bool softmax) {
+  using C = Chunk<T, W>;
+  const int64_t points = s.batch * s.num_points;
+  const int lane = static_cast<int>(threadIdx.x) & (s.group - 1);
+  const int in_warp = static_cast<int>(threadIdx.x) % kWarp;
+  const int64_t step = strided_step() / s.group;
+  for (int64_t first = (strided_begin() - in_warp) / s.group; first < points; first += step) {
+    const int64_t p = first + in_warp / s.group;
+    const bool active = p < points;
+    const int64_t row = active ? p : points - 1;
+    const int64_t b = row / s.num_points, point = row - b * s.num_points;
+    // a group without a point must leave the row in memory to the group that has it
+    OwnChunks<T, W, kSingle> own{C::filled(T(0)), out + row * s.width, active ? s.width / W : 0,
+                                 lane, s.group};
+    own.each([&](C& x, int64_t offset) { x = C::load(from + row * s.width + offset); });
+    add_kernels<T, W>(own, set, filtered, s, b, point);
+    if (softmax) take_softmax<T, W>(own, s.group);
+    if (kSingle) own.each([&](C& x, int64_t offset) { x.store(out + row * s.width + offset); });
+  }
+}
+
+PassShape pass_shape(const CudaMeanFieldShape& shape, int chunk) {
+  const int64_t width = mean_field_width_cuda(shape.num_labels);
+  int group = 1;
+  while (group < kWarp && group < width / chunk) group *= 2;
+  return {shape.batch, shape.num_points, shape.num_labels, width, group};
+}
+
+template <class T>
+cudaError_t pass(const KernelSet<T>& set, const CudaMeanFieldShape& shape, const T* from, T* out,
+                 T* filtered, bool softmax, cudaStream_t stream) {
+  const int64_t width = mean_field_width_cuda(shape.num_labels);
+  const auto run = [&](auto kernel, int chunk) {
+    const PassShape s = pass_shape(shape, chunk);
+    const int64_t threads = s.batch * s.num_points * s.group;
+    return launch(kernel, strided_blocks(threads, kThreads), kThreads, 0, stream, set, from, out,
+                  filtered, s, softmax);
+  };
+  if (width % 4 != 0) return run(mean_field_kernel<T, 1, true>, 1);  // 1 or 2 labels
+  if (width / 4 <= kWarp) return run(mean_field_kernel<T, 4, true>, 4);
+  return run(mean_field_kernel<T, 4, false>, 4);
+}
+
+template <class T>
+std::vector<KernelSet<T>> kernel_sets(const std::vector<CudaPairwiseKernel>& kernels,
+                                      int64_t width) {
+  std::vector<KernelSet<T>> sets;
+  for (const CudaPairwiseKernel& kernel : kernels) {
+    if (sets.empty() || sets.back().filters.count == kMaxFilters) sets.push_back({});
+    KernelSet<T>& set = sets.back();
+    const int m = set.filters.count++;
+    set.filters.filters[m] = filter_view<T>(kernel.filter, width);
+    set.kinds[m] = kernel.kind;
+    set.compatibilities[m] = static_cast<const T*>(kernel.compatibility);
+  }
+  if (sets.empty()) sets.push_back({});
+  return sets;
+}
+
+}  // namespace
+
+template <class T>
+int mean_field_cuda(const CudaMeanFieldShape& shape, const std::vector<CudaPairwiseKernel>& kernels,
+                    const T* negative_unary, T* q, T* scratch, int updates, bool q_is_given,
+                    bool softmax, void* stream_address) {
+  const auto stream = static_cast<cudaStream_t>(stream_address);
+  const int64_t width = mean_field_width_cuda(shape.num_labels);
+  const int64_t points = shape.batch * shape.num_points;
+  if (points == 0) return cudaSuccess;
+  const auto sets = kernel_sets<T>(kernels, width);
+  T *sums = scratch, *filtered = scratch ? scratch + points * width : nullptr;
+  cudaError_t error = cudaSuccess;
+  const auto step = [&](cudaError_t result) { error = error ? error : result; };
+  if (!q_is_given) step(pass<T>({}, shape, negative_unary, q, nullptr, true, stream));
+  for (int update = 0; update < updates && !error; ++update) {
+    for (const KernelSet<T>& set : sets) {
+      if (set.filters.count) step(splat_and_blur<T>(set.filters, q, width, false, stream));
+    }
+    const T* from = negative_unary;
+    for (size_t i = 0; i < sets.size(); ++i) {
+      const bool last = i + 1 == sets.size();
+      const bool normalised = last && (softmax || update + 1 < updates);
+      step(pass<T>(sets[i], shape, from, last ? q : sums, filtered, normalised, stream));
+      from = sums;
+    }
+  }
+  return error;
+}
+
+template int mean_field_cuda(const CudaMeanFieldShape&, const std::vector<CudaPairwiseKernel>&,
+                             const float*, float*, float*, int, bool, bool, void*);
+template int mean_field_cuda(const CudaMeanFieldShape&, const std::vector<CudaPairwiseKernel>&,
+                             const double*, double*, double*, int, bool, bool, void*);
+
+}  // namespace deeplab_native

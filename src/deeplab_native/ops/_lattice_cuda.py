@@ -1,0 +1,153 @@
+"""The permutohedral lattices of a batch on a CUDA device, in memory of torch's allocator.
+
+Nothing here waits for the device: the number of vertices is known there alone, and memory is taken
+for the most there could be, d + 1 for each point.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .. import _C
+from .._native import call_cuda
+
+MOST_ENTRIES = 2**30  # points times d + 1 that 32-bit numbers in the lattice reach
+WORKSPACE_BYTES = 8 * 2**30  # of the images that are worked on at once, unless one alone needs more
+
+
+class CudaLattice:
+    """The lattices of features (N, d), or (B, N, d) for each image; any strides.
+
+    An image whose features are not finite, or too large, gets NaN from every filter.
+    """
+
+    def __init__(self, features: torch.Tensor, *, like_pydensecrf: bool = False) -> None:
+        features = features.detach().to(torch.float32)
+        if features.ndim == 2:
+            features = features[None]
+        images, points, d = features.shape
+        self.size = (images, points, d, like_pydensecrf)
+        self.points = images * points
+        self.memory = _bytes(_C.lattice_bytes_cuda(self.size), features)
+        scratch = _bytes(_C.lattice_scratch_bytes_cuda(self.size), features)
+        call_cuda(
+            "build_lattice_cuda",
+            features,
+            self.size,
+            features.data_ptr(),
+            features.stride(),
+            self.memory.data_ptr(),
+            scratch.data_ptr(),
+        )
+
+    def num_vertices(self) -> list[int]:
+        """Of each image; waits for the device."""
+        images = self.size[0]
+        if self.points == 0:
+            return [0] * images
+        start = _C.vertex_begin_cuda(self.size, self.memory.data_ptr()) - self.memory.data_ptr()
+        begin = self.memory[start : start + 4 * (images + 1)].view(torch.int32)
+        return begin.diff().tolist()
+
+    def weights(
+        self,
+        dtype: torch.dtype,
+        scale_in: torch.Tensor | None = None,
+        scale_out: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """To splat and to slice with; the scales are (points,) float32."""
+        entries = _C.lattice_entries_cuda(self.size)
+        splat, slice_ = (self.memory.new_empty(entries, dtype=dtype) for _ in range(2))
+        call_cuda(
+            "fold_weights_cuda",
+            self.memory,
+            dtype_name(dtype),
+            self.size,
+            self.memory.data_ptr(),
+            0 if scale_in is None else scale_in.data_ptr(),
+            0 if scale_out is None else scale_out.data_ptr(),
+            splat.data_ptr(),
+            slice_.data_ptr(),
+        )
+        return splat, slice_
+
+    def mass(self) -> torch.Tensor:
+        """K 1, (points,) float32."""
+        out = self.memory.new_empty(self.points, dtype=torch.float32)
+        CudaFilter(self, 1, 1, *self.weights(torch.float32))(None, out, transposed=False)
+        return out
+
+
+class CudaFilter:
+    """A lattice with its weights, for `replicas` batches of values over its points.
+
+    Memory for the values on the vertices is taken for each call, so that calls may overlap.
+    """
+
+    def __init__(
+        self,
+        lattice: CudaLattice,
+        replicas: int,
+        channels: int,
+        splat: torch.Tensor,
+        slice_: torch.Tensor,
+    ) -> None:
+        self._kept = lattice, splat, slice_
+        self._channels, self._dtype = channels, dtype_name(splat.dtype)
+        addresses = lattice.memory.data_ptr(), splat.data_ptr(), slice_.data_ptr()
+        self._arguments = lattice.size, replicas, *addresses
+        self._bytes = _C.filter_bytes_cuda(self._dtype, (*self._arguments, 0), channels)
+
+    def with_memory(self) -> tuple[tuple, torch.Tensor]:
+        """The filter as native code takes it, and the memory that must live until it is called."""
+        memory = _bytes(self._bytes, self._kept[1])
+        return (*self._arguments, memory.data_ptr()), memory
+
+    def __call__(
+        self, values: torch.Tensor | None, out: torch.Tensor, *, transposed: bool
+    ) -> torch.Tensor:
+        """(replicas, images, N, channels), contiguous; without values, of ones."""
+        native, _memory = self.with_memory()
+        call_cuda(
+            "permutohedral_filter_cuda",
+            out,
+            self._dtype,
+            native,
+            0 if values is None else values.data_ptr(),
+            out.data_ptr(),
+            self._channels,
+            transposed,
+        )
+        return out
+
+
+def check_size(name: str, points: int, d: int) -> None:
+    """Raises where one image alone has too many points."""
+    if (points + 31) // 32 * 32 * (d + 1) > MOST_ENTRIES:
+        raise ValueError(
+            f"{name}: more than 2^30 vertices for {points} points of {d} dimensions; "
+            "filter them in parts"
+        )
+
+
+def images_at_once(
+    dtype: torch.dtype, points: int, dimensions: list[int], channels: int, batch: int
+) -> int:
+    """How many images of a batch fit WORKSPACE_BYTES, one at least."""
+    bytes_, most = 1, batch
+    for d in dimensions:
+        size = (1, points, d, True)
+        entries = _C.lattice_entries_cuda(size)
+        own = (size, 1, 0, 0, 0, 0)
+        bytes_ += _C.lattice_bytes_cuda(size) + 2 * entries * dtype.itemsize
+        bytes_ += _C.filter_bytes_cuda(dtype_name(dtype), own, channels)
+        most = min(most, MOST_ENTRIES // max(1, entries))
+    return max(1, min(most, WORKSPACE_BYTES // bytes_))
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _bytes(count: int, like: torch.Tensor) -> torch.Tensor:
+    return torch.empty(count, dtype=torch.uint8, device=like.device)

@@ -1,0 +1,89 @@
+"""Mean field inference on the CPU, one image at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from .. import _C
+from .._native import num_threads
+from .permutohedral import build_lattice, check_lattice
+
+_NATIVE = {torch.float32: _C.MeanFieldFloat, torch.float64: _C.MeanFieldDouble}
+_ALL_FINITE = {torch.float32: _C.all_finite_cpu_float, torch.float64: _C.all_finite_cpu_double}
+
+
+class CpuMeanField:
+    """Mean field of one image; every tensor is (1, L, N), of the unary's dtype."""
+
+    def __init__(self, unary, lattices, compatibilities, normalizations) -> None:
+        _, labels, points = unary.shape
+        self._unary = unary
+        self._native = _NATIVE[unary.dtype](points, labels, num_threads())
+        self._native.set_unary(unary.data_ptr())
+        for lattice, c, n in zip(lattices, compatibilities, normalizations, strict=True):
+            # the dimensions of a compatibility are its CompatibilityKind of mean_field.h
+            self._native.add_kernel(lattice, c.ndim, c.detach().flatten().tolist(), n)
+
+    def inference(self, iterations: int, out: torch.Tensor) -> torch.Tensor:
+        """Q after so many iterations from the start, softmax(-U)."""
+        self._native.inference(out.data_ptr(), iterations)
+        return out
+
+    def step(self, q: torch.Tensor) -> torch.Tensor:
+        """One update of Q."""
+        out = torch.empty_like(self._unary)
+        self._native.step(q.contiguous().data_ptr(), out.data_ptr())
+        return out
+
+    def filter(self, kernel: int, x: torch.Tensor, *, transposed: bool) -> torch.Tensor:
+        """K_m x, or its transpose, normalised."""
+        x, out = x.contiguous(), torch.empty_like(self._unary)
+        self._native.filter(kernel, x.data_ptr(), out.data_ptr(), transposed)
+        return out
+
+    def kl_divergence(self, q: torch.Tensor) -> torch.Tensor:
+        """(1,) float64, up to the constant log Z."""
+        value = self._native.kl_divergence(q.contiguous().data_ptr())
+        return torch.tensor([value], dtype=torch.float64, device="cpu")
+
+    def num_vertices(self) -> list[list[int]]:
+        """Vertices of every kernel's lattice."""
+        return [[self._native.num_vertices(k) for k in range(self._native.num_kernels)]]
+
+
+def cpu_mean_fields(
+    unary, features, compatibilities, normalizations, names
+) -> Iterator[tuple[slice, CpuMeanField]]:
+    """The mean field of each image of a batch (B, L, N), one at a time.
+
+    All images are checked before the first is worked on.
+    """
+    for (_, name), c in zip(names, compatibilities, strict=True):
+        numbers = c.detach().flatten().tolist()
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError(f"{name}: expected finite numbers, got {numbers}")
+    unary = unary.detach().contiguous()
+    if not _ALL_FINITE[unary.dtype](unary.data_ptr(), unary.numel(), num_threads()):
+        raise ValueError(
+            "unary: expected finite energies, got NaN or infinite ones "
+            "(clip probabilities before taking the logarithm)"
+        )
+    named = [(f, name) for f, (name, _) in zip(features, names, strict=True)]
+    for f, name in named:
+        for own in f[1:] if f.ndim == 3 else ():  # the first is checked as its lattice is built
+            check_lattice(own, name, like_pydensecrf=True)
+    batch = unary.shape[0]
+    shared = [
+        build_lattice(f, name, like_pydensecrf=True) if f.ndim == 2 and batch else None
+        for f, name in named
+    ]
+    for b in range(batch):
+        lattices = [
+            lattice or build_lattice(f[b], name, like_pydensecrf=True)
+            for lattice, (f, name) in zip(shared, named, strict=True)
+        ]
+        image = slice(b, b + 1)
+        yield image, CpuMeanField(unary[image], lattices, compatibilities, normalizations)

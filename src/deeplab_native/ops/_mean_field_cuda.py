@@ -1,0 +1,145 @@
+"""Mean field inference on a CUDA device: a group of images at once and without waiting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from .. import _C
+from .._native import call_cuda
+from ._lattice_cuda import CudaFilter, CudaLattice, check_size, dtype_name, images_at_once
+
+_NONE, _BEFORE, _AFTER = 0, 1, 2  # Normalization of mean_field.h
+_MOST_KERNELS = 8  # that one launch works on: kMaxFilters of lattice.cuh
+
+
+class CudaMeanField:
+    """Mean field of a batch (B, L, N), the methods of `CpuMeanField`."""
+
+    def __init__(self, unary, features, compatibilities, normalizations) -> None:
+        self._unary = unary.detach().contiguous()
+        self._dtype = dtype_name(unary.dtype)
+        self._width = _C.mean_field_width_cuda(unary.shape[1])
+        self._kernels = [
+            _Kernel(f, c, n, self._unary, self._width)
+            for f, c, n in zip(features, compatibilities, normalizations, strict=True)
+        ]
+        has_matrix = any(c.ndim == 2 for c in compatibilities)
+        self._needs_scratch = has_matrix or len(features) > _MOST_KERNELS
+        self._negative_unary = self._rows(self._unary, -1.0, -math.inf)
+
+    def inference(self, iterations: int, out: torch.Tensor) -> torch.Tensor:
+        return self._run(None, iterations, out, softmax=True)
+
+    def step(self, q: torch.Tensor) -> torch.Tensor:
+        return self._run(q, 1, torch.empty_like(self._unary), softmax=True)
+
+    def filter(self, kernel: int, x: torch.Tensor, *, transposed: bool) -> torch.Tensor:
+        """K_m x, or its transpose, normalised."""
+        rows = self._rows(x, 1.0, 0.0)
+        out = torch.empty_like(rows)
+        self._kernels[kernel].filter(transposed)(rows, out, transposed=transposed)
+        return self._labels(out, torch.empty_like(self._unary))
+
+    def kl_divergence(self, q: torch.Tensor) -> torch.Tensor:
+        """(B,) float64, up to the constant log Z."""
+        x = self._run(q, 1, torch.empty_like(self._unary), softmax=False)
+        q = q.double()
+        return (q * (q.clamp_min(1e-20).log() - x.double())).sum((1, 2))
+
+    def num_vertices(self) -> list[list[int]]:
+        """Vertices of every kernel's lattice, for each image; waits for the device."""
+        batch = self._unary.shape[0]
+        counts = [kernel.lattice.num_vertices() for kernel in self._kernels]
+        return [[c[b % len(c)] for c in counts] for b in range(batch)]
+
+    def _run(self, q, updates: int, out: torch.Tensor, *, softmax: bool) -> torch.Tensor:
+        rows = self._new_rows() if q is None else self._rows(q, 1.0, 0.0)
+        scratch = self._new_rows(2) if self._needs_scratch else rows.new_empty(0)
+        kernels = [kernel.with_memory() for kernel in self._kernels]
+        call_cuda(
+            "mean_field_cuda",
+            self._unary,
+            self._dtype,
+            self._unary.shape,
+            [native for native, _ in kernels],
+            self._negative_unary.data_ptr(),
+            rows.data_ptr(),
+            scratch.data_ptr(),
+            updates,
+            q is not None,
+            softmax,
+        )
+        return self._labels(rows, out)
+
+    def _new_rows(self, count: int = 1) -> torch.Tensor:
+        batch, _, points = self._unary.shape
+        return self._unary.new_empty((count * batch, points, self._width))
+
+    def _rows(self, values: torch.Tensor, factor: float, padding: float) -> torch.Tensor:
+        values, rows = values.contiguous(), self._new_rows()
+        where = values.data_ptr(), rows.data_ptr()
+        call_cuda("labels_to_rows_cuda", values, self._dtype, values.shape, *where, factor, padding)
+        return rows
+
+    def _labels(self, rows: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        call_cuda(
+            "rows_to_labels_cuda", out, self._dtype, out.shape, rows.data_ptr(), out.data_ptr()
+        )
+        return out
+
+
+class _Kernel:
+    """One pairwise kernel with its normalisation folded into the weights of its filter."""
+
+    def __init__(self, features, compatibility, normalization: int, unary, width: int) -> None:
+        self.lattice = CudaLattice(features, like_pydensecrf=True)
+        self._replicas = unary.shape[0] if features.ndim == 2 else 1
+        self._dtype, self._width = unary.dtype, width
+        self._scales: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
+        if normalization != _NONE:
+            mass = self.lattice.mass().double() + 1e-20  # where a point has no mass at all
+            if normalization not in (_BEFORE, _AFTER):
+                mass = mass.sqrt()
+            scale = mass.reciprocal().float()
+            self._scales = (
+                None if normalization == _AFTER else scale,
+                None if normalization == _BEFORE else scale,
+            )
+        self._filter = self._new_filter(*self._scales)
+        c = compatibility.detach()
+        self._compatibility = (0.5 * (c + c.T) if c.ndim == 2 else c).contiguous()
+
+    def _new_filter(self, scale_in, scale_out) -> CudaFilter:
+        weights = self.lattice.weights(self._dtype, scale_in, scale_out)
+        return CudaFilter(self.lattice, self._replicas, self._width, *weights)
+
+    def filter(self, transposed: bool) -> CudaFilter:
+        """The transpose of a filter swaps its scales."""
+        if not transposed or self._scales[0] is self._scales[1]:
+            return self._filter
+        return self._new_filter(*reversed(self._scales))
+
+    def with_memory(self) -> tuple[tuple, torch.Tensor]:
+        """The kernel as native code takes it, and the memory that must live until it is called."""
+        native, memory = self._filter.with_memory()
+        kind = self._compatibility.ndim  # CompatibilityKind of mean_field.h
+        return (native, kind, self._compatibility.data_ptr()), memory
+
+
+def cuda_mean_fields(
+    unary, features, compatibilities, normalizations, names
+) -> Iterator[tuple[slice, CudaMeanField]]:
+    """The mean field of as many images of a batch (B, L, N) as fit the memory at once."""
+    batch, labels, points = unary.shape
+    for f, (name, _) in zip(features, names, strict=True):
+        check_size(name, points, f.shape[-1])
+    width = _C.mean_field_width_cuda(labels)
+    dimensions = [f.shape[-1] for f in features]
+    group = images_at_once(unary.dtype, points, dimensions, width, max(1, batch))
+    for first in range(0, batch, group):
+        images = slice(first, min(first + group, batch))
+        own = [f if f.ndim == 2 else f[images] for f in features]
+        yield images, CudaMeanField(unary[images], own, compatibilities, normalizations)
