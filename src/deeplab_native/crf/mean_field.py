@@ -28,7 +28,7 @@ class MeanField:
         unary: energies (B, L, N), float32 or float64, finite.
         kernels: `PairwiseKernel`s (features, compatibility, normalization).
 
-    Every method takes and gives marginals of the unary's shape and dtype. For gradients use
+    Every method takes and gives marginals of the unary's shape, dtype and device. For gradients use
     `deeplab_native.mean_field` or `dense_crf`. Python threads may share an object, one at a time
     computes; it holds native memory and cannot be copied or pickled.
 

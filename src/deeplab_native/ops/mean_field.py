@@ -38,7 +38,10 @@ def mean_field(
         compatibilities (the unrolled iterations; features have no gradient).
 
     Raises:
-        TypeError, ValueError: before any iteration, naming the argument.
+        TypeError, ValueError: before any iteration, naming the argument. On CUDA values are not
+            looked at, which would be to wait for the device: an image with energies or features
+            that are not finite, or features too large, gets NaN. Compatibilities other than plain
+            numbers should be tensors there, or else are copied from the host.
     """
     unary = widen(unary)
     check_unary(unary, ndim=3, layout="(B, L, N)")

@@ -34,7 +34,9 @@ def permutohedral_filter(values: torch.Tensor, features: torch.Tensor) -> torch.
 
     Raises:
         TypeError, ValueError: an argument of another type, dtype, shape or device, features that
-            are not finite, too large for the lattice, or require a gradient.
+            are not finite, too large for the lattice, or require a gradient. On CUDA features are
+            not looked at, which would be to wait for the device: an image whose features are not
+            finite, or too large, is NaN.
     """
     check_tensor(
         "values", values, ndim=(2, 3), dtypes=tuple(_FILTERS), layout="(N, C) or (B, N, C)"
