@@ -29,7 +29,7 @@ class Planted:
         if kind != "plain":
             try:
                 self.environment = sanitize.check(kind)
-            except sanitize.Unavailable as error:
+            except sanitize.UnavailableError as error:
                 pytest.skip(f"no {kind} sanitizer: {error}")
             self.python = sanitize.command(kind)
             self.options = (f"-DSANITIZE={sanitize.SANITIZERS[kind]}",)
@@ -100,9 +100,7 @@ def test_address_and_undefined_behaviour_sanitizers_find(name, words, address):
     assert "planted.cu" in report
 
 
-@pytest.mark.parametrize(
-    "name", ["no_barrier", "no_second_barrier", "no_syncwarp", "last_writer"]
-)
+@pytest.mark.parametrize("name", ["no_barrier", "no_second_barrier", "no_syncwarp", "last_writer"])
 def test_thread_sanitizer_finds(name, thread):
     status, report = thread.run(name, bug=True)
     assert status != 0

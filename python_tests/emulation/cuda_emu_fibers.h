@@ -15,16 +15,8 @@
 #include <type_traits>
 #include <vector>
 
-#define EMU_INTERNAL
-#if defined(__SANITIZE_ADDRESS__)
-#include <pthread.h>
-#include <sanitizer/common_interface_defs.h>
-#elif defined(__SANITIZE_THREAD__)
-#include <sanitizer/tsan_interface.h>
-#undef EMU_INTERNAL
-// the emulator's own state is not under test
-#define EMU_INTERNAL __attribute__((no_sanitize("thread"), noinline))
-#endif
+#include "cuda_emu_sanitizers.h"
+
 #if !defined(__x86_64__)
 #error "cuda_emu: write emu_switch for this processor"
 #endif
@@ -56,9 +48,6 @@ constexpr size_t kStack = 128 << 10;
 constexpr int kMaxThreads = 1024;
 constexpr unsigned kVote = 32;  // Fiber::source of a ballot
 
-struct Edge {  // between fibers, for TSan: what came before a release comes before an acquire
-  char address;
-};
 struct Fiber {
   void* sp = nullptr;
   char* stack = nullptr;
@@ -98,41 +87,6 @@ inline unsigned seed() {
   return text ? static_cast<unsigned>(std::atoi(text)) : 0;
 }
 inline std::mt19937 shuffler(seed());
-
-// What a sanitizer must know of the fibers; hb_release and hb_acquire are the edges of a barrier.
-#if defined(__SANITIZE_ADDRESS__)
-inline void san_leave(Fiber& from, Fiber& to) {
-  __sanitizer_start_switch_fiber(&from.san, to.stack, to.stack_size);
-}
-inline void san_enter(void* fake_stack) {
-  __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
-}
-inline void san_host(Fiber& host) {
-  pthread_attr_t attributes;
-  pthread_getattr_np(pthread_self(), &attributes);
-  pthread_attr_getstack(&attributes, reinterpret_cast<void**>(&host.stack), &host.stack_size);
-  pthread_attr_destroy(&attributes);
-}
-#else
-inline void san_enter(void*) {}
-#endif
-#if defined(__SANITIZE_THREAD__)
-inline void san_create(Fiber& f) { f.san = __tsan_create_fiber(0); }
-EMU_INTERNAL inline void san_leave(Fiber&, Fiber& to) {
-  __tsan_switch_to_fiber(to.san, __tsan_switch_to_fiber_no_sync);
-}
-inline void san_host(Fiber& host) { host.san = __tsan_get_current_fiber(); }
-inline void hb_release(Edge* edge) { __tsan_release(edge); }
-inline void hb_acquire(Edge* edge) { __tsan_acquire(edge); }
-#else
-inline void san_create(Fiber&) {}
-inline void hb_release(Edge*) {}
-inline void hb_acquire(Edge*) {}
-#if !defined(__SANITIZE_ADDRESS__)
-inline void san_leave(Fiber&, Fiber&) {}
-inline void san_host(Fiber&) {}
-#endif
-#endif
 
 EMU_INTERNAL inline void jump(Fiber* to) {
   Fiber* from = cur;

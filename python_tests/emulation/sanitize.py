@@ -30,7 +30,7 @@ _OPTIONS = {
 }
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """The compiler has no such sanitizer, or it does not run here; says why."""
 
 
@@ -44,10 +44,10 @@ def environment(sanitizer: str) -> dict[str, str]:
                 [compiler, f"-print-file-name={library}"], capture_output=True, text=True
             )
         except OSError as error:
-            raise Unavailable(f"{compiler}: {error}") from None
+            raise UnavailableError(f"{compiler}: {error}") from None
         paths.append(done.stdout.strip())
         if not Path(paths[-1]).is_absolute():  # what is not found is printed as it was asked for
-            raise Unavailable(f"{compiler} has no {library}")
+            raise UnavailableError(f"{compiler} has no {library}")
     return {**os.environ, **_OPTIONS[sanitizer], "LD_PRELOAD": " ".join(paths)}
 
 
@@ -62,13 +62,13 @@ def command(sanitizer: str) -> list[str]:
 
 
 def check(sanitizer: str) -> dict[str, str]:
-    """The environment, after a Python has started in it; raises Unavailable."""
+    """The environment, after a Python has started in it; raises UnavailableError."""
     variables = environment(sanitizer)
     done = subprocess.run(
         [*command(sanitizer), "-c", "pass"], env=variables, capture_output=True, text=True
     )
     if done.returncode:
-        raise Unavailable(f"Python does not start under it: {done.stderr.strip()[-500:]}")
+        raise UnavailableError(f"Python does not start under it: {done.stderr.strip()[-500:]}")
     return variables
 
 
@@ -78,7 +78,7 @@ def main() -> int:
     sanitizer, arguments = sys.argv[1], sys.argv[2:] or ["-q", "-k", "emulated"]
     try:
         variables = check(sanitizer)
-    except Unavailable as error:
+    except UnavailableError as error:
         print(f"!!! NOT CHECKED by the {sanitizer} sanitizer: {error}", file=sys.stderr)
         return 0
     sys.path.insert(0, str(HERE.parent))
