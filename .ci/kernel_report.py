@@ -75,7 +75,7 @@ def parse(report: str, file: str, arch: str) -> list[dict]:
 
 
 def name_kernels(rows: list[dict]) -> list[dict]:
-    """Replaces the mangled names: namespaces and parameters left out, "#2" where that is not one."""
+    """Short names for the mangled ones; the second kernel of the same short name is "#2"."""
     if not rows:
         return rows
     names = "\n".join(row["mangled"] for row in rows)
