@@ -4,8 +4,9 @@
     python python_tests/emulation/sanitize.py thread -k "emulated and crf"  # arguments of pytest
 
 The Python process is not built with the sanitizer, so its run time is preloaded; only the kernels
-are checked. Without arguments, all tests with "emulated" in their name run. Where the compiler has
-no sanitizer, nothing runs, and a line on stderr says so.
+are checked. Without arguments, the emulated tests run but for those that repeat others (DEFAULT)
+and those marked `unsanitized`. Where the compiler has no sanitizer, nothing runs, and a line on
+stderr says so.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SANITIZERS = {"address": "address,undefined", "thread": "thread"}
+# the emulated tests but for those that run the same kernels on the same inputs again
+DEFAULT = ["-q", "-m", "not unsanitized"]
+DEFAULT += ["-k", "emulated and not opcheck and not gradient and not gradcheck and not compile"]
 _LIBRARIES = {  # libstdc++: ASan looks for the functions it replaces before Python loads it
     "address": ["libasan.so", "libstdc++.so"],
     "thread": ["libtsan.so"],
@@ -75,7 +79,7 @@ def check(sanitizer: str) -> dict[str, str]:
 def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1] not in SANITIZERS:
         sys.exit(f"{__doc__}\nexpected one of: {', '.join(SANITIZERS)}")
-    sanitizer, arguments = sys.argv[1], sys.argv[2:] or ["-q", "-k", "emulated"]
+    sanitizer, arguments = sys.argv[1], sys.argv[2:] or DEFAULT
     try:
         variables = check(sanitizer)
     except UnavailableError as error:
