@@ -27,7 +27,8 @@ TESTS = ROOT / "python_tests"
 STEPS = ["test", "sanitize", "bench"]
 TOOLS = ["memcheck", "racecheck", "initcheck"]
 
-E2E = ["--device", "cuda", "--min-time", "0.2", "--dtype", "bfloat16", "float32", "--nets"]
+E2E = ["--device", "cuda", "--min-time", "0.2", "--batch", "1", "8"]
+E2E += ["--dtype", "bfloat16", "float32", "--nets"]
 # name -> arguments on a GPU, arguments of a dry run (None: nothing to run without a GPU)
 BENCHES: dict[str, tuple[list[str], list[str] | None]] = {
     "bench_crf": (["--device", "cuda"], ["--quick", "--no-peer"]),
@@ -38,11 +39,8 @@ BENCHES: dict[str, tuple[list[str], list[str] | None]] = {
         ["--layers", "res4", "--min-runs", "2", "--min-time", "0"],
     ),
     "bench_space_to_batch": ([], None),
-    "bench_e2e": (
-        [*E2E, "deeplab_resnet101_aspp", "--size", "513", "--batch", "1", "8"],
-        ["--quick"],
-    ),
-    "bench_e2e others": ([*E2E, "deeplab_vgg16_largefov", "--batch", "1", "8"], None),
+    "bench_e2e": ([*E2E, "deeplab_resnet101_aspp", "--size", "513"], ["--quick"]),
+    "bench_e2e others": ([*E2E, "deeplab_vgg16_largefov"], None),
 }
 
 
