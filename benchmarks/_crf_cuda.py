@@ -40,12 +40,12 @@ def bench_cuda(
     """Seconds per call for a batch; a variant that fails has its error in place of the times."""
     inputs = rotated(unary, image, batch, device)
     whole = partial(dense_crf, params=params, iterations=iterations)
+    build = partial(MeanField.from_image, params=params)  # lattices and their normalisations
     variants = {
         "whole": partial(time_cuda, whole, inputs),
         "graph": partial(time_graph, whole, inputs),
-        # without iterations: the lattices and their normalisations, and softmax(-U)
-        "build": partial(time_cuda, partial(MeanField.from_image, params=params), inputs),
-        "build graph": partial(time_graph, partial(whole, iterations=0), inputs),
+        "build": partial(time_cuda, build, inputs),
+        "build graph": partial(time_graph, build, inputs),
     }
     result: dict = {"batch": batch, "timings": {}, "errors": {}}
     for name, run in variants.items():

@@ -24,7 +24,7 @@ from rich.table import Table
 from torch.nn.functional import interpolate
 
 from _cuda_timing import time_cuda
-from _timing import Timing, machine_info, time_function, write_json
+from _timing import machine_info, time_paired, write_json
 from deeplab_native import CRFParams, dense_crf, models
 from deeplab_native.cli.demo_scores import photograph
 
@@ -101,18 +101,19 @@ def bench(case: Case, args: argparse.Namespace) -> dict:
             "upsample": (partial(upsample, size=case.size), [(s,) for s in scores]),
             "crf": (partial(dense_crf, params=params), list(zip(unaries, images, strict=True))),
         }
+        if args.device == "cpu":  # in turn, so that what else the machine does meets all alike
+            calls = {name: partial(fn, *inputs[0]) for name, (fn, inputs) in stages.items()}
+            timings = time_paired(calls, args.min_runs, args.min_time)
+            result["timings"] = {name: asdict(timing) for name, timing in timings.items()}
+            return result
         for name, (fn, inputs) in stages.items():
             try:
-                result["timings"][name] = asdict(timed(fn, inputs, args))
+                result["timings"][name] = asdict(
+                    time_cuda(fn, inputs, args.min_runs, args.min_time)
+                )
             except Exception as error:  # such as an op without a CUDA kernel: the others go on
                 result["errors"][name] = f"{type(error).__name__}: {error}".splitlines()[0]
     return result
-
-
-def timed(fn: Callable, inputs: list[tuple], args: argparse.Namespace) -> Timing:
-    if args.device != "cpu":
-        return time_cuda(fn, inputs, args.min_runs, args.min_time)
-    return time_function(partial(fn, *inputs[0]), args.min_runs, args.min_time)
 
 
 def table(results: list[dict], title: str) -> Table:
