@@ -51,23 +51,22 @@ def crf(raw: dict) -> Iterator[Figure]:
 
 
 def aspp(raw: dict) -> Iterator[Figure]:
-    """The slowest ratio of each dtype, size and batch: fused against the four convolutions."""
     for result in raw["results"]:
-        fused = _fastest(result, "fused", "native", "auto", "ours", "aspp_head")
-        plain = _fastest(result, "conv2d", "aten", "cudnn", "four conv2d", "torch", "unfused")
-        if fused and plain:
-            what = result.get("case") or result.get("layer") or {}
-            label = " ".join(f"{k}={v}" for k, v in what.items())
-            yield f"ASPP head {label}, against four conv2d", plain / fused, "x", ">= 3"
+        fused = _fastest(result, "fused", "fused_cl")
+        plain = _fastest(result, "conv", "conv_cl")
+        if result["part"] == "head" and fused and plain:
+            what = "batch {batch}, {size}x{size} {dtype} {passes}".format(**result)
+            goal = ">= 3" if result["passes"] == "inference" else ""
+            yield f"ASPP head {what}, against four conv2d", plain / fused, "x", goal
 
 
 def conv(raw: dict) -> Iterator[Figure]:
-    dtype = raw["arguments"]["dtype"]
     for result in raw["results"]:
-        auto, aten = _median(result, "auto"), _fastest(result, "aten", "cudnn", "aten_cl")
+        case = result.get("case") or {"layer": result["layer"], "dtype": raw["arguments"]["dtype"]}
+        auto, aten = _median(result, "auto"), _median(result, "aten")
         if auto and aten:
-            name = f"atrous_conv2d {result['layer']['name']} {dtype}, auto against cuDNN"
-            yield name, aten / auto, "x", ">= 0.95"
+            layer = f"{case['layer']['name']} {case['dtype']} {case.get('layout', '')}".strip()
+            yield f"atrous_conv2d {layer}, auto against cuDNN", aten / auto, "x", ">= 0.95"
 
 
 def space_to_batch(raw: dict) -> Iterator[Figure]:

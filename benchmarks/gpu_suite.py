@@ -29,14 +29,17 @@ TOOLS = ["memcheck", "racecheck", "initcheck"]
 
 E2E = ["--device", "cuda", "--min-time", "0.2", "--batch", "1", "8"]
 E2E += ["--dtype", "bfloat16", "float32", "--nets"]
+SHORT = ["--min-runs", "2", "--min-time", "0"]
 # name -> arguments on a GPU, arguments of a dry run (None: nothing to run without a GPU)
 BENCHES: dict[str, tuple[list[str], list[str] | None]] = {
     "bench_crf": (["--device", "cuda"], ["--quick", "--no-peer"]),
-    "bench_aspp": (["--device", "cuda"], ["--quick"]),
-    "bench_conv bfloat16": (["--device", "cuda", "--dtype", "bfloat16"], None),
-    "bench_conv float32": (
-        ["--device", "cuda", "--dtype", "float32"],
-        ["--layers", "res4", "--min-runs", "2", "--min-time", "0"],
+    "bench_aspp": (
+        ["--device", "cuda", "--dtype", "bfloat16", "float32"],
+        ["--parts", "upsampling", "--batch", "1", "--size", "9", *SHORT],
+    ),
+    "bench_conv": (
+        ["--device", "cuda", "--dtype", "bfloat16", "float32", "--min-time", "0.1"],
+        ["--layers", "res4", *SHORT],
     ),
     "bench_space_to_batch": ([], None),
     "bench_e2e": ([*E2E, "deeplab_resnet101_aspp", "--size", "513"], ["--quick"]),

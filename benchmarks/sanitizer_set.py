@@ -40,6 +40,13 @@ def convolutions(device: torch.device) -> Iterator[Call]:
         yield head, torch.randn(1, 8, 9, 11, device=device).contiguous(memory_format=layout)
 
 
+def upsampling(device: torch.device) -> Iterator[Call]:
+    if hasattr(dn, "upsample_unary"):
+        for dtype in (torch.float32, torch.bfloat16):
+            scores = torch.randn(2, 5, 4, 6, device=device, dtype=dtype)
+            yield partial(dn.upsample_unary, size=(25, 41), crop=(23, 40)), scores
+
+
 def crfs(device: torch.device) -> Iterator[Call]:
     for dtype in (torch.float32, torch.float64):
         new = partial(torch.randn, device=device, dtype=dtype)
@@ -84,7 +91,7 @@ def main() -> None:
     torch.manual_seed(0)
     calls, missing = 0, set()
     with Called() as called:
-        for call in (*convolutions(device), *crfs(device)):
+        for call in (*convolutions(device), *upsampling(device), *crfs(device)):
             try:
                 forward_and_backward(*call)
                 calls += 1
