@@ -3,6 +3,7 @@
     python benchmarks/bench_crf.py                         # a photograph that matplotlib ships
     python benchmarks/bench_crf.py --voc FOLDER            # real score maps, median over photos
     python benchmarks/bench_crf.py --threads 1 2 --json benchmarks/results/crf.json
+    python benchmarks/bench_crf.py --device cuda --batch 1 16     # on a GPU, by CUDA events
 
 Every time is that of a whole call: lattices of both kernels, normalisation, ten iterations, Q as an
 array. "build" and "inference" are its parts, timed apart on an object of its own; "vertices" are
@@ -28,6 +29,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from _crf_cuda import bench_cuda, table_cuda
 from _timing import machine_info, time_paired, write_json
 from crf_on_voc_scores import load
 from deeplab_native import CRFParams, MeanField, dense_crf
@@ -128,31 +130,51 @@ def with_threads(threads: int, fn):
 
 def bench(case: Case, unary: torch.Tensor, image: torch.Tensor, args: argparse.Namespace) -> dict:
     """Seconds of each variant on one photo, and how well the results agree."""
-    unary, image = unary.to(args.device), image.to(args.device)
     functions = {}
     for threads in args.threads:
         whole = partial(dense_crf, unary, image, case.params, iterations=args.iterations)
         functions[f"whole {threads}"] = partial(with_threads, threads, whole)
-        if args.device != "cpu":  # MeanField, which has the parts apart, runs on the CPU
-            continue
         build = partial(MeanField.from_image, unary, image, case.params)
         infer = partial(with_threads(threads, build).inference, args.iterations)
         functions[f"build {threads}"] = partial(with_threads, threads, build)
         functions[f"inference {threads}"] = partial(with_threads, threads, infer)
-    vertices = MeanField.from_image(unary.cpu(), image.cpu(), case.params).num_vertices[0]
+    vertices = MeanField.from_image(unary, image, case.params).num_vertices[0]
     result: dict = {"case": asdict(case), "vertices": vertices}
     if peer is not None and not args.no_peer:
-        flat = unary[0].flatten(1).cpu().numpy()
-        rgb = np.ascontiguousarray(image[0].permute(1, 2, 0).cpu().numpy())
+        flat = unary[0].flatten(1).numpy()
+        rgb = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())
         run_peer = partial(peer_crf, case, flat, rgb, args.iterations)
         functions["pydensecrf"] = run_peer
         expected = run_peer().reshape(unary.shape[1:])
-        q = functions[f"whole {args.threads[-1]}"]()[0].cpu().numpy()
+        q = functions[f"whole {args.threads[-1]}"]()[0].numpy()
         result["max_dq"] = float(np.abs(q - expected).max())
         result["labels_differ"] = float((q.argmax(0) != expected.argmax(0)).mean())
     timings = time_paired(functions, args.min_runs, args.min_time)
     result["timings"] = {name: asdict(timing) for name, timing in timings.items()}
     return result
+
+
+def bench_on_gpu(case: Case, args: argparse.Namespace) -> list[dict]:
+    """A result for each batch size, on the sample photograph."""
+    unary, image = sample(case)
+    flat, rgb = unary[0].flatten(1).numpy(), np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())
+    with_peer = peer is not None and not args.no_peer
+    run_peer = partial(peer_crf, case, flat, rgb, args.iterations) if with_peer else None
+    vertices = MeanField.from_image(unary, image, case.params).num_vertices[0]
+    results = []
+    for batch in args.batch:
+        result = bench_cuda(
+            case.params,
+            unary,
+            image,
+            batch=batch,
+            iterations=args.iterations,
+            device=args.device,
+            min_time=args.min_time or 0.3,
+            peer=run_peer,
+        )
+        results.append({"name": case.name, "case": asdict(case), "vertices": vertices} | result)
+    return results
 
 
 def summary(results: list[dict]) -> dict:
@@ -215,6 +237,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, torch.get_num_threads()])
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="on a GPU")
     parser.add_argument("--iterations", type=int, default=10)
     parser.add_argument("--voc", type=Path, metavar="FOLDER", help="see crf_on_voc_scores.py")
     parser.add_argument("--photos", type=int, default=9, help="of that folder, for each case")
@@ -228,6 +251,8 @@ def parse() -> argparse.Namespace:
     args.threads = sorted(set(args.threads))
     if args.threads[0] < 1:
         parser.error(f"--threads: expected 1 or more, got {args.threads[0]}")
+    if args.device != "cpu" and not torch.cuda.is_available():
+        parser.error(f"--device {args.device}: torch finds no GPU")
     if args.quick:
         args.min_runs = min(args.min_runs, 3)
     return args
@@ -243,12 +268,20 @@ def main() -> None:
         task = progress.add_task("", total=len(cases))
         for case in cases:
             progress.update(task, description=case.name)
+            if args.device != "cpu":
+                results += bench_on_gpu(case, args)
+                progress.advance(task)
+                continue
             photos = inputs(case, args.voc, args.photos)
             results.append(summary([bench(case, *photo, args) for photo in photos]))
             progress.advance(task)
     machine = machine_info() | {"threads": args.threads}
-    title = f"{args.iterations} iterations on {args.device}, {machine['cpu']}, {machine['isa']}"
-    Console(width=170).print(table(results, args.threads, title))
+    if args.device == "cpu":
+        title = f"{args.iterations} iterations on cpu, {machine['cpu']}, {machine['isa']}"
+        Console(width=170).print(table(results, args.threads, title))
+    else:
+        title = f"{args.iterations} iterations on {machine['gpu']}"
+        Console(width=170).print(table_cuda(results, title))
     if peer is None:
         print("pydensecrf cannot be imported: no comparison")
     if args.json:

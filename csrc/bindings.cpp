@@ -86,9 +86,11 @@ PYBIND11_MODULE(_C, m) {
   m.attr("__version__") = DEEPLAB_NATIVE_VERSION;
 #ifdef DEEPLAB_NATIVE_WITH_CUDA
   m.attr("has_cuda") = true;
+  m.attr("cuda_architectures") = DEEPLAB_NATIVE_CUDA_ARCHITECTURES;
   bind_cuda(m);
 #else
   m.attr("has_cuda") = false;
+  m.attr("cuda_architectures") = "";
 #endif
 
   // ---- instruction set ----

@@ -12,8 +12,18 @@ std::string capability() {
   return std::to_string(major) + "." + std::to_string(minor);
 }
 
-// From here on an error stays: every later call of the process returns it again.
-constexpr int kFirstSticky = cudaErrorIllegalAddress;
+// Whether every later call of the process returns the error again. Not all high numbers do: those
+// of stream capture, for one, end with the capture.
+bool is_sticky(int error) {
+  constexpr int kAssert = 710, kHardwareStackError = 714;
+  return error == cudaErrorIllegalAddress || error == kAssert ||
+         (error >= kHardwareStackError && error <= cudaErrorLaunchFailure);
+}
+
+bool is_old_driver(int error) {
+  constexpr int kInsufficientDriver = 35, kUnsupportedPtxVersion = 222;
+  return error == kInsufficientDriver || error == kUnsupportedPtxVersion;
+}
 
 }  // namespace
 
@@ -25,7 +35,12 @@ std::string cuda_error_message(int error) {
            ", for which this deeplab_native was not built (" DEEPLAB_NATIVE_CUDA_ARCHITECTURES
            "): install it again with -Ccmake.define.CMAKE_CUDA_ARCHITECTURES=native";
   }
-  if (error >= kFirstSticky) {
+  if (is_old_driver(error)) {
+    return text +
+           ". The GPU's driver is older than the CUDA toolkit that built deeplab_native: "
+           "update the driver, or install deeplab_native again with an older toolkit";
+  }
+  if (is_sticky(error)) {
     return text +
            ". A kernel that ran before this call, of any library, failed, and this process can "
            "no longer use the GPU: start it again, with CUDA_LAUNCH_BLOCKING=1 to see which it was";

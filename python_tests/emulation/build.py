@@ -22,8 +22,13 @@ HERE = Path(__file__).parent
 ENVIRONMENT = "DEEPLAB_NATIVE_EMULATOR"  # a folder with a _C_emu that is built already
 
 
-def build(folder: Path, *options: str) -> None:
-    """Configures and builds _C_emu in a folder; options such as -DSANITIZE=thread."""
+def default_folder(suffix: str = "") -> Path:
+    """Where the emulated kernels of this Python are built."""
+    return HERE.parents[1] / "build" / f"emulation-{sys.implementation.cache_tag}{suffix}"
+
+
+def build(folder: Path, *options: str, target: str = "_C_emu") -> None:
+    """Configures and builds a target in a folder; options such as -DSANITIZE=thread."""
     cmake = shutil.which("cmake", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if cmake is None:
         pytest.skip("no cmake to build the emulated kernels with: pip install '.[test]'")
@@ -31,9 +36,10 @@ def build(folder: Path, *options: str) -> None:
         [sys.executable, "-m", "pybind11", "--cmakedir"], capture_output=True, text=True, check=True
     ).stdout.strip()
     where = [f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11}"]
+    jobs = str(len(os.sched_getaffinity(0)))
     for command in (
         [cmake, "-S", HERE, "-B", folder, "-Wno-dev", *where, *options],
-        [cmake, "--build", folder, "--parallel", str(len(os.sched_getaffinity(0)))],
+        [cmake, "--build", folder, "--target", target, "--parallel", jobs],
     ):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
@@ -44,7 +50,7 @@ def load_emulator() -> ModuleType:
     """The module _C_emu, from the folder in DEEPLAB_NATIVE_EMULATOR or else built first."""
     folder = os.environ.get(ENVIRONMENT)
     if folder is None:
-        folder = HERE.parents[1] / "build" / f"emulation-{sys.implementation.cache_tag}"
+        folder = default_folder()
         build(folder)
     path = next(Path(folder).glob("_C_emu*.so"), None)
     if path is None:

@@ -15,16 +15,8 @@
 #include <type_traits>
 #include <vector>
 
-#define EMU_INTERNAL
-#if defined(__SANITIZE_ADDRESS__)
-#include <pthread.h>
-#include <sanitizer/common_interface_defs.h>
-#elif defined(__SANITIZE_THREAD__)
-#include <sanitizer/tsan_interface.h>
-#undef EMU_INTERNAL
-// the emulator's own state is not under test
-#define EMU_INTERNAL __attribute__((no_sanitize("thread"), noinline))
-#endif
+#include "cuda_emu_sanitizers.h"
+
 #if !defined(__x86_64__)
 #error "cuda_emu: write emu_switch for this processor"
 #endif
@@ -62,12 +54,13 @@ struct Fiber {
   size_t stack_size = kStack;
   void* san = nullptr;  // ASan's fake stack, or TSan's fiber handle
   dim3 tid;
-  unsigned lane = 0, warp = 0,
-           source = 0;         // source: the lane that an exchange takes its value from
+  unsigned lane = 0, warp = 0;
+  unsigned source = 0;         // the lane that an exchange takes its value from
   uint64_t post = 0, got = 0;  // value given to, and taken from, an exchange
   uint32_t wait_mask = 0;      // warp barrier that this lane waits at; 0: none
   bool done = true;
   Fiber *next = nullptr, *prev = nullptr;  // the ring of those that still run
+  Edge arrived, leaves;                    // of a warp barrier
   const char* where = "";
 };
 struct Warp {
@@ -82,6 +75,8 @@ struct Block {
   void (*body)(void*) = nullptr;
   void* args = nullptr;
   std::vector<char> smem;  // dynamic shared memory
+  // one object a moment: a late thread must not acquire what a fast one released later on
+  Edge started, ended, barrier[2];
 };
 inline Block* blk = new Block;
 inline Fiber* cur = &blk->host;
@@ -92,41 +87,6 @@ inline unsigned seed() {
   return text ? static_cast<unsigned>(std::atoi(text)) : 0;
 }
 inline std::mt19937 shuffler(seed());
-
-// What a sanitizer must know of the fibers; hb_release and hb_acquire are the edges of a barrier.
-#if defined(__SANITIZE_ADDRESS__)
-inline void san_leave(Fiber& from, Fiber& to) {
-  __sanitizer_start_switch_fiber(&from.san, to.stack, to.stack_size);
-}
-inline void san_enter(void* fake_stack) {
-  __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
-}
-inline void san_host(Fiber& host) {
-  pthread_attr_t attributes;
-  pthread_getattr_np(pthread_self(), &attributes);
-  pthread_attr_getstack(&attributes, reinterpret_cast<void**>(&host.stack), &host.stack_size);
-  pthread_attr_destroy(&attributes);
-}
-#else
-inline void san_enter(void*) {}
-#endif
-#if defined(__SANITIZE_THREAD__)
-inline void san_create(Fiber& f) { f.san = __tsan_create_fiber(0); }
-EMU_INTERNAL inline void san_leave(Fiber&, Fiber& to) {
-  __tsan_switch_to_fiber(to.san, __tsan_switch_to_fiber_no_sync);
-}
-inline void san_host(Fiber& host) { host.san = __tsan_get_current_fiber(); }
-inline void hb_release(void* p) { __tsan_release(p); }
-inline void hb_acquire(void* p) { __tsan_acquire(p); }
-#else
-inline void san_create(Fiber&) {}
-inline void hb_release(void*) {}
-inline void hb_acquire(void*) {}
-#if !defined(__SANITIZE_ADDRESS__)
-inline void san_leave(Fiber&, Fiber&) {}
-inline void san_host(Fiber&) {}
-#endif
-#endif
 
 EMU_INTERNAL inline void jump(Fiber* to) {
   Fiber* from = cur;
@@ -157,9 +117,9 @@ EMU_INTERNAL inline void yield() {
 EMU_INTERNAL inline void fiber_main() {
   san_enter(nullptr);
   for (;;) {
-    hb_acquire(blk);
+    hb_acquire(&blk->started);
     blk->body(blk->args);
-    hb_release(blk);
+    hb_release(&blk->ended);
     Fiber* f = cur;
     f->done = true;
     f->prev->next = f->next;
@@ -198,9 +158,9 @@ EMU_INTERNAL inline void start_block(const std::vector<unsigned>& order) {
     p.next = &q, q.prev = &p;
   }
   b.alive = n, b.arrived = 0, b.idle = 0;
-  hb_release(&b);
+  hb_release(&b.started);
   jump(&b.fiber[order[0]]);
-  hb_acquire(&b);
+  hb_acquire(&b.ended);
 }
 
 template <class F>
@@ -209,6 +169,7 @@ EMU_INTERNAL void run_grid(dim3 grid, dim3 dim, size_t smem, F&& body) {
   Block& b = *blk;
   san_host(b.host);
   b.grid = grid, b.dim = dim, b.args = &body;
+  std::vector<char>().swap(b.smem);  // a capacity of an earlier launch would hide an overrun
   b.body = [](void* p) { (*static_cast<std::remove_reference_t<F>*>(p))(); };
   const unsigned n = dim.x * dim.y * dim.z;
   std::vector<unsigned> order(n);
@@ -230,7 +191,8 @@ EMU_INTERNAL inline void barrier(const char* where) {  // threads that have ende
   cur->where = where;
   const unsigned generation = b.generation;
   ++b.arrived;
-  hb_release(&b.generation);
+  Edge* edge = &b.barrier[generation & 1];  // nobody can be two barriers ahead of another
+  hb_release(edge);
   while (b.generation == generation) {
     if (b.arrived == b.alive) {
       b.arrived = 0, b.idle = 0, ++b.generation;
@@ -238,7 +200,7 @@ EMU_INTERNAL inline void barrier(const char* where) {  // threads that have ende
       yield();
     }
   }
-  hb_acquire(&b.generation);
+  hb_acquire(edge);
 }
 
 EMU_INTERNAL inline void warp_sync(uint32_t mask, const char* where) {
@@ -250,7 +212,7 @@ EMU_INTERNAL inline void warp_sync(uint32_t mask, const char* where) {
   }
   f.where = where;
   f.wait_mask = mask;
-  hb_release(&w);
+  hb_release(&f.arrived);
   while (f.wait_mask) {
     const uint32_t need = mask & w.alive;
     bool all = true;
@@ -261,22 +223,24 @@ EMU_INTERNAL inline void warp_sync(uint32_t mask, const char* where) {
       yield();
       continue;
     }
-    uint64_t votes =
-        0;  // the last lane to arrive serves them all, so disjoint masks may interleave
+    uint64_t votes = 0;  // the last lane serves them all, so disjoint masks may interleave
     for (uint32_t m = need; m; m &= m - 1) {
+      hb_acquire(&w.lane[__builtin_ctz(m)]->arrived);
       votes |= (w.lane[__builtin_ctz(m)]->post & 1) << __builtin_ctz(m);
     }
     for (uint32_t m = need; m; m &= m - 1) {
       Fiber& g = *w.lane[__builtin_ctz(m)];
-      // the value of a lane that does not take part is undefined
-      g.got = g.source == kVote      ? votes
-              : need >> g.source & 1 ? w.lane[g.source]->post
-                                     : 0xCBCBCBCBCBCBCBCB;
+      g.got = 0xCBCBCBCBCBCBCBCB;  // that of a lane that does not take part is undefined
+      if (g.source == kVote)
+        g.got = votes;
+      else if (need >> g.source & 1)
+        g.got = w.lane[g.source]->post;
       g.wait_mask = 0;
+      hb_release(&g.leaves);
     }
     blk->idle = 0;
   }
-  hb_acquire(&w);
+  hb_acquire(&f.leaves);
 }
 
 template <class T>

@@ -3,6 +3,7 @@
 
 __version__: str
 has_cuda: bool
+cuda_architectures: str  # as CMake writes them: "75-real, 80-real, 90"; empty without CUDA
 
 _Pair = tuple[int, int]
 _Quad = tuple[int, int, int, int]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 EXAMPLES = "[bold]Example[/]  [cyan]deeplab-native info[/]  (say this when you report a problem)"
 
 
@@ -18,12 +20,11 @@ def run() -> None:
     from . import console
     from .options import describe
 
-    cuda = torch.cuda.is_available()
     console.out.print(
         console.facts(
             ("deeplab_native", __version__),
-            ("CUDA in this build", "yes" if _C.has_cuda else "no"),
-            ("CUDA available", f"yes, {torch.cuda.get_device_name()}" if cuda else "no"),
+            ("CUDA in this build", f"for {_C.cuda_architectures}" if _C.has_cuda else "no"),
+            *_gpus(_C.cuda_architectures),
             ("instruction set", f"{_C.isa()} (available: {', '.join(_C.available_isas())})"),
             ("threads", str(_native.num_threads())),
             ("torch", torch.__version__),
@@ -37,3 +38,41 @@ def run() -> None:
     console.out.print(presets)
     console.out.print("\nNetworks, and their mean IoU in the paper", style="bold underline")
     console.out.print(console.facts(*((net.name, net.paper_row) for net in list_models())))
+
+
+def _gpus(architectures: str) -> list[tuple[str, str]]:
+    """A row for each GPU, or one that says why there is none; never raises."""
+    import torch
+
+    try:
+        if torch.version.cuda is None:
+            return [("GPU", "none: this torch was built without CUDA")]
+        if not torch.cuda.is_available():
+            return [("GPU", "none found (nvidia-smi says what the driver sees)")]
+        rows = []
+        for index in range(torch.cuda.device_count()):
+            capability = torch.cuda.get_device_capability(index)
+            name = f"{torch.cuda.get_device_name(index)}, {capability[0]}.{capability[1]}"
+            rows.append((f"GPU {index}", f"{name}: {_match(capability, architectures)}"))
+        return rows
+    except (RuntimeError, AssertionError) as error:  # a driver that does not fit, a lost GPU
+        return [("GPU", f"cannot be asked: {str(error).splitlines()[0]}")]
+
+
+def _match(capability: tuple[int, int], architectures: str) -> str:
+    """Whether kernels for "75-real, 80-real, 90" run on a GPU: machine code runs on every later
+    minor version of its own major one, PTX on every later version."""
+    if not architectures:
+        return "the native ops run on the CPU only"
+    ptx = False
+    for major, minor, kind in re.findall(r"(\d+)(\d)[a-z]?(-real|-virtual)?", architectures):
+        built = int(major), int(minor)
+        if kind != "-virtual" and built[0] == capability[0] and built[1] <= capability[1]:
+            return "supported by this build"
+        ptx |= kind != "-real" and built <= capability
+    if ptx:
+        return "supported by this build (the driver compiles the kernels at their first use)"
+    return (
+        "NOT supported by this build; install it again with "
+        "-Ccmake.define.CMAKE_CUDA_ARCHITECTURES=native"
+    )

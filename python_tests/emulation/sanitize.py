@@ -1,0 +1,100 @@
+"""Runs the tests of the emulated CUDA kernels under a sanitizer of the compiler.
+
+    python python_tests/emulation/sanitize.py address                       # ASan and UBSan
+    python python_tests/emulation/sanitize.py thread -k "emulated and crf"  # arguments of pytest
+
+The Python process is not built with the sanitizer, so its run time is preloaded; only the kernels
+are checked. Without arguments, the emulated tests run but for those that repeat others (DEFAULT)
+and those marked `unsanitized`. Where the compiler has no sanitizer, nothing runs, and a line on
+stderr says so.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SANITIZERS = {"address": "address,undefined", "thread": "thread"}
+# the emulated tests but for those that run the same kernels on the same inputs again
+DEFAULT = ["-q", "-m", "not unsanitized"]
+DEFAULT += ["-k", "emulated and not opcheck and not gradient and not gradcheck and not compile"]
+_LIBRARIES = {  # libstdc++: ASan looks for the functions it replaces before Python loads it
+    "address": ["libasan.so", "libstdc++.so"],
+    "thread": ["libtsan.so"],
+}
+_OPTIONS = {
+    # Python leaves memory to the system when it ends
+    "address": {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"},
+    # torch's own threads are not compiled with TSan, which cannot see how they synchronize
+    "thread": {"TSAN_OPTIONS": "ignore_noninstrumented_modules=1 halt_on_error=1"},
+}
+
+
+class UnavailableError(Exception):
+    """The compiler has no such sanitizer, or it does not run here; says why."""
+
+
+def environment(sanitizer: str) -> dict[str, str]:
+    """What a Python process that loads instrumented kernels needs."""
+    compiler = os.environ.get("CXX", "c++")
+    paths = []
+    for library in _LIBRARIES[sanitizer]:
+        try:
+            done = subprocess.run(
+                [compiler, f"-print-file-name={library}"], capture_output=True, text=True
+            )
+        except OSError as error:
+            raise UnavailableError(f"{compiler}: {error}") from None
+        paths.append(done.stdout.strip())
+        if not Path(paths[-1]).is_absolute():  # what is not found is printed as it was asked for
+            raise UnavailableError(f"{compiler} has no {library}")
+    return {**os.environ, **_OPTIONS[sanitizer], "LD_PRELOAD": " ".join(paths)}
+
+
+def command(sanitizer: str) -> list[str]:
+    """What to run Python by: TSan of older compilers fails where addresses are too random."""
+    setarch = shutil.which("setarch")
+    if sanitizer == "thread" and setarch:
+        fixed = [setarch, "-R"]
+        if subprocess.run([*fixed, "true"], capture_output=True).returncode == 0:
+            return [*fixed, sys.executable]
+    return [sys.executable]
+
+
+def check(sanitizer: str) -> dict[str, str]:
+    """The environment, after a Python has started in it; raises UnavailableError."""
+    variables = environment(sanitizer)
+    done = subprocess.run(
+        [*command(sanitizer), "-c", "pass"], env=variables, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise UnavailableError(f"Python does not start under it: {done.stderr.strip()[-500:]}")
+    return variables
+
+
+def main() -> int:
+    if len(sys.argv) < 2 or sys.argv[1] not in SANITIZERS:
+        sys.exit(f"{__doc__}\nexpected one of: {', '.join(SANITIZERS)}")
+    sanitizer, arguments = sys.argv[1], sys.argv[2:] or DEFAULT
+    try:
+        variables = check(sanitizer)
+    except UnavailableError as error:
+        print(f"!!! NOT CHECKED by the {sanitizer} sanitizer: {error}", file=sys.stderr)
+        return 0
+    sys.path.insert(0, str(HERE.parent))
+    from emulation.build import ENVIRONMENT, build, default_folder
+
+    folder = default_folder(f"-{sanitizer}")
+    build(folder, f"-DSANITIZE={SANITIZERS[sanitizer]}")
+    # no output capture: a sanitizer's report ends the process before pytest would print it
+    pytest = [*command(sanitizer), "-m", "pytest", "-p", "no:cacheprovider", "--capture=sys"]
+    variables[ENVIRONMENT] = str(folder)
+    return subprocess.run([*pytest, *arguments], env=variables, cwd=HERE.parents[1]).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
