@@ -57,7 +57,8 @@ Scratch scratch_view(const LatticeView& l, void* memory, size_t* bytes = nullptr
 // A thread to a point, a warp to a block of them. kDim: d, or 0 for any.
 template <int kDim>
 __global__ void __launch_bounds__(kThreads)
-    embed_kernel(LatticeView l, CudaFeatures features, Scale scale, uint64_t* __restrict__ keys) {
+    embed_kernel(LatticeView l, CudaFeatures features, const __grid_constant__ Scale scale,
+                 uint64_t* __restrict__ keys) {
   constexpr int kMost = kDim > 0 ? kDim : kMaxFeatureDim;
   const int d = kDim > 0 ? kDim : l.d, words = key_words(d);
   const int64_t padded = l.blocks * kWarp;
@@ -205,22 +206,10 @@ Scale scale_of(int d) {
 }
 
 auto embed_kernel_of(int d) {
-  switch (d) {
-    case 1:
-      return embed_kernel<1>;
-    case 2:
-      return embed_kernel<2>;
-    case 3:
-      return embed_kernel<3>;
-    case 4:
-      return embed_kernel<4>;
-    case 5:
-      return embed_kernel<5>;
-    case 6:
-      return embed_kernel<6>;
-    default:
-      return embed_kernel<0>;
-  }
+  constexpr decltype(&embed_kernel<0>) kKernels[] = {
+      nullptr,         embed_kernel<1>, embed_kernel<2>, embed_kernel<3>,
+      embed_kernel<4>, embed_kernel<5>, embed_kernel<6>};
+  return d <= 6 ? kKernels[d] : embed_kernel<0>;
 }
 
 }  // namespace
