@@ -12,6 +12,31 @@ void check_cuda(const char* op, int error) {
   if (error != 0) throw std::runtime_error(op + std::string(": ") + cuda_error_message(error));
 }
 
+void bind_atrous_im2col(py::module_& m) {
+  m.def(
+      "atrous_im2col_cuda",
+      [](Address map, Address columns, Quad size, Quad map_stride, Pair kernel, Pair stride,
+         Pair padding, Pair rate, Quad window, int element_size, Address stream) {
+        check_cuda("atrous_im2col",
+                   atrous_im2col_cuda(
+                       pointer<const void>(map), pointer<void>(columns),
+                       im2col_shape(size, map_stride, kernel, stride, padding, rate, window),
+                       element_size, pointer<void>(stream)));
+      },
+      Unlocked());
+  m.def(
+      "atrous_col2im_cuda",
+      [](Address columns, Address map, Quad size, Quad map_stride, Pair kernel, Pair stride,
+         Pair padding, Pair rate, Quad window, const std::string& dtype, Address stream) {
+        check_cuda("atrous_col2im",
+                   atrous_col2im_cuda(
+                       pointer<const void>(columns), pointer<void>(map),
+                       im2col_shape(size, map_stride, kernel, stride, padding, rate, window),
+                       column_type(dtype), pointer<void>(stream)));
+      },
+      Unlocked());
+}
+
 void bind_space_to_batch(py::module_& m) {
   m.def(
       "space_to_batch_cuda",
@@ -37,6 +62,9 @@ void bind_space_to_batch(py::module_& m) {
 
 }  // namespace
 
-void bind_cuda(py::module_& m) { bind_space_to_batch(m); }
+void bind_cuda(py::module_& m) {
+  bind_atrous_im2col(m);
+  bind_space_to_batch(m);
+}
 
 }  // namespace deeplab_native

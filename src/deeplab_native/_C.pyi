@@ -42,6 +42,34 @@ def atrous_col2im_cpu(
     num_threads: int,
 ) -> None: ...
 
+# these two only where has_cuda
+def atrous_im2col_cuda(
+    map: int,
+    columns: int,
+    size: _Quad,
+    map_stride: _Quad,
+    kernel: _Pair,
+    stride: _Pair,
+    padding: _Pair,
+    rate: _Pair,
+    window: _Quad,
+    element_size: int,
+    stream: int,
+) -> None: ...
+def atrous_col2im_cuda(
+    columns: int,
+    map: int,
+    size: _Quad,
+    map_stride: _Quad,
+    kernel: _Pair,
+    stride: _Pair,
+    padding: _Pair,
+    rate: _Pair,
+    window: _Quad,
+    dtype: str,
+    stream: int,
+) -> None: ...
+
 # ---- space to batch ----
 def space_to_batch_cpu(
     map: int,

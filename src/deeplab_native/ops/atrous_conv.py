@@ -161,8 +161,6 @@ def _check_native(algorithm: str, stride: Sequence[int], device: torch.device) -
             f"algorithm: expected one of {NATIVE}, got {algorithm!r}; "
             "deeplab_native.atrous_conv2d takes the others"
         )
-    if algorithm == "im2col" and device.type == "cuda":
-        raise RuntimeError("algorithm: 'im2col' has no CUDA kernel; take 'auto', or the CPU")
 
 
 def _computing_dtype(tensor: torch.Tensor) -> torch.dtype:
