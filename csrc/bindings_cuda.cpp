@@ -37,6 +37,53 @@ void bind_atrous_im2col(py::module_& m) {
       Unlocked());
 }
 
+using DirectPair = std::array<int, 2>;  // tile and parts of a DirectPlan
+
+void bind_atrous_direct(py::module_& m) {
+  m.def(
+      "atrous_direct_cuda",
+      [](Address map, Address weight, Address bias, Address out, Address partial, Quad size,
+         Quad map_stride, Quad out_size, Quad out_stride, Pair kernel, Pair stride, Pair padding,
+         Pair rate, const std::string& type, DirectPair plan, Address stream) {
+        const auto shape =
+            direct_shape(size, map_stride, out_size, out_stride, kernel, stride, padding, rate);
+        check_cuda("atrous_conv2d",
+                   atrous_direct_cuda(pointer<const void>(map), pointer<const void>(weight),
+                                      pointer<const void>(bias), pointer<void>(out),
+                                      pointer<void>(partial), shape, direct_type(type),
+                                      {plan[0], plan[1]}, pointer<void>(stream)));
+      },
+      Unlocked());
+  m.def(
+      "atrous_direct_map_gradient_cuda",
+      [](Address grad, Address weight, Address grad_map, Address partial, Quad size,
+         Quad map_stride, Quad out_size, Quad out_stride, Pair kernel, Pair stride, Pair padding,
+         Pair rate, const std::string& type, DirectPair plan, Address stream) {
+        const auto shape =
+            direct_shape(size, map_stride, out_size, out_stride, kernel, stride, padding, rate);
+        check_cuda("atrous_conv2d_backward",
+                   atrous_direct_map_gradient_cuda(
+                       pointer<const void>(grad), pointer<const void>(weight),
+                       pointer<void>(grad_map), pointer<void>(partial), shape, direct_type(type),
+                       {plan[0], plan[1]}, pointer<void>(stream)));
+      },
+      Unlocked());
+  m.def(
+      "atrous_direct_weight_gradient_cuda",
+      [](Address map, Address grad, Address grad_weight, Address partial, Quad size,
+         Quad map_stride, Quad out_size, Quad out_stride, Pair kernel, Pair stride, Pair padding,
+         Pair rate, const std::string& type, DirectPair plan, Address stream) {
+        const auto shape =
+            direct_shape(size, map_stride, out_size, out_stride, kernel, stride, padding, rate);
+        check_cuda("atrous_conv2d_backward",
+                   atrous_direct_weight_gradient_cuda(
+                       pointer<const void>(map), pointer<const void>(grad),
+                       pointer<void>(grad_weight), pointer<void>(partial), shape, direct_type(type),
+                       {plan[0], plan[1]}, pointer<void>(stream)));
+      },
+      Unlocked());
+}
+
 void bind_space_to_batch(py::module_& m) {
   m.def(
       "space_to_batch_cuda",
@@ -63,6 +110,7 @@ void bind_space_to_batch(py::module_& m) {
 }  // namespace
 
 void bind_cuda(py::module_& m) {
+  bind_atrous_direct(m);
   bind_atrous_im2col(m);
   bind_space_to_batch(m);
 }

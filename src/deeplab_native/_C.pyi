@@ -70,6 +70,60 @@ def atrous_col2im_cuda(
     stream: int,
 ) -> None: ...
 
+# ---- direct atrous convolution; only where has_cuda ----
+def atrous_direct_cuda(
+    map: int,
+    weight: int,
+    bias: int,
+    out: int,
+    partial: int,
+    size: _Quad,
+    map_stride: _Quad,
+    out_size: _Quad,
+    out_stride: _Quad,
+    kernel: _Pair,
+    stride: _Pair,
+    padding: _Pair,
+    rate: _Pair,
+    dtype: str,
+    plan: _Pair,
+    stream: int,
+) -> None: ...
+def atrous_direct_map_gradient_cuda(
+    grad: int,
+    weight: int,
+    grad_map: int,
+    partial: int,
+    size: _Quad,
+    map_stride: _Quad,
+    out_size: _Quad,
+    out_stride: _Quad,
+    kernel: _Pair,
+    stride: _Pair,
+    padding: _Pair,
+    rate: _Pair,
+    dtype: str,
+    plan: _Pair,
+    stream: int,
+) -> None: ...
+def atrous_direct_weight_gradient_cuda(
+    map: int,
+    grad: int,
+    grad_weight: int,
+    partial: int,
+    size: _Quad,
+    map_stride: _Quad,
+    out_size: _Quad,
+    out_stride: _Quad,
+    kernel: _Pair,
+    stride: _Pair,
+    padding: _Pair,
+    rate: _Pair,
+    dtype: str,
+    plan: _Pair,
+    stream: int,
+) -> None: ...
+
 # ---- space to batch ----
 def space_to_batch_cpu(
     map: int,
