@@ -153,6 +153,7 @@ struct Native<Float16> {
   using Fragment = __half;
   static constexpr int kDepth = 16;
 };
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800  // mma.h declares no more for older ones
 template <>
 struct Native<Bfloat16> {
   using Storage = __nv_bfloat16;
@@ -165,6 +166,7 @@ struct Native<float> {  // rounded to tfloat32 on the way to shared memory
   using Fragment = wmma::precision::tf32;
   static constexpr int kDepth = 8;
 };
+#endif
 }  // namespace tensor
 
 template <class T, class Tile, bool kAlongChannels>
