@@ -8,9 +8,9 @@ namespace {
 // Blocks of a multiprocessor at a time, at the least: bounds the registers where the compiler would
 // otherwise choose a bound that spills.
 template <class T, bool kTensor, class Tile>
-constexpr int kMinBlocks = Tile::kThreads > 128 ? 1
-                           : kTensor            ? 3
-                                                : 2;
+constexpr int kMinBlocks = Tile::kThreads > 128            ? 1
+                           : kTensor && kHasTensorCores<T> ? 3
+                                                           : 2;
 
 // ---- the convolution, and its gradient by the map ----
 // Rows: the pixels of a grid; columns: filters; sums: along the channels of the map, tap by tap.
