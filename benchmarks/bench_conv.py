@@ -1,24 +1,34 @@
 """Times atrous_conv2d by every algorithm on the layers of DeepLab v2.
 
     python benchmarks/bench_conv.py --threads 2 --json benchmarks/results/conv.json
+    python benchmarks/bench_conv.py --device cuda --batch 1 8 --size 41 65 \\
+        --dtype float32 tfloat32 bfloat16 --layout contiguous channels_last
 
 "aten" is `torch.nn.functional.conv2d` as it is, "aten_cl" the same on a channels_last copy of the
-input, made anew in every run, as in a network whose other layers are contiguous. Runs of one layer
-alternate, so ratios hold better than times on a machine that does other work.
+input, made anew in every run, as in a network whose other layers are contiguous. On a GPU,
+"aten_benchmark" lets cuDNN choose its algorithm by trying them, "aten_deterministic" keeps to those
+that give the same bits every time, as the native ones do. Sizes 41 and 65 are those of crops of 321
+and 513 pixels. Runs of one layer alternate, so ratios hold better than times on a machine that does
+other work; they take their input from several maps in turn.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from functools import partial
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from _timing import machine_info, time_paired, write_json
+from _timing import machine_info, rotate, time_paired, write_json
 from deeplab_native.ops.atrous_conv import atrous_conv2d
+
+ROTATED_BYTES = 128 * 2**20  # of maps: more than the caches of any GPU hold
 
 
 @dataclass(frozen=True)
@@ -29,79 +39,173 @@ class Layer:
     channels: int
     filters: int
     rate: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer on one kind of input."""
+
+    layer: Layer
     size: int
+    batch: int
+    dtype: str  # tfloat32: float32 tensors, multiplied with 10 bits of mantissa
+    layout: str
+    device: str
+
+    def tensors(self, requires_grad: bool) -> list[tuple[torch.Tensor, ...]]:
+        """(input, weight, bias): one weight and bias, as many inputs as a benchmark rotates."""
+        dtype = getattr(torch, self.dtype.replace("tfloat", "float"))
+        new = partial(torch.randn, dtype=dtype, device=self.device)
+        shape = self.batch, self.layer.channels, self.size, self.size
+        count = 1
+        if self.device != "cpu":
+            count = max(2, -(-ROTATED_BYTES // (torch.Size(shape).numel() * dtype.itemsize)))
+        layout = torch.channels_last if self.layout == "channels_last" else torch.contiguous_format
+        inputs = [new(shape).contiguous(memory_format=layout) for _ in range(count)]
+        weight = new(self.layer.filters, self.layer.channels, 3, 3).mul_(0.01)
+        leaves = [weight.contiguous(memory_format=layout), new(self.layer.filters)]
+        for tensor in (*inputs, *leaves):
+            tensor.requires_grad_(requires_grad)
+        return [(input, *leaves) for input in inputs]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to compute a layer."""
+
+    algorithm: str
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    to_channels_last: bool = False
+    cudnn: dict[str, bool] = field(default_factory=dict)
+
+    def __call__(self, case: Case, backward: bool, input, weight, bias) -> None:
+        if self.to_channels_last:
+            input = input.contiguous(memory_format=torch.channels_last)
+        rate = case.layer.rate
+        with self.settings(case):
+            out = atrous_conv2d(
+                input, weight, bias, padding=rate, rate=rate, algorithm=self.algorithm
+            )
+            if backward:
+                # a dense gradient, as the next layer sends it; ones expanded would be copied first
+                torch.autograd.grad(out, (input, weight, bias), out.detach())
+
+    @contextmanager
+    def settings(self, case: Case) -> Iterator[None]:
+        if case.device == "cpu":
+            yield
+            return
+        allow_tf32 = case.dtype == "tfloat32"
+        torch.backends.cuda.matmul.allow_tf32 = allow_tf32  # the product of im2col
+        flags = {"benchmark": False, "deterministic": False, **self.cudnn}
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=allow_tf32, **flags):
+            yield
 
 
 LAYERS = [
-    Layer("VGG LargeFOV fc6", 512, 1024, 12, 41),
-    *(Layer(f"ResNet ASPP r={r}", 2048, 21, r, 41) for r in (6, 12, 18, 24)),
-    Layer("ResNet res4", 256, 256, 2, 41),
-    Layer("ResNet res5", 512, 512, 4, 41),
+    Layer("VGG LargeFOV fc6", 512, 1024, 12),
+    *(Layer(f"VGG ASPP-S fc6 r={r}", 512, 1024, r) for r in (2, 4, 8, 12)),
+    *(Layer(f"VGG ASPP-L fc6 r={r}", 512, 1024, r) for r in (6, 12, 18, 24)),
+    *(Layer(f"ResNet ASPP r={r}", 2048, 21, r) for r in (6, 12, 18, 24)),
+    Layer("ResNet res4", 256, 256, 2),
+    Layer("ResNet res5", 512, 512, 4),
 ]
-VARIANTS = ("aten", "aten_cl", "auto", "im2col", "space_to_batch")
+QUICK_LAYERS = ("VGG LargeFOV fc6", "ResNet ASPP r=12", "ResNet res4")
+VARIANTS = {
+    "aten": Variant("aten"),
+    "aten_cl": Variant("aten", devices=("cpu",), to_channels_last=True),
+    "aten_benchmark": Variant("aten", devices=("cuda",), cudnn={"benchmark": True}),
+    "aten_deterministic": Variant("aten", devices=("cuda",), cudnn={"deterministic": True}),
+    "auto": Variant("auto", devices=("cpu",)),
+    "im2col": Variant("im2col"),
+    "space_to_batch": Variant("space_to_batch"),
+    "direct": Variant("direct", devices=("cuda",)),
+}
 
 
-def run(variant: str, layer: Layer, input, weight, bias, backward: bool) -> None:
-    if variant == "aten_cl":
-        input = input.contiguous(memory_format=torch.channels_last)
-    algorithm = "aten" if variant == "aten_cl" else variant
-    out = atrous_conv2d(
-        input, weight, bias, padding=layer.rate, rate=layer.rate, algorithm=algorithm
-    )
-    if backward:
-        torch.autograd.grad(out, (input, weight, bias), torch.ones_like(out))
-
-
-def bench(layer: Layer, args: argparse.Namespace) -> dict:
-    dtype = getattr(torch, args.dtype)
-    new = partial(torch.randn, dtype=dtype, device=args.device, requires_grad=args.backward)
-    input = new(args.batch, layer.channels, layer.size, layer.size)
-    weight, bias = new(layer.filters, layer.channels, 3, 3), new(layer.filters)
+def bench(case: Case, args: argparse.Namespace) -> dict:
+    inputs = case.tensors(args.backward)
     functions = {
-        variant: partial(run, variant, layer, input, weight, bias, args.backward)
-        for variant in args.variants
+        name: rotate(partial(VARIANTS[name], case, args.backward), inputs)
+        for name in args.variants
+        if case.device in VARIANTS[name].devices
     }
-    timings = time_paired(functions, args.min_runs, args.min_time)
-    return {"layer": asdict(layer), "timings": {k: asdict(t) for k, t in timings.items()}}
+    timings = time_paired(functions, args.min_runs, args.min_time, case.device)
+    return {"case": asdict(case), "timings": {k: asdict(t) for k, t in timings.items()}}
 
 
-def table(results: list[dict], variants: list[str], title: str) -> Table:
+def cases(args: argparse.Namespace) -> Iterator[Case]:
+    layers = [layer for layer in LAYERS if args.layers in layer.name]
+    if args.quick:
+        layers = [layer for layer in layers if layer.name in QUICK_LAYERS]
+    for dtype, layout, size, batch in itertools.product(
+        args.dtype, args.layout, args.size, args.batch
+    ):
+        if dtype == "tfloat32" and args.device == "cpu":
+            continue
+        for layer in layers:
+            yield Case(layer, size, batch, dtype, layout, args.device)
+
+
+def table(results: list[dict], title: str) -> Table:
+    variants = list(results[0]["timings"])
     out = Table(title=title, caption="median (p10-p90) in ms; x: speed against the first column")
-    out.add_column("layer")
+    for heading in ("layer", "input"):
+        out.add_column(heading)
     for variant in variants:
         out.add_column(variant, justify="right")
     for result in results:
-        timings = result["timings"]
+        case, timings = result["case"], result["timings"]
         first = timings[variants[0]]["median"]
         cells = [
-            f"{t['median'] * 1e3:.1f} ({t['p10'] * 1e3:.0f}-{t['p90'] * 1e3:.0f})"
+            f"{t['median'] * 1e3:.3g} ({t['p10'] * 1e3:.3g}-{t['p90'] * 1e3:.3g})"
             f" {first / t['median']:.2f}x"
-            for t in (timings[variant] for variant in variants)
+            for t in timings.values()
         ]
-        out.add_row(result["layer"]["name"], *cells)
+        kind = f"{case['batch']} x {case['size']}² {case['dtype']} {case['layout']}"
+        out.add_row(case["layer"]["name"], kind, *cells)
     return out
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1])
+    parser.add_argument("--size", type=int, nargs="+", default=[41], help="of the square maps")
+    parser.add_argument("--dtype", nargs="+", default=["float32"], help="torch's, or tfloat32")
+    parser.add_argument(
+        "--layout", nargs="+", choices=["contiguous", "channels_last"], default=["contiguous"]
+    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, help="default: torch's own setting")
     parser.add_argument("--backward", action="store_true", help="time forward and backward")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--layers", default="", help="only layers whose name contains this")
-    parser.add_argument("--min-runs", type=int, default=9)
-    parser.add_argument("--min-time", type=float, default=1.0, help="seconds of each variant")
+    parser.add_argument("--quick", action="store_true", help="three layers, fewer runs")
+    parser.add_argument("--min-runs", type=int, help="default: 9, with --quick 3")
+    parser.add_argument("--min-time", type=float, help="seconds of each variant; default: 1 or 0.1")
     parser.add_argument("--json", metavar="PATH", help="write the results there")
     args = parser.parse_args()
+    args.min_runs = args.min_runs or (3 if args.quick else 9)
+    if args.min_time is None:
+        args.min_time = 0.1 if args.quick else 1.0
+    if not any(args.device in VARIANTS[name].devices for name in args.variants):
+        parser.error(f"--variants: none of {', '.join(args.variants)} runs on {args.device}")
+    return args
+
+
+def main() -> None:
+    args = arguments()
     if args.threads:
         torch.set_num_threads(args.threads)
-
-    results = [bench(layer, args) for layer in LAYERS if args.layers in layer.name]
+    results = [bench(case, args) for case in cases(args)]
+    if not results:
+        raise SystemExit("no layer is left: see --layers, --quick and --dtype")
     machine = machine_info()
-    title = f"{args.dtype}, batch {args.batch}, {machine['threads']} threads, {machine['cpu']}"
-    Console(width=170).print(table(results, args.variants, title))
+    where = f"{machine['threads']} threads, {machine['cpu']}"
+    if args.device == "cuda":
+        where = machine["gpu"]
+    title = f"{'forward and backward' if args.backward else 'forward'}, {where}"
+    Console(width=200).print(table(results, title))
     if args.json:
         write_json(args.json, {"machine": machine, "arguments": vars(args), "results": results})
 

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "ops/atrous_direct.h"
 #include "ops/atrous_im2col.h"
 #include "ops/pairwise_features.h"
 #include "ops/space_to_batch.h"
@@ -46,6 +47,23 @@ inline ColumnType column_type(const std::string& name) {
   if (name == "bfloat16") return ColumnType::kBfloat16;
   if (name == "float16") return ColumnType::kFloat16;
   throw std::invalid_argument("columns: expected a floating-point type, got " + name);
+}
+
+inline AtrousDirectShape direct_shape(const Quad& size, const Quad& map_stride,
+                                      const Quad& out_size, const Quad& out_stride, Pair kernel,
+                                      Pair stride, Pair padding, Pair rate) {
+  return {size[0],     size[1],    size[2],    size[3],   out_size[1], out_size[2],
+          out_size[3], map_stride, out_stride, kernel[0], kernel[1],   stride[0],
+          stride[1],   padding[0], padding[1], rate[0],   rate[1]};
+}
+
+inline DirectType direct_type(const std::string& name) {
+  if (name == "float32") return DirectType::kFloat32;
+  if (name == "tfloat32") return DirectType::kTfloat32;
+  if (name == "float64") return DirectType::kFloat64;
+  if (name == "bfloat16") return DirectType::kBfloat16;
+  if (name == "float16") return DirectType::kFloat16;
+  throw std::invalid_argument("input: expected a floating-point type, got " + name);
 }
 
 inline SpaceToBatchShape space_to_batch_shape(const Quad& size, Pair rate, Pair padding,

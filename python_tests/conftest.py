@@ -32,8 +32,9 @@ def emulator() -> ModuleType:
 
 
 @pytest.fixture
-def emulated(emulator: ModuleType) -> Iterator[ModuleType]:
+def emulated(emulator: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """During the test, the ops run their CUDA kernels, emulated, on CPU tensors."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # 10 bits of mantissa
     with on_the_emulator(emulator):
         yield emulator
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import torch
 
-NATIVE = ["im2col", "space_to_batch"]
+NATIVE = ["im2col", "space_to_batch"]  # on the CPU, and everywhere else
 ALGORITHMS = [*NATIVE, "aten", "auto"]
+# The device fixture's name and an algorithm that the device has.
+NATIVE_ON = [
+    *(("cpu", algorithm) for algorithm in NATIVE),
+    *((device, a) for device in ("emulated", "cuda") for a in (*NATIVE, "direct")),
+]
+ALGORITHMS_ON = [*NATIVE_ON, *((device, a) for device in ("cpu", "cuda") for a in ("aten", "auto"))]
 
 
 def tensors(size, filters, dtype=torch.float64, device="cpu"):

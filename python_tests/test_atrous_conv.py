@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference
-from conv_cases import ALGORITHMS, NATIVE, assert_near, tensors
+from conv_cases import ALGORITHMS, ALGORITHMS_ON, NATIVE_ON, assert_near, tensors
 from deeplab_native import atrous_conv1d, atrous_conv2d
 
 # size, (O, kh, kw), stride, padding, rate
@@ -45,11 +47,9 @@ def lacks(algorithm, stride):
     return algorithm == "space_to_batch" and stride != (1, 1)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("device, algorithm", ALGORITHMS_ON, indirect=["device"])
 @pytest.mark.parametrize("size, filters, stride, padding, rate", CASES)
 def test_values_and_gradients(size, filters, stride, padding, rate, algorithm, device):
-    if algorithm == "im2col" and device.type == "cuda":
-        pytest.skip("im2col runs on the CPU only")
     if lacks(algorithm, stride):
         pytest.skip("space_to_batch has stride 1 only")
     leaves = [t.requires_grad_() for t in tensors(size, filters, device=device)]
@@ -72,9 +72,10 @@ def test_values_and_gradients(size, filters, stride, padding, rate, algorithm, d
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.bfloat16, 2e-2), (torch.float16, 4e-3)])
-@pytest.mark.parametrize("algorithm", NATIVE)
-def test_two_byte_types(algorithm, dtype, tolerance):
-    leaves = [t.to(dtype) for t in tensors((2, 16, 15, 17), (8, 3, 3))]
+@pytest.mark.parametrize("device, algorithm", NATIVE_ON, indirect=["device"])
+def test_two_byte_types(algorithm, dtype, tolerance, device):
+    """Sums are float32: the tolerance is for the roundings of results to 8 and 11 bits."""
+    leaves = [t.to(dtype) for t in tensors((2, 16, 15, 17), (8, 3, 3), device=device)]
     exact = [t.double().requires_grad_() for t in leaves]
     leaves = [t.requires_grad_() for t in leaves]
     out = atrous_conv2d(*leaves, padding=4, rate=4, algorithm=algorithm)
@@ -91,11 +92,12 @@ def test_two_byte_types(algorithm, dtype, tolerance):
 
 
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS.keys())
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_any_strides(algorithm, view):
-    base = torch.randn(2, 5, 9, 12, dtype=torch.float64, requires_grad=True)
+@pytest.mark.parametrize("device, algorithm", ALGORITHMS_ON, indirect=["device"])
+def test_any_strides(algorithm, view, device):
+    new = partial(torch.randn, dtype=torch.float64, device=device)
+    base = new(2, 5, 9, 12, requires_grad=True)
     input = view(base)
-    weight = torch.randn(4, input.shape[1], 3, 2, dtype=torch.float64)
+    weight = new(4, input.shape[1], 3, 2)
     weight = weight.transpose(0, 1).contiguous().transpose(0, 1).requires_grad_()
     out = atrous_conv2d(input, weight, padding=2, rate=(2, 3), algorithm=algorithm)
     expected = F.conv2d(input.contiguous(), weight, padding=2, dilation=(2, 3))
@@ -109,9 +111,9 @@ def test_any_strides(algorithm, view):
         assert_near(actual, right, 1e-10)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_channels_last_stays(algorithm):
-    input, weight, bias = tensors((2, 5, 9, 8), (4, 3, 3), torch.float32)
+@pytest.mark.parametrize("device, algorithm", ALGORITHMS_ON, indirect=["device"])
+def test_channels_last_stays(algorithm, device):
+    input, weight, bias = tensors((2, 5, 9, 8), (4, 3, 3), torch.float32, device)
     input = input.contiguous(memory_format=torch.channels_last).requires_grad_()
     out = atrous_conv2d(input, weight, bias, padding=2, rate=2, algorithm=algorithm)
     assert out.is_contiguous(memory_format=torch.channels_last)
@@ -135,9 +137,9 @@ def test_auto_takes_the_layout_that_was_measured(filters, rate, dtype, trains, c
     assert out.is_contiguous(memory_format=torch.channels_last) == changes
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_sum_sends_an_expanded_gradient(algorithm):
-    leaves = [t.requires_grad_() for t in tensors((2, 3, 7, 6), (4, 3, 3))]
+@pytest.mark.parametrize("device, algorithm", ALGORITHMS_ON, indirect=["device"])
+def test_sum_sends_an_expanded_gradient(algorithm, device):
+    leaves = [t.requires_grad_() for t in tensors((2, 3, 7, 6), (4, 3, 3), device=device)]
     sums = [
         atrous_conv2d(*leaves, padding=3, rate=3, algorithm=algorithm).sum(),
         F.conv2d(*leaves, padding=3, dilation=3).sum(),
@@ -148,11 +150,11 @@ def test_sum_sends_an_expanded_gradient(algorithm):
 
 
 @pytest.mark.parametrize("needed", range(1, 8))
-@pytest.mark.parametrize("algorithm", NATIVE)
-def test_only_needed_gradients(algorithm, needed):
+@pytest.mark.parametrize("device, algorithm", NATIVE_ON, indirect=["device"])
+def test_only_needed_gradients(algorithm, needed, device):
     leaves = [
         t.requires_grad_(bool(needed >> i & 1))
-        for i, t in enumerate(tensors((2, 3, 7, 6), (4, 3, 3)))
+        for i, t in enumerate(tensors((2, 3, 7, 6), (4, 3, 3), device=device))
     ]
     wanted = [t for t in leaves if t.requires_grad]
     out = atrous_conv2d(*leaves, padding=3, rate=3, algorithm=algorithm)
@@ -194,18 +196,16 @@ def test_property_equals_torch(data, algorithm):
         assert_near(actual, right, 1e-10)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("device, algorithm", ALGORITHMS_ON, indirect=["device"])
 @pytest.mark.parametrize(
     "size, kernel, stride, padding, rate",
     [(30, 3, 1, 4, 4), (5, 3, 1, 24, 24), (20, 4, 3, 2, 2), (7, 1, 1, 0, 9)],
 )
-def test_conv1d(size, kernel, stride, padding, rate, algorithm):
+def test_conv1d(size, kernel, stride, padding, rate, algorithm, device):
     if lacks(algorithm, (1, stride)):
         pytest.skip("space_to_batch has stride 1 only")
-    input = torch.randn(2, 3, size, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(4, 3, kernel, dtype=torch.float64, requires_grad=True)
-    bias = torch.randn(4, dtype=torch.float64, requires_grad=True)
-    leaves = input, weight, bias
+    new = partial(torch.randn, dtype=torch.float64, device=device, requires_grad=True)
+    leaves = new(2, 3, size), new(4, 3, kernel), new(4)
     how = {"stride": stride, "padding": padding}
     out = atrous_conv1d(*leaves, **how, rate=rate, algorithm=algorithm)
     expected = F.conv1d(*leaves, **how, dilation=rate)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conv_cases import ALGORITHMS, NATIVE, assert_near, tensors
+from conv_cases import ALGORITHMS, ALGORITHMS_ON, NATIVE_ON, assert_near, tensors
 from deeplab_native import atrous_conv1d, atrous_conv2d
 from deeplab_native.ops import _conv_algorithms
 
@@ -20,9 +20,9 @@ conv_op = torch.ops.deeplab_native.atrous_conv2d.default
 backward_op = torch.ops.deeplab_native.atrous_conv2d_backward.default
 
 
-@pytest.mark.parametrize("algorithm", NATIVE)
-def test_gradcheck_first_and_second(algorithm):
-    leaves = [t.requires_grad_() for t in tensors((1, 2, 4, 3), (2, 2, 3))]
+@pytest.mark.parametrize("device, algorithm", NATIVE_ON, indirect=["device"])
+def test_gradcheck_first_and_second(algorithm, device):
+    leaves = [t.requires_grad_() for t in tensors((1, 2, 4, 3), (2, 2, 3), device=device)]
 
     def conv(*args):
         return atrous_conv2d(*args, padding=(2, 1), rate=(3, 2), algorithm=algorithm)
@@ -39,9 +39,9 @@ def test_gradcheck_first_and_second(algorithm):
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
-@pytest.mark.parametrize("algorithm", NATIVE)
-def test_opcheck(algorithm, layout):
-    input, weight, bias = tensors((2, 3, 7, 6), (4, 3, 3), torch.float32)
+@pytest.mark.parametrize("device, algorithm", NATIVE_ON, indirect=["device"])
+def test_opcheck(algorithm, layout, device):
+    input, weight, bias = tensors((2, 3, 7, 6), (4, 3, 3), torch.float32, device)
     leaves = [input.contiguous(memory_format=layout), weight, bias]
     leaves = [t.requires_grad_() for t in leaves]
     how = [1, 1], [3, 2], [3, 2], algorithm
@@ -88,9 +88,9 @@ def test_integers_of_numpy(algorithm):
     assert torch.equal(out, expected)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_compile(algorithm):
-    _, weight, bias = tensors((1, 3, 1, 1), (4, 3, 3), torch.float32)
+@pytest.mark.parametrize("device, algorithm", ALGORITHMS_ON, indirect=["device"])
+def test_compile(algorithm, device):
+    _, weight, bias = tensors((1, 3, 1, 1), (4, 3, 3), torch.float32, device)
     leaves = [weight.requires_grad_(), bias.requires_grad_()]
 
     def conv(input):
@@ -99,7 +99,7 @@ def test_compile(algorithm):
 
     compiled = torch.compile(conv, fullgraph=True, backend="aot_eager", dynamic=True)
     for size in ((2, 3, 9, 8), (2, 3, 12, 17)):
-        input = torch.randn(size)
+        input = torch.randn(size, device=device)
         torch.testing.assert_close(compiled(input), conv(input))
         grads = [torch.autograd.grad(f(input).sum(), leaves) for f in (compiled, conv)]
         torch.testing.assert_close(*grads)
@@ -117,11 +117,11 @@ def test_compile_by_inductor():
     torch.testing.assert_close(out, conv(input))
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("device, algorithm", ALGORITHMS_ON, indirect=["device"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast(algorithm, dtype):
-    leaves = [t.requires_grad_() for t in tensors((2, 3, 7, 6), (4, 3, 3), torch.float32)]
-    with torch.autocast("cpu", dtype):
+def test_autocast(algorithm, dtype, device):
+    leaves = [t.requires_grad_() for t in tensors((2, 3, 7, 6), (4, 3, 3), torch.float32, device)]
+    with torch.autocast(device.type, dtype):
         out = atrous_conv2d(*leaves, padding=2, rate=2, algorithm=algorithm)
         mixed = atrous_conv2d(leaves[0].to(dtype), *leaves[1:], padding=2, rate=2)
         double = atrous_conv2d(*(t.double() for t in leaves), algorithm=algorithm)
@@ -181,9 +181,10 @@ def test_column_buffer_of_a_large_layer(monkeypatch):
     assert len(sizes) == 5 and max(sizes) <= 64 * 2**20
 
 
-@pytest.mark.parametrize("algorithm", NATIVE)
-def test_same_bits_twice(algorithm):
-    leaves = [t.requires_grad_() for t in tensors((2, 24, 31, 33), (16, 3, 3), torch.float32)]
+@pytest.mark.parametrize("device, algorithm", NATIVE_ON, indirect=["device"])
+def test_same_bits_twice(algorithm, device):
+    size = (2, 24, 31, 33)
+    leaves = [t.requires_grad_() for t in tensors(size, (16, 3, 3), torch.float32, device)]
     runs = []
     for _ in range(2):
         out = atrous_conv2d(*leaves, padding=6, rate=6, algorithm=algorithm)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,7 +13,8 @@ from hypothesis import strategies as st
 
 import reference
 from deeplab_native import atrous_col2im, atrous_im2col
-from deeplab_native.ops.atrous_im2col import add_columns, fill_columns
+from deeplab_native.ops.atrous_im2col import add_columns, fill_columns, sum_dtype
+from emulation.build import on_the_emulator
 
 # size, kernel, stride, padding, rate
 CASES = [
@@ -43,8 +47,8 @@ def layouts(map):
 
 
 @pytest.mark.parametrize("size, kernel, stride, padding, rate", CASES)
-def test_im2col_equals_definition(size, kernel, stride, padding, rate):
-    for map in layouts(torch.randn(size, dtype=torch.float64)):
+def test_im2col_equals_definition(size, kernel, stride, padding, rate, device):
+    for map in layouts(torch.randn(size, dtype=torch.float64, device=device)):
         columns = atrous_im2col(map, kernel, stride=stride, padding=padding, rate=rate)
         expected = reference.atrous_im2col(map, kernel, stride, padding, rate)
         torch.testing.assert_close(columns, expected, rtol=0, atol=0)
@@ -52,9 +56,9 @@ def test_im2col_equals_definition(size, kernel, stride, padding, rate):
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("size, kernel, stride, padding, rate", CASES[:-1])
-def test_equal_unfold_and_fold(size, kernel, stride, padding, rate, dtype):
+def test_equal_unfold_and_fold(size, kernel, stride, padding, rate, dtype, device):
     how = {"stride": stride, "padding": padding, "rate": rate}
-    map = torch.randn(size).to(dtype)
+    map = torch.randn(size, device=device).to(dtype)
     columns = atrous_im2col(map, kernel, **how)
     unfolded = F.unfold(map, **unfold_arguments(kernel, stride, padding, rate))
     torch.testing.assert_close(columns, unfolded, rtol=0, atol=0)
@@ -68,22 +72,23 @@ def test_equal_unfold_and_fold(size, kernel, stride, padding, rate, dtype):
     torch.testing.assert_close(back.double(), folded, rtol=tolerance, atol=8 * tolerance / 100)
 
 
-def test_half_columns_are_read_exactly():
+def test_half_columns_are_read_exactly(device):
     """Every float16 and bfloat16 there is, subnormal numbers and infinities included."""
-    bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
+    bits = torch.arange(-(2**15), 2**15, dtype=torch.int32, device=device).to(torch.int16)
     for dtype in (torch.float16, torch.bfloat16):
         values = bits.view(dtype)
         values = values[values.isfinite()]
-        values = torch.cat((values, torch.tensor([torch.inf, -torch.inf], dtype=dtype)))
+        infinite = torch.tensor([torch.inf, -torch.inf], dtype=dtype, device=device)
+        values = torch.cat((values, infinite))
         back = atrous_col2im(values[None, None], (1, len(values)), 1)
         assert torch.equal(back.flatten(), values)
-    nan = torch.full((1, 1, 1), torch.nan, dtype=torch.float16)
+    nan = torch.full((1, 1, 1), torch.nan, dtype=torch.float16, device=device)
     assert atrous_col2im(nan, (1, 1), 1).isnan().all()
 
 
-def test_expanded_columns():
+def test_expanded_columns(device):
     """What sum().backward() sends: one number behind all the strides."""
-    columns = torch.ones(1, 1, 1).expand(2, 2 * 9, 25)
+    columns = torch.ones(1, 1, 1, device=device).expand(2, 2 * 9, 25)
     back = atrous_col2im(columns, (5, 5), 3, padding=1)
     expected = F.fold(columns.contiguous(), 5, 3, padding=1)
     torch.testing.assert_close(back, expected)
@@ -91,9 +96,10 @@ def test_expanded_columns():
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("rows, cols", [(1, 1), (2, 20), (5, 3), (7, 7)])
-def test_windows_cover_the_output(rows, cols, channels_last):
+def test_windows_cover_the_output(rows, cols, channels_last, device):
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    map = torch.randn(2, 19, 12, 11, dtype=torch.float64).contiguous(memory_format=layout)
+    map = torch.randn(2, 19, 12, 11, dtype=torch.float64, device=device)
+    map = map.contiguous(memory_format=layout)
     geometry = (3, 2), (2, 1), (3, 1), (2, 4)
     height, width = 7, 9
     whole = atrous_im2col(map, (3, 2), stride=(2, 1), padding=(3, 1), rate=(2, 4))
@@ -130,10 +136,42 @@ def test_same_bits_for_any_number_of_threads(channels_last, set_threads):
         assert torch.equal(back, results[0][1])
 
 
-def test_gradients():
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_emulated_same_bits_as_cpu(channels_last, dtype, emulator):
+    """Both add the taps in the same order to the same floats."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    map = torch.randn(2, 37, 11, 13).to(dtype).contiguous(memory_format=layout)
+    geometry = (3, 2), (1, 2), (2, 3), (2, 3)
+    window = 1, 10, 0, 7
+    results = []
+    for context in (nullcontext(), on_the_emulator(emulator)):
+        columns = torch.zeros(2, 37 * 6, 9 * 7, dtype=dtype)
+        back = map.to(sum_dtype(dtype), copy=True)
+        with context:
+            fill_columns(map, columns, geometry, window)
+            add_columns(columns, back, geometry, window)
+        results.append((columns, back))
+    for actual, expected in zip(*results, strict=True):
+        assert torch.equal(actual, expected)
+
+
+@pytest.mark.parametrize("offset", range(5))
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_columns_of_any_alignment(dtype, offset, device):
+    """On a GPU, whole aligned words of a row are written at once, its ends one by one."""
+    map = torch.randn(2, 3, 7, 5, device=device).to(dtype)
+    room = torch.zeros(2 * 27 * 35 + offset + 8, dtype=dtype, device=device)
+    columns = room[offset:][: 2 * 27 * 35].view(2, 27, 35)
+    fill_columns(map, columns, ((3, 3), (1, 1), (2, 2), (2, 2)), (0, 7, 0, 5))
+    assert torch.equal(columns, atrous_im2col(map, 3, padding=2, rate=2))
+    assert room[:offset].eq(0).all() and room[offset + columns.numel() :].eq(0).all()
+
+
+def test_gradients(device):
     how = {"stride": (2, 1), "padding": (1, 3), "rate": (1, 3)}
-    map = torch.randn(2, 2, 5, 4, dtype=torch.float64, requires_grad=True)
-    columns = torch.randn(2, 12, 21, dtype=torch.float64, requires_grad=True)
+    new = partial(torch.randn, dtype=torch.float64, device=device, requires_grad=True)
+    map, columns = new(2, 2, 5, 4), new(2, 12, 21)
 
     def im2col(m):
         return atrous_im2col(m, (3, 2), **how)
@@ -147,11 +185,11 @@ def test_gradients():
     assert torch.autograd.gradgradcheck(col2im, columns)
 
 
-def test_opcheck():
+def test_opcheck(device):
     geometry = [3, 2], [2, 1], [1, 3], [1, 3]
-    map = torch.randn(2, 2, 5, 4, requires_grad=True)
+    map = torch.randn(2, 2, 5, 4, device=device, requires_grad=True)
     torch.library.opcheck(ops.atrous_im2col.default, (map, *geometry))
-    columns = torch.randn(2, 12, 21, requires_grad=True)
+    columns = torch.randn(2, 12, 21, device=device, requires_grad=True)
     torch.library.opcheck(ops.atrous_col2im.default, (columns, [5, 4], *geometry))
 
 
@@ -166,14 +204,14 @@ def test_defaults_of_torch_do_not_matter(dtype, torch_default):
         assert torch.equal(atrous_col2im(columns, (6, 5), 3, padding=1), map)
 
 
-def test_compile_with_dynamic_shapes():
+def test_compile_with_dynamic_shapes(device):
     def there_and_back(map):
         columns = atrous_im2col(map, 3, padding=2, rate=2)
         return atrous_col2im(columns * 3, map.shape[2:], 3, padding=2, rate=2)
 
     compiled = torch.compile(there_and_back, fullgraph=True, backend="aot_eager", dynamic=True)
     for size in ((2, 3, 8, 9), (1, 3, 11, 4)):
-        map = torch.randn(size, requires_grad=True)
+        map = torch.randn(size, device=device, requires_grad=True)
         (expected,) = torch.autograd.grad(there_and_back(map).sum(), map)
         (grad,) = torch.autograd.grad(compiled(map).sum(), map)
         torch.testing.assert_close(compiled(map), there_and_back(map))

@@ -37,4 +37,13 @@ enum class ColumnType { kFloat32, kFloat64, kBfloat16, kFloat16 };
 void atrous_col2im_cpu(const void* columns, void* map, const AtrousIm2colShape& shape,
                        ColumnType type, int num_threads);
 
+#ifdef DEEPLAB_NATIVE_WITH_CUDA
+// The same on the device, to the same bits; stream is a cudaStream_t. Returns a cudaError_t, 0 for
+// success.
+int atrous_im2col_cuda(const void* map, void* columns, const AtrousIm2colShape& shape,
+                       int element_size, void* stream);
+int atrous_col2im_cuda(const void* columns, void* map, const AtrousIm2colShape& shape,
+                       ColumnType type, void* stream);
+#endif
+
 }  // namespace deeplab_native

@@ -43,6 +43,88 @@ def atrous_col2im_cpu(
     num_threads: int,
 ) -> None: ...
 
+# these two only where has_cuda
+def atrous_im2col_cuda(
+    map: int,
+    columns: int,
+    size: _Quad,
+    map_stride: _Quad,
+    kernel: _Pair,
+    stride: _Pair,
+    padding: _Pair,
+    rate: _Pair,
+    window: _Quad,
+    element_size: int,
+    stream: int,
+) -> None: ...
+def atrous_col2im_cuda(
+    columns: int,
+    map: int,
+    size: _Quad,
+    map_stride: _Quad,
+    kernel: _Pair,
+    stride: _Pair,
+    padding: _Pair,
+    rate: _Pair,
+    window: _Quad,
+    dtype: str,
+    stream: int,
+) -> None: ...
+
+# ---- direct atrous convolution; only where has_cuda ----
+def atrous_direct_cuda(
+    map: int,
+    weight: int,
+    bias: int,
+    out: int,
+    partial: int,
+    size: _Quad,
+    map_stride: _Quad,
+    out_size: _Quad,
+    out_stride: _Quad,
+    kernel: _Pair,
+    stride: _Pair,
+    padding: _Pair,
+    rate: _Pair,
+    dtype: str,
+    plan: _Pair,
+    stream: int,
+) -> None: ...
+def atrous_direct_map_gradient_cuda(
+    grad: int,
+    weight: int,
+    grad_map: int,
+    partial: int,
+    size: _Quad,
+    map_stride: _Quad,
+    out_size: _Quad,
+    out_stride: _Quad,
+    kernel: _Pair,
+    stride: _Pair,
+    padding: _Pair,
+    rate: _Pair,
+    dtype: str,
+    plan: _Pair,
+    stream: int,
+) -> None: ...
+def atrous_direct_weight_gradient_cuda(
+    map: int,
+    grad: int,
+    grad_weight: int,
+    partial: int,
+    size: _Quad,
+    map_stride: _Quad,
+    out_size: _Quad,
+    out_stride: _Quad,
+    kernel: _Pair,
+    stride: _Pair,
+    padding: _Pair,
+    rate: _Pair,
+    dtype: str,
+    plan: _Pair,
+    stream: int,
+) -> None: ...
+
 # ---- space to batch ----
 def space_to_batch_cpu(
     map: int,

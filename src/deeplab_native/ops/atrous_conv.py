@@ -10,11 +10,18 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from .._native import check_same_device, check_tensor, define_op, memory_format, pair
+from .._native import (
+    check_same_device,
+    check_tensor,
+    define_op,
+    memory_format,
+    on_cuda,
+    pair,
+)
 from . import _conv_algorithms as algorithms
 from .atrous_im2col import FLOATS, check_geometry, output_size
 
-NATIVE = ("im2col", "space_to_batch")
+NATIVE = ("im2col", "space_to_batch", "direct")
 ALGORITHMS = ("auto", *NATIVE, "aten")
 
 
@@ -39,6 +46,8 @@ def atrous_conv2d(
             "im2col": native atrous im2col in bands of at most 64 MiB, and one matrix product each.
             "space_to_batch": deinterlace into rate_h * rate_w maps, standard convolution,
             reinterlace; stride 1 only.
+            "direct": the columns of im2col only in a GPU's shared memory, a tile at a time; CUDA
+            only. float32 is multiplied as `torch.backends.cudnn.allow_tf32` says.
             "aten": `torch.nn.functional.conv2d`.
             "auto": the fastest measured; today always "aten", in the better memory layout.
 
@@ -153,7 +162,7 @@ def check_algorithm(algorithm: str, stride: Sequence[int]) -> None:
         raise ValueError(f"stride: algorithm 'space_to_batch' needs 1, got {tuple(stride)}")
 
 
-def _check_native(algorithm: str, stride: Sequence[int], device: torch.device) -> None:
+def _check_native(algorithm: str, stride: Sequence[int], input: torch.Tensor) -> None:
     """What the ops themselves take: `atrous_conv2d` leaves the other algorithms to torch."""
     check_algorithm(algorithm, stride)
     if algorithm not in NATIVE:
@@ -161,8 +170,11 @@ def _check_native(algorithm: str, stride: Sequence[int], device: torch.device) -
             f"algorithm: expected one of {NATIVE}, got {algorithm!r}; "
             "deeplab_native.atrous_conv2d takes the others"
         )
-    if algorithm == "im2col" and device.type == "cuda":
-        raise RuntimeError("algorithm: 'im2col' has no CUDA kernel; take 'auto', or the CPU")
+    if algorithm == "direct" and input.device.type == "cpu" and not on_cuda(input):
+        raise RuntimeError(
+            "algorithm: 'direct' has no CPU kernel; take 'auto', 'im2col', 'space_to_batch' or "
+            "'aten', or tensors on a CUDA device"
+        )
 
 
 def _computing_dtype(tensor: torch.Tensor) -> torch.dtype:
@@ -199,14 +211,14 @@ def _in_better_layout(input, weight, rate) -> torch.Tensor:
 
 
 def _forward(input, weight, bias, stride, padding, rate, algorithm):
-    _check_native(algorithm, stride, input.device)
+    _check_native(algorithm, stride, input)
     run = getattr(algorithms, f"{algorithm}_forward")
     with torch.autocast(input.device.type, enabled=False):  # the public function has cast already
         return run(input, weight, bias, tuple(stride), tuple(padding), tuple(rate))
 
 
 def _forward_fake(input, weight, bias, stride, padding, rate, algorithm):
-    _check_native(algorithm, stride, input.device)
+    _check_native(algorithm, stride, input)
     size = output_size(input.shape, tuple(weight.shape[2:]), stride, padding, rate)
     return torch.empty(
         (input.shape[0], weight.shape[0], *size),
@@ -217,14 +229,14 @@ def _forward_fake(input, weight, bias, stride, padding, rate, algorithm):
 
 
 def _backward(grad, input, weight, stride, padding, rate, algorithm, mask):
-    _check_native(algorithm, stride, input.device)
+    _check_native(algorithm, stride, input)
     run = getattr(algorithms, f"{algorithm}_backward")
     with torch.autocast(input.device.type, enabled=False):
         return run(grad, input, weight, tuple(stride), tuple(padding), tuple(rate), mask)
 
 
 def _backward_fake(grad, input, weight, stride, padding, rate, algorithm, mask):
-    _check_native(algorithm, stride, input.device)
+    _check_native(algorithm, stride, input)
     layout = memory_format(input)
     return (
         torch.empty_like(input, memory_format=layout) if mask[0] else input.new_empty(0),

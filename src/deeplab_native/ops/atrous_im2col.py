@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from .. import _C
-from .._native import check_tensor, define_op, num_threads, pair
+from .._native import call_cuda, check_tensor, define_op, num_threads, on_cuda, pair
 
 Pair = tuple[int, int]
 Window = tuple[int, int, int, int]  # of the output: first and last row, first and last column
@@ -30,7 +30,8 @@ def atrous_im2col(
     """The pixels under every tap of an atrous filter, as the columns of a matrix.
 
     Args:
-        input: (B, C, H, W), float32, float64, bfloat16 or float16, on the CPU, any strides.
+        input: (B, C, H, W), float32, float64, bfloat16 or float16, on the CPU or a CUDA
+            device, any strides.
         kernel_size, stride, padding, rate: one integer or (vertical, horizontal), in pixels.
 
     Returns:
@@ -61,13 +62,15 @@ def atrous_col2im(
     """The adjoint of `atrous_im2col`: every pixel sums its columns.
 
     Args:
-        columns: (B, C * kh * kw, Ho * Wo), float32, float64, bfloat16 or float16, on the CPU.
+        columns: (B, C * kh * kw, Ho * Wo), float32, float64, bfloat16 or float16, on the
+            CPU or a CUDA device.
         size: (H, W) of the map that was taken apart.
         kernel_size, stride, padding, rate: as given to `atrous_im2col`.
 
     Returns:
         (B, C, H, W), the dtype of columns, as `torch.nn.functional.fold`. The sums run in the order
-        of the taps, in float32 for the 2-byte types: the same bits for any number of threads.
+        of the taps, in float32 for the 2-byte types: the same bits for any number of threads, and
+        on every device.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
@@ -131,30 +134,23 @@ def _map_shape(columns, size, kernel, stride, padding, rate) -> tuple[int, int, 
 
 def fill_columns(map: torch.Tensor, columns: torch.Tensor, geometry, window: Window) -> None:
     """im2col of the output pixels in `window` of map (B, C, H, W) into columns, contiguous."""
-    _C.atrous_im2col_cpu(
-        map.data_ptr(),
-        columns.data_ptr(),
-        tuple(map.shape),
-        map.stride(),
-        *geometry,
-        window,
-        map.element_size(),
-        num_threads(),
-    )
+    where = map.data_ptr(), columns.data_ptr(), tuple(map.shape), map.stride()
+    _call("atrous_im2col", map, *where, *geometry, window, map.element_size())
 
 
 def add_columns(columns: torch.Tensor, map: torch.Tensor, geometry, window: Window) -> None:
     """Adds the columns of the output pixels in `window` to map, of `sum_dtype(columns.dtype)`."""
-    _C.atrous_col2im_cpu(
-        columns.data_ptr(),
-        map.data_ptr(),
-        tuple(map.shape),
-        map.stride(),
-        *geometry,
-        window,
-        str(columns.dtype).removeprefix("torch."),
-        num_threads(),
-    )
+    where = columns.data_ptr(), map.data_ptr(), tuple(map.shape), map.stride()
+    dtype = str(columns.dtype).removeprefix("torch.")
+    _call("atrous_col2im", map, *where, *geometry, window, dtype)
+
+
+def _call(name: str, map: torch.Tensor, *args) -> None:
+    """Calls the kernel of the device."""
+    if on_cuda(map):
+        call_cuda(f"{name}_cuda", map, *args)
+    else:
+        getattr(_C, f"{name}_cpu")(*args, num_threads())
 
 
 def sum_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -208,6 +204,7 @@ _im2col_op = define_op(
     "atrous_im2col(Tensor input, int[2] kernel_size, int[2] stride, int[2] padding, int[2] rate)"
     " -> Tensor",
     cpu=_im2col,
+    cuda=_im2col,
     fake=_im2col_fake,
     backward=_im2col_backward,
     setup_context=_save_size,
@@ -216,6 +213,7 @@ _col2im_op = define_op(
     "atrous_col2im(Tensor columns, SymInt[2] size, int[2] kernel_size, int[2] stride,"
     " int[2] padding, int[2] rate) -> Tensor",
     cpu=_col2im,
+    cuda=_col2im,
     fake=_col2im_fake,
     backward=_col2im_backward,
     setup_context=_save_geometry,
