@@ -316,6 +316,17 @@ def test_bad_arguments(error, words, call):
 
 
 # ---- the layer ----
+@pytest.mark.parametrize("filters, kernel_size", [(5, 3), (80, 3), (2, 9), (2, 2)])
+def test_layer_takes_any_size(filters, kernel_size, device):
+    """Many filters or taps, or even kernels, that the fused product is not for."""
+    layer = ASPP(3, filters, (2, 4, 6, 8), kernel_size, device=device)
+    input = torch.randn(1, 3, 6, 5, device=device)
+    expected = sum(branch(input) for branch in layer.branches())
+    torch.testing.assert_close(layer(input), expected, rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(input), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_layer_runs_fused_or_branch_by_branch():
     """Both give the same; a branch that was changed is run as what it is."""
     layer = ASPP(8, 5, (2, 4, 6))
