@@ -151,6 +151,8 @@ PYBIND11_MODULE(_C, m) {
                            channels_last, num_threads);
       },
       Unlocked());
+  bind_aspp(m);
+
   // ---- permutohedral lattice ----
   py::class_<Lattice, std::shared_ptr<Lattice>>(m, "Lattice")
       .def_readonly("num_vertices", &Lattice::num_vertices);

@@ -7,14 +7,18 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
+#include "ops/aspp.h"
 #include "ops/atrous_direct.h"
 #include "ops/atrous_im2col.h"
 #include "ops/pairwise_features.h"
 #include "ops/space_to_batch.h"
+#include "ops/upsample_unary.h"
 
 namespace deeplab_native {
 
+void bind_aspp(pybind11::module_& m);
 #ifdef DEEPLAB_NATIVE_WITH_CUDA
 void bind_cuda(pybind11::module_& m);
 void bind_crf_cuda(pybind11::module_& m);  // a part of it
@@ -77,6 +81,24 @@ inline PixelType pixel_type(const std::string& name) {
   if (name == "float32") return PixelType::kFloat32;
   if (name == "float64") return PixelType::kFloat64;
   throw std::invalid_argument("image: expected uint8, float32 or float64, got " + name);
+}
+
+inline AsppShape aspp_shape(const Quad& size, int64_t padded, bool channels_last) {
+  return {size[0], size[1], size[2], size[3], padded, channels_last};
+}
+inline std::vector<TapOffset> tap_offsets(const std::vector<std::array<int32_t, 2>>& offsets) {
+  std::vector<TapOffset> taps;
+  for (const auto& offset : offsets) taps.push_back({offset[0], offset[1]});
+  return taps;
+}
+
+// grid: the interpolated size; out: the part of it that is computed
+inline UpsampleShape upsample_shape(const Quad& size, const Quad& stride, Pair grid, Pair out) {
+  return {size[0],
+          size[1],
+          {size[2], grid[0], out[0]},
+          {size[3], grid[1], out[1]},
+          {stride[0], stride[1], stride[2], stride[3]}};
 }
 
 }  // namespace deeplab_native

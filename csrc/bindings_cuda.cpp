@@ -108,13 +108,82 @@ void bind_space_to_batch(py::module_& m) {
       Unlocked());
 }
 
+void bind_aspp_kernels(py::module_& m) {
+  using Offsets = std::vector<std::array<int32_t, 2>>;
+  m.def(
+      "aspp_gather_cuda",
+      [](Address y, Address bias, Address out, Quad size, int64_t padded, const Offsets& offsets,
+         bool channels_last, const std::string& dtype, Address stream) {
+        check_cuda("aspp", aspp_gather_cuda(
+                               pointer<const void>(y), pointer<const void>(bias),
+                               pointer<void>(out), aspp_shape(size, padded, channels_last),
+                               tap_offsets(offsets), float_type(dtype), pointer<void>(stream)));
+      },
+      Unlocked());
+  m.def(
+      "aspp_spread_cuda",
+      [](Address map, Address y, Quad size, int64_t padded, const Offsets& offsets,
+         bool channels_last, const std::string& dtype, Address stream) {
+        check_cuda("aspp",
+                   aspp_spread_cuda(pointer<const void>(map), pointer<void>(y),
+                                    aspp_shape(size, padded, channels_last), tap_offsets(offsets),
+                                    float_type(dtype), pointer<void>(stream)));
+      },
+      Unlocked());
+  m.def(
+      "aspp_pack_cuda",
+      [](Address weight, Address packed, Pair size, const std::vector<int32_t>& index,
+         const std::vector<bool>& add, const std::string& dtype, Address stream) {
+        check_cuda("aspp", aspp_pack_cuda(pointer<const void>(weight), pointer<void>(packed),
+                                          {size[0], size[1], index, add}, float_type(dtype),
+                                          pointer<void>(stream)));
+      },
+      Unlocked());
+  m.def(
+      "aspp_unpack_cuda",
+      [](Address packed, Address weight, Pair size, const std::vector<int32_t>& index,
+         const std::string& dtype, Address stream) {
+        check_cuda("aspp", aspp_unpack_cuda(pointer<const void>(packed), pointer<void>(weight),
+                                            {size[0], size[1], index, {}}, float_type(dtype),
+                                            pointer<void>(stream)));
+      },
+      Unlocked());
+}
+
+void bind_upsample_unary(py::module_& m) {
+  m.def(
+      "upsample_unary_cuda",
+      [](Address scores, Address energies, Quad size, Quad stride, Pair grid, Pair out,
+         const std::string& dtype, Address stream) {
+        check_cuda("upsample_unary",
+                   upsample_unary_cuda(pointer<const void>(scores), pointer<void>(energies),
+                                       upsample_shape(size, stride, grid, out), float_type(dtype),
+                                       pointer<void>(stream)));
+      },
+      Unlocked());
+  m.def(
+      "upsample_unary_backward_cuda",
+      [](Address energies, Address grad, Address grad_sum, Address rows, Address grad_scores,
+         Quad size, Pair grid, Pair out, const std::string& dtype, Address stream) {
+        check_cuda(
+            "upsample_unary",
+            upsample_unary_backward_cuda(
+                pointer<const void>(energies), pointer<const void>(grad),
+                pointer<const void>(grad_sum), pointer<void>(rows), pointer<void>(grad_scores),
+                upsample_shape(size, {}, grid, out), float_type(dtype), pointer<void>(stream)));
+      },
+      Unlocked());
+}
+
 }  // namespace
 
 void bind_cuda(py::module_& m) {
-  bind_crf_cuda(m);
+  bind_aspp_kernels(m);
   bind_atrous_direct(m);
   bind_atrous_im2col(m);
+  bind_crf_cuda(m);
   bind_space_to_batch(m);
+  bind_upsample_unary(m);
 }
 
 }  // namespace deeplab_native

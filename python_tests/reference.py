@@ -56,3 +56,48 @@ def space_to_batch(input, rate, padding):
         padded[:, :, p :: rate[0], q :: rate[1]] for p in range(rate[0]) for q in range(rate[1])
     ]
     return torch.stack(shifts, 1).flatten(0, 1)
+
+
+# ---- ASPP (section 3.2, Figure 4) ----
+
+
+def aspp(input, weights, biases, rates):
+    """The branches, each as large as the input, added up."""
+    out = 0
+    for weight, bias, rate in zip(weights, biases or [None] * len(weights), rates, strict=True):
+        rate = (rate, rate) if isinstance(rate, int) else rate
+        padding = [r * (k - 1) // 2 for r, k in zip(rate, weight.shape[2:], strict=True)]
+        out = out + atrous_conv2d(input, weight, bias, (1, 1), padding, rate)
+    return out
+
+
+def aspp_gather(y, bias, offsets):
+    """out[b, o, y, x] = bias[o] + sum over t of Y[b, t, o, y + dy, x + dx]; Y in planes."""
+    batch, _, filters, height, width = y.shape
+    out = y.new_zeros(batch, filters, height, width) + bias[:, None, None]
+    for t, (dy, dx) in enumerate(offsets):
+        for row in range(max(0, -dy), min(height, height - dy)):
+            for col in range(max(0, -dx), min(width, width - dx)):
+                out[:, :, row, col] += y[:, t, :, row + dy, col + dx]
+    return out
+
+
+# ---- scores to unary energies at full resolution (sections 3.1 and 3.3) ----
+
+
+def upsample_unary(scores, size, crop=None):
+    """Pixel (Y, X) lies at (Y (h - 1) / (H - 1), X (w - 1) / (W - 1)), then -log softmax."""
+
+    def matrix(n_in, n_out):
+        weights = scores.new_zeros(n_out, n_in)
+        for i in range(n_out):
+            source = i * (n_in - 1) / max(n_out - 1, 1)
+            low = min(int(source), n_in - 1)
+            weights[i, low] += 1 - (source - low)
+            weights[i, min(low + 1, n_in - 1)] += source - low
+        return weights
+
+    height, width = size if crop is None else crop
+    rows, columns = matrix(scores.shape[2], size[0]), matrix(scores.shape[3], size[1])
+    wide = torch.einsum("yh,blhw,xw->blyx", rows[:height], scores, columns[:width])
+    return -F.log_softmax(wide, 1)

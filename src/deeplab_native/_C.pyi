@@ -173,6 +173,120 @@ def batch_to_space_cuda(
     stream: int,
 ) -> None: ...
 
+# ---- aspp, upsample_unary ----
+def aspp_gather_cpu(
+    y: int,
+    bias: int,
+    out: int,
+    size: _Quad,
+    padded: int,
+    offsets: list[_Pair],
+    channels_last: bool,
+    dtype: str,
+    num_threads: int,
+) -> None: ...
+def aspp_spread_cpu(
+    map: int,
+    y: int,
+    size: _Quad,
+    padded: int,
+    offsets: list[_Pair],
+    channels_last: bool,
+    dtype: str,
+    num_threads: int,
+) -> None: ...
+def aspp_pack_cpu(
+    weight: int,
+    packed: int,
+    size: _Pair,
+    index: list[int],
+    add: list[bool],
+    dtype: str,
+    num_threads: int,
+) -> None: ...
+def aspp_unpack_cpu(
+    packed: int, weight: int, size: _Pair, index: list[int], dtype: str, num_threads: int
+) -> None: ...
+def upsample_unary_cpu(
+    scores: int,
+    energies: int,
+    size: _Quad,
+    stride: _Quad,
+    grid: _Pair,
+    out: _Pair,
+    dtype: str,
+    num_threads: int,
+) -> None: ...
+def upsample_unary_backward_cpu(
+    energies: int,
+    grad: int,
+    grad_sum: int,
+    rows: int,
+    grad_scores: int,
+    size: _Quad,
+    grid: _Pair,
+    out: _Pair,
+    dtype: str,
+    num_threads: int,
+) -> None: ...
+
+# these only where has_cuda
+def aspp_gather_cuda(
+    y: int,
+    bias: int,
+    out: int,
+    size: _Quad,
+    padded: int,
+    offsets: list[_Pair],
+    channels_last: bool,
+    dtype: str,
+    stream: int,
+) -> None: ...
+def aspp_spread_cuda(
+    map: int,
+    y: int,
+    size: _Quad,
+    padded: int,
+    offsets: list[_Pair],
+    channels_last: bool,
+    dtype: str,
+    stream: int,
+) -> None: ...
+def aspp_pack_cuda(
+    weight: int,
+    packed: int,
+    size: _Pair,
+    index: list[int],
+    add: list[bool],
+    dtype: str,
+    stream: int,
+) -> None: ...
+def aspp_unpack_cuda(
+    packed: int, weight: int, size: _Pair, index: list[int], dtype: str, stream: int
+) -> None: ...
+def upsample_unary_cuda(
+    scores: int,
+    energies: int,
+    size: _Quad,
+    stride: _Quad,
+    grid: _Pair,
+    out: _Pair,
+    dtype: str,
+    stream: int,
+) -> None: ...
+def upsample_unary_backward_cuda(
+    energies: int,
+    grad: int,
+    grad_sum: int,
+    rows: int,
+    grad_scores: int,
+    size: _Quad,
+    grid: _Pair,
+    out: _Pair,
+    dtype: str,
+    stream: int,
+) -> None: ...
+
 # ---- permutohedral lattice ----
 max_feature_dim: int
 

@@ -13,12 +13,14 @@ from ._C import __version__
 if TYPE_CHECKING:
     from .crf import CRFParams, MeanField
     from .layers import ASPP, AtrousConv2d
+    from .ops.aspp import aspp
     from .ops.atrous_conv import atrous_conv1d, atrous_conv2d
     from .ops.atrous_im2col import atrous_col2im, atrous_im2col
     from .ops.dense_crf import dense_crf
     from .ops.mean_field import mean_field
     from .ops.permutohedral import permutohedral_filter
     from .ops.space_to_batch import batch_to_space, space_to_batch
+    from .ops.upsample_unary import upsample_unary
 
 _HOMES = {
     "atrous_conv1d": "ops.atrous_conv",
@@ -27,6 +29,8 @@ _HOMES = {
     "atrous_col2im": "ops.atrous_im2col",
     "space_to_batch": "ops.space_to_batch",
     "batch_to_space": "ops.space_to_batch",
+    "aspp": "ops.aspp",
+    "upsample_unary": "ops.upsample_unary",
     "permutohedral_filter": "ops.permutohedral",
     "mean_field": "ops.mean_field",
     "dense_crf": "ops.dense_crf",

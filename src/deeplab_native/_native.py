@@ -73,6 +73,11 @@ def on_cuda(tensor: torch.Tensor) -> bool:
     return tensor.device.type in CUDA_DEVICES
 
 
+def has_kernels(tensor: torch.Tensor) -> bool:
+    """Whether the tensor's device has kernels in this build, for ops with CPU and CUDA kernels."""
+    return tensor.device.type == "cpu" or (tensor.device.type == "cuda" and _C.has_cuda)
+
+
 def call_cuda(kernel: str, tensor: torch.Tensor, *args: Any) -> Any:
     """`_C.kernel(*args, stream)` on the tensor's device, on the stream that is current there."""
     native = getattr(_C, kernel)

@@ -9,9 +9,11 @@ import torch
 from PIL import Image
 from torch import nn
 
+from .._native import has_kernels
 from ..crf import CRFParams
 from ..ops._mean_field_checks import check_iterations, check_normalization
 from ..ops.dense_crf import dense_crf
+from ..ops.upsample_unary import upsample_unary
 from .preprocessing import Preprocessing, as_rgb_batch
 
 
@@ -91,16 +93,20 @@ def predict(
         padding = (0, -(width - 1) % 8, 0, -(height - 1) % 8)
         # after the mean is taken away, the mean is 0
         net_input = nn.functional.pad(preprocessing(images), padding)
-        scores = _evaluate(model, net_input.to(dtype)).to(torch.float32)
+        score_map = _evaluate(model, net_input.to(dtype)).to(torch.float32)
         scores = nn.functional.interpolate(
-            scores, size=net_input.shape[2:], mode="bilinear", align_corners=True
+            score_map, size=net_input.shape[2:], mode="bilinear", align_corners=True
         )[:, :, :height, :width].contiguous()
-        log_probabilities = nn.functional.log_softmax(scores, dim=1)
+        if has_kernels(score_map):
+            # from the score map again, in less than half the time of log_softmax of the scores
+            unary = upsample_unary(score_map, net_input.shape[2:], (height, width))
+        else:
+            unary = -nn.functional.log_softmax(scores, dim=1)
         if crf is None:
-            probabilities = log_probabilities.exp()
+            probabilities = unary.neg_().exp_()
         else:
             probabilities = dense_crf(
-                -log_probabilities, images, crf, iterations=iterations, normalization=normalization
+                unary, images, crf, iterations=iterations, normalization=normalization
             )
         labels = probabilities.argmax(dim=1)
 

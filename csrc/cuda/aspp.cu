@@ -1,0 +1,258 @@
+// Threads run along a row of the output, each with one item of it, and loop over the taps: the
+// offsets are then the same in a whole block and come from the constant bank, and the reads and
+// writes of neighbouring threads are adjacent. An item is an element of a map in planes, where a
+// shift by dx pixels leaves no alignment to rely on; in channels_last maps it is 16 bytes of
+// channels, at which every tap of Y is aligned.
+#include <algorithm>
+
+#include "cuda/compat.cuh"
+#include "ops/aspp.h"
+
+namespace deeplab_native {
+namespace {
+
+constexpr unsigned kThreads = 256;
+constexpr int64_t kMaxBlocks = 1 << 20;  // the kernels stride over what a grid does not reach
+
+struct Taps {
+  int count;
+  TapOffset offset[kMaxAsppTaps];
+};
+
+__device__ int64_t first_row() { return int64_t(blockIdx.x) * blockDim.y + threadIdx.y; }
+__device__ int64_t row_step() { return int64_t(gridDim.x) * blockDim.y; }
+// 0 <= i < n
+__device__ bool within(int64_t i, int64_t n) {
+  return static_cast<uint64_t>(i) < static_cast<uint64_t>(n);
+}
+
+// ---- planes: rows (b, o, y), an item is an element ----
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    aspp_gather_planes_kernel(const T* __restrict__ y, const typename Number<T>::Sum* bias,
+                              T* __restrict__ out, AsppShape s, Taps taps) {
+  using Sum = typename Number<T>::Sum;
+  const int64_t plane = s.height * s.width, tap_stride = s.channels * plane;
+  const int64_t rows = s.batch * s.channels * s.height;
+  for (int64_t row = first_row(); row < rows; row += row_step()) {
+    const int64_t map_y = row % s.height, o = row / s.height % s.channels;
+    const int64_t b = row / s.height / s.channels;
+    const T* from = y + b * taps.count * tap_stride + o * plane + map_y * s.width;
+    for (int64_t x = threadIdx.x; x < s.width; x += blockDim.x) {
+      Sum sum = bias == nullptr ? Sum(0) : bias[o];
+#pragma unroll 4
+      for (int t = 0; t < taps.count; ++t) {
+        const int64_t dy = taps.offset[t].dy, dx = taps.offset[t].dx;
+        const bool valid = within(map_y + dy, s.height) && within(x + dx, s.width);
+        sum += valid ? Sum(from[t * tap_stride + dy * s.width + x + dx]) : Sum(0);
+      }
+      out[row * s.width + x] = Number<T>::from(sum);
+    }
+  }
+}
+
+// T: an unsigned integer of the element's size, here and where values only move.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    aspp_spread_planes_kernel(const T* __restrict__ map, T* __restrict__ y, AsppShape s,
+                              Taps taps) {
+  const int64_t plane = s.height * s.width, tap_stride = s.channels * plane;
+  const int64_t rows = s.batch * s.channels * s.height;
+  for (int64_t row = first_row(); row < rows; row += row_step()) {
+    const int64_t map_y = row % s.height, o = row / s.height % s.channels;
+    const int64_t b = row / s.height / s.channels;
+    T* image = y + b * taps.count * tap_stride + o * plane + map_y * s.width;
+    for (int64_t x = threadIdx.x; x < s.width; x += blockDim.x) {
+#pragma unroll 4
+      for (int t = 0; t < taps.count; ++t) {
+        const int64_t dy = taps.offset[t].dy, dx = taps.offset[t].dx;
+        const bool valid = within(map_y - dy, s.height) && within(x - dx, s.width);
+        image[t * tap_stride + x] = valid ? map[(row - dy) * s.width + x - dx] : T(0);
+      }
+    }
+  }
+}
+
+// ---- channels_last: rows (b, y), an item is 16 bytes of a pixel's channels ----
+template <class T>
+struct alignas(16) Word {
+  static constexpr int kItems = 16 / sizeof(T);
+  T items[kItems];
+};
+
+// The pixel's channels from `first`; zero beyond the last one. kWhole: `pixel` is 16-byte aligned
+// and has a whole number of words.
+template <bool kWhole, class T>
+__device__ Word<T> load_word(const T* pixel, int64_t first, int64_t channels) {
+  if constexpr (kWhole) {
+    return *reinterpret_cast<const Word<T>*>(pixel + first);
+  } else {
+    Word<T> word;
+    for (int i = 0; i < Word<T>::kItems; ++i) {
+      word.items[i] = first + i < channels ? pixel[first + i] : T{};
+    }
+    return word;
+  }
+}
+
+template <bool kWhole, class T>
+__device__ void store_word(T* pixel, int64_t first, int64_t channels, const Word<T>& word) {
+  if constexpr (kWhole) {
+    *reinterpret_cast<Word<T>*>(pixel + first) = word;
+  } else {
+    for (int i = 0; i < Word<T>::kItems; ++i) {
+      if (first + i < channels) pixel[first + i] = word.items[i];
+    }
+  }
+}
+
+template <class T, bool kWhole>
+__global__ void __launch_bounds__(kThreads)
+    aspp_gather_pixels_kernel(const T* __restrict__ y, const typename Number<T>::Sum* bias,
+                              T* __restrict__ out, AsppShape s, Taps taps) {
+  using Sum = typename Number<T>::Sum;
+  constexpr int kItems = Word<T>::kItems;
+  const int words = static_cast<int>(s.padded / kItems);
+  const int64_t pixel_stride = taps.count * s.padded;
+  for (int64_t row = first_row(); row < s.batch * s.height; row += row_step()) {
+    const int64_t map_y = row % s.height;
+    for (int i = threadIdx.x; i < static_cast<int>(s.width) * words; i += blockDim.x) {
+      const int x = i / words, first = (i - x * words) * kItems;
+      Sum sum[kItems];
+      for (int k = 0; k < kItems; ++k) {
+        sum[k] = bias == nullptr || first + k >= s.channels ? Sum(0) : bias[first + k];
+      }
+#pragma unroll 4
+      for (int t = 0; t < taps.count; ++t) {
+        const int64_t dy = taps.offset[t].dy, dx = taps.offset[t].dx;
+        if (!within(map_y + dy, s.height) || !within(x + dx, s.width)) continue;
+        const T* pixel = y + ((row + dy) * s.width + x + dx) * pixel_stride + t * s.padded;
+        const Word<T> word = load_word<true>(pixel, first, s.channels);
+        for (int k = 0; k < kItems; ++k) sum[k] += Sum(word.items[k]);
+      }
+      Word<T> word;
+      for (int k = 0; k < kItems; ++k) word.items[k] = Number<T>::from(sum[k]);
+      store_word<kWhole>(out + (row * s.width + x) * s.channels, first, s.channels, word);
+    }
+  }
+}
+
+template <class T, bool kWhole>
+__global__ void __launch_bounds__(kThreads)
+    aspp_spread_pixels_kernel(const T* __restrict__ map, T* __restrict__ y, AsppShape s,
+                              Taps taps) {
+  constexpr int kItems = Word<T>::kItems;
+  const int words = static_cast<int>(s.padded / kItems);
+  const int64_t pixel_stride = taps.count * s.padded;
+  for (int64_t row = first_row(); row < s.batch * s.height; row += row_step()) {
+    const int64_t map_y = row % s.height;
+    for (int i = threadIdx.x; i < static_cast<int>(s.width) * words; i += blockDim.x) {
+      const int x = i / words, first = (i - x * words) * kItems;
+      T* to = y + (row * s.width + x) * pixel_stride;
+#pragma unroll 4
+      for (int t = 0; t < taps.count; ++t) {
+        const int64_t dy = taps.offset[t].dy, dx = taps.offset[t].dx;
+        Word<T> word{};
+        if (within(map_y - dy, s.height) && within(x - dx, s.width)) {
+          const T* pixel = map + ((row - dy) * s.width + x - dx) * s.channels;
+          word = load_word<kWhole>(pixel, first, s.channels);
+        }
+        store_word<true>(to + t * s.padded, first, s.padded, word);
+      }
+    }
+  }
+}
+
+// ---- host ----
+// As many threads along a row as it has items, in powers of two, and as many rows as then fit.
+template <class... Parameters, class... Arguments>
+cudaError_t launch_rows(void (*kernel)(Parameters...), int64_t rows, int64_t row_items,
+                        void* stream, Arguments... args) {
+  if (rows == 0 || row_items == 0) return cudaSuccess;
+  unsigned width = 1;
+  while (width < kThreads && width < row_items) width *= 2;
+  const dim3 block(width, kThreads / width);
+  const int64_t grid = std::min(kMaxBlocks, (rows + block.y - 1) / block.y);
+  return launch(kernel, dim3(static_cast<unsigned>(grid)), block, 0,
+                static_cast<cudaStream_t>(stream), args...);
+}
+
+bool as_argument(const std::vector<TapOffset>& taps, Taps* result) {
+  if (taps.size() > kMaxAsppTaps) return false;
+  result->count = static_cast<int>(taps.size());
+  std::copy(taps.begin(), taps.end(), result->offset);
+  return true;
+}
+
+// Whether a map's pixels are whole aligned words; *ok: whether Y's are, and a row's fit an int.
+template <class T>
+bool whole_words(const void* map, const void* y, const AsppShape& s, bool* ok) {
+  constexpr int64_t kItems = Word<T>::kItems;
+  *ok = s.padded % kItems == 0 && s.padded >= s.channels &&
+        reinterpret_cast<uintptr_t>(y) % 16 == 0 &&
+        s.width * (s.padded / kItems) <= INT32_MAX - int64_t{kThreads};
+  return s.channels % kItems == 0 && s.padded == s.channels &&
+         reinterpret_cast<uintptr_t>(map) % 16 == 0;
+}
+
+template <class T>
+cudaError_t gather(const T* y, const typename Number<T>::Sum* bias, T* out, const AsppShape& s,
+                   const Taps& taps, void* stream) {
+  if (!s.channels_last) {
+    return launch_rows(aspp_gather_planes_kernel<T>, s.batch * s.channels * s.height, s.width,
+                       stream, y, bias, out, s, taps);
+  }
+  bool ok;
+  const bool whole = whole_words<T>(out, y, s, &ok);
+  if (!ok) return cudaErrorInvalidValue;
+  return launch_rows(
+      whole ? aspp_gather_pixels_kernel<T, true> : aspp_gather_pixels_kernel<T, false>,
+      s.batch * s.height, s.width * (s.padded / Word<T>::kItems), stream, y, bias, out, s, taps);
+}
+
+template <class T>
+cudaError_t spread(const T* map, T* y, const AsppShape& s, const Taps& taps, void* stream) {
+  if (!s.channels_last) {
+    return launch_rows(aspp_spread_planes_kernel<T>, s.batch * s.channels * s.height, s.width,
+                       stream, map, y, s, taps);
+  }
+  bool ok;
+  const bool whole = whole_words<T>(map, y, s, &ok);
+  if (!ok) return cudaErrorInvalidValue;
+  return launch_rows(
+      whole ? aspp_spread_pixels_kernel<T, true> : aspp_spread_pixels_kernel<T, false>,
+      s.batch * s.height, s.width * (s.padded / Word<T>::kItems), stream, map, y, s, taps);
+}
+
+// Calls run with an unsigned integer of the type's size.
+template <class Run>
+cudaError_t with_bits(FloatType type, const Run& run) {
+  if (type == FloatType::kFloat64) return run(uint64_t{});
+  if (type == FloatType::kFloat32) return run(uint32_t{});
+  return run(uint16_t{});
+}
+
+}  // namespace
+
+int aspp_gather_cuda(const void* y, const void* bias, void* out, const AsppShape& shape,
+                     const std::vector<TapOffset>& taps, FloatType type, void* stream) {
+  Taps argument;
+  if (!as_argument(taps, &argument)) return cudaErrorInvalidValue;
+  return with_float_type(type, [&](auto zero) {
+    using T = decltype(zero);
+    return gather(static_cast<const T*>(y), static_cast<const typename Number<T>::Sum*>(bias),
+                  static_cast<T*>(out), shape, argument, stream);
+  });
+}
+
+int aspp_spread_cuda(const void* map, void* y, const AsppShape& shape,
+                     const std::vector<TapOffset>& taps, FloatType type, void* stream) {
+  Taps argument;
+  if (!as_argument(taps, &argument)) return cudaErrorInvalidValue;
+  return with_bits(type, [&](auto bits) {
+    using T = decltype(bits);
+    return spread(static_cast<const T*>(map), static_cast<T*>(y), shape, argument, stream);
+  });
+}
+
+}  // namespace deeplab_native
