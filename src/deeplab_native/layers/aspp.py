@@ -107,12 +107,13 @@ def _is_faster_fused(input: torch.Tensor, branches: Sequence[AtrousConv2d]) -> b
     """Whether `aspp` takes the branches, and takes less time than one convolution after another.
 
     Measured with 2 threads on AVX-512 cores that did other work, too (torch 2.13, one map, 2048
-    channels, rates 6, 12, 18, 24; runs alternated, so only ratios hold): against the better of
-    four `conv2d` in either layout, 21 filters, inference 1.7 times as fast at 41 x 41 and 65 x 65,
-    2.9 at 13 x 13, 2.7 in bfloat16; forward and backward 2.1 and 1.8. With more filters oneDNN's
-    kernels, which skip the taps in the padding, catch up: inference 1.06 with 32, 0.9 to 1.05 with
-    40, 0.78 with 60, 0.57 with 182; forward and backward 1.3 with 60, 0.75 with 182. Not measured
-    on CUDA, where one product and one pass replace four convolutions and three sums.
+    channels, rates 6, 12, 18, 24; runs alternated, so only ratios hold): against the better of four
+    `conv2d` in either layout, 21 filters, inference 1.3 to 1.7 times as fast at 41 x 41, 1.7 at 65
+    x 65, 2.9 at 13 x 13, 2.7 in bfloat16; forward and backward 2.1 at 41 x 41, 1.8 at 65 x 65. With
+    more filters oneDNN's kernels, which skip the taps in the padding, catch up: inference 1.06 with
+    32, 0.9 to 1.05 with 40, 0.78 with 60, 0.57 with 182; forward and backward 1.3 with 60, 0.75
+    with 182. Not measured on CUDA, where one product and one pass replace four convolutions and
+    three sums.
     """
     taps = sum(branch.kernel_size[0] * branch.kernel_size[1] for branch in branches)
     if input.ndim != 4 or input.dtype not in FLOATS or taps > MAX_TAPS or not has_kernels(input):
