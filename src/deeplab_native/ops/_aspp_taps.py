@@ -133,9 +133,6 @@ class _Product:
             return map.permute(0, 2, 3, 1).reshape(-1, map.shape[1])
         return map.reshape(map.shape[0], map.shape[1], -1)
 
-    def expanded(self, matrix: torch.Tensor, count: int) -> torch.Tensor:
-        return matrix.expand(count, -1, -1)
-
     def gather(self, y: torch.Tensor, bias: torch.Tensor | None, out: torch.Tensor) -> None:
         where = y.data_ptr(), 0 if bias is None else bias.data_ptr(), out.data_ptr()
         _call("aspp_gather", y, *where, *self._geometry(out))
@@ -167,7 +164,7 @@ def _forward(input, taps, bias, offsets):
             if product.channels_last:
                 torch.mm(x, product.matrix.t(), out=y)
             else:
-                torch.bmm(product.expanded(product.matrix, x.shape[0]), x, out=y)
+                torch.bmm(product.matrix.expand(x.shape[0], -1, -1), x, out=y)
             product.gather(y, bias, out[images])
     return out
 
@@ -204,7 +201,7 @@ def _input_gradient(product: _Product, y: torch.Tensor, out: torch.Tensor) -> No
     if product.channels_last:
         torch.mm(y, product.matrix, out=out)
     else:
-        torch.bmm(product.expanded(product.matrix.t(), y.shape[0]), y, out=out)
+        torch.bmm(product.matrix.t().expand(y.shape[0], -1, -1), y, out=out)
 
 
 def _add_taps_gradient(product: _Product, y, x, sums: torch.Tensor) -> None:
