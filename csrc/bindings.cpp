@@ -128,7 +128,7 @@ PYBIND11_MODULE(_C, m) {
          Pair padding, Pair rate, Quad window, const std::string& dtype, int num_threads) {
         atrous_col2im_cpu(pointer<const void>(columns), pointer<void>(map),
                           im2col_shape(size, map_stride, kernel, stride, padding, rate, window),
-                          column_type(dtype), num_threads);
+                          float_type(dtype), num_threads);
       },
       Unlocked());
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "common/float_type.h"
 #include "ops/aspp.h"
 #include "ops/atrous_direct.h"
 #include "ops/atrous_im2col.h"
@@ -43,14 +44,6 @@ inline AtrousIm2colShape im2col_shape(const Quad& size, const Quad& map_stride, 
   return {size[0],   size[1],   size[2],   size[3],    map_stride, kernel[0],
           kernel[1], stride[0], stride[1], padding[0], padding[1], rate[0],
           rate[1],   window[0], window[1], window[2],  window[3]};
-}
-
-inline ColumnType column_type(const std::string& name) {
-  if (name == "float32") return ColumnType::kFloat32;
-  if (name == "float64") return ColumnType::kFloat64;
-  if (name == "bfloat16") return ColumnType::kBfloat16;
-  if (name == "float16") return ColumnType::kFloat16;
-  throw std::invalid_argument("columns: expected a floating-point type, got " + name);
 }
 
 inline AtrousDirectShape direct_shape(const Quad& size, const Quad& map_stride,

@@ -33,7 +33,7 @@ void bind_atrous_im2col(py::module_& m) {
                    atrous_col2im_cuda(
                        pointer<const void>(columns), pointer<void>(map),
                        im2col_shape(size, map_stride, kernel, stride, padding, rate, window),
-                       column_type(dtype), pointer<void>(stream)));
+                       float_type(dtype), pointer<void>(stream)));
       },
       Unlocked());
 }

@@ -171,15 +171,15 @@ void atrous_im2col_cpu(const void* map, void* columns, const AtrousIm2colShape& 
 }
 
 void atrous_col2im_cpu(const void* columns, void* map, const AtrousIm2colShape& shape,
-                       ColumnType type, int num_threads) {
+                       FloatType type, int num_threads) {
   switch (type) {
-    case ColumnType::kFloat32:
+    case FloatType::kFloat32:
       return col2im<float, float>(columns, map, shape, num_threads);
-    case ColumnType::kFloat64:
+    case FloatType::kFloat64:
       return col2im<double, double>(columns, map, shape, num_threads);
-    case ColumnType::kBfloat16:
+    case FloatType::kBfloat16:
       return col2im<Bfloat16, float>(columns, map, shape, num_threads);
-    case ColumnType::kFloat16:
+    case FloatType::kFloat16:
       return col2im<Float16, float>(columns, map, shape, num_threads);
   }
 }

@@ -261,15 +261,15 @@ int atrous_im2col_cuda(const void* map, void* columns, const AtrousIm2colShape& 
 }
 
 int atrous_col2im_cuda(const void* columns, void* map, const AtrousIm2colShape& shape,
-                       ColumnType type, void* stream) {
+                       FloatType type, void* stream) {
   switch (type) {
-    case ColumnType::kFloat32:
+    case FloatType::kFloat32:
       return col2im<float, float>(columns, map, Shape(shape), stream);
-    case ColumnType::kFloat64:
+    case FloatType::kFloat64:
       return col2im<double, double>(columns, map, Shape(shape), stream);
-    case ColumnType::kBfloat16:
+    case FloatType::kBfloat16:
       return col2im<Bfloat16, float>(columns, map, Shape(shape), stream);
-    case ColumnType::kFloat16:
+    case FloatType::kFloat16:
       return col2im<Float16, float>(columns, map, Shape(shape), stream);
   }
   return cudaErrorInvalidValue;

@@ -5,6 +5,8 @@
 #include <array>
 #include <cstdint>
 
+#include "common/float_type.h"
+
 namespace deeplab_native {
 
 struct AtrousIm2colShape {
@@ -29,13 +31,11 @@ struct AtrousIm2colShape {
 void atrous_im2col_cpu(const void* map, void* columns, const AtrousIm2colShape& shape,
                        int element_size, int num_threads);
 
-enum class ColumnType { kFloat32, kFloat64, kBfloat16, kFloat16 };
-
 // The adjoint, added: map[b, c, h, w] += sum of the columns that atrous_im2col fills from this
 // pixel. Every pixel gathers its own sum in the order of the taps, so the result depends neither on
 // the number of threads nor on the run. map: double for kFloat64, float for the other types.
 void atrous_col2im_cpu(const void* columns, void* map, const AtrousIm2colShape& shape,
-                       ColumnType type, int num_threads);
+                       FloatType type, int num_threads);
 
 #ifdef DEEPLAB_NATIVE_WITH_CUDA
 // The same on the device, to the same bits; stream is a cudaStream_t. Returns a cudaError_t, 0 for
@@ -43,7 +43,7 @@ void atrous_col2im_cpu(const void* columns, void* map, const AtrousIm2colShape& 
 int atrous_im2col_cuda(const void* map, void* columns, const AtrousIm2colShape& shape,
                        int element_size, void* stream);
 int atrous_col2im_cuda(const void* columns, void* map, const AtrousIm2colShape& shape,
-                       ColumnType type, void* stream);
+                       FloatType type, void* stream);
 #endif
 
 }  // namespace deeplab_native
