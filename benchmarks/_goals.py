@@ -62,11 +62,12 @@ def aspp(raw: dict) -> Iterator[Figure]:
 
 def conv(raw: dict) -> Iterator[Figure]:
     for result in raw["results"]:
-        case = result.get("case") or {"layer": result["layer"], "dtype": raw["arguments"]["dtype"]}
+        case = result["case"]
         auto, aten = _median(result, "auto"), _median(result, "aten")
         if auto and aten:
-            layer = f"{case['layer']['name']} {case['dtype']} {case.get('layout', '')}".strip()
-            yield f"atrous_conv2d {layer}, auto against cuDNN", aten / auto, "x", ">= 0.95"
+            what = "batch {batch}, {size}x{size} {dtype} {layout}".format(**case)
+            name = f"atrous_conv2d {case['layer']['name']}, {what}, auto against cuDNN"
+            yield name, aten / auto, "x", ">= 0.95"
 
 
 def space_to_batch(raw: dict) -> Iterator[Figure]:

@@ -9,7 +9,8 @@ input, made anew in every run, as in a network whose other layers are contiguous
 "aten_benchmark" lets cuDNN choose its algorithm by trying them, "aten_deterministic" keeps to those
 that give the same bits every time, as the native ones do. Sizes 41 and 65 are those of crops of 321
 and 513 pixels. Runs of one layer alternate, so ratios hold better than times on a machine that does
-other work; they take their input from several maps in turn.
+other work; they take their input from several maps in turn. The ASPP head as a whole, fused, is in
+bench_aspp.py.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ VARIANTS = {
     "aten_cl": Variant("aten", devices=("cpu",), to_channels_last=True),
     "aten_benchmark": Variant("aten", devices=("cuda",), cudnn={"benchmark": True}),
     "aten_deterministic": Variant("aten", devices=("cuda",), cudnn={"deterministic": True}),
-    "auto": Variant("auto", devices=("cpu",)),
+    "auto": Variant("auto"),
     "im2col": Variant("im2col"),
     "space_to_batch": Variant("space_to_batch"),
     "direct": Variant("direct", devices=("cuda",)),

@@ -38,7 +38,8 @@ BENCHES: dict[str, tuple[list[str], list[str] | None]] = {
         ["--parts", "upsampling", "--batch", "1", "--size", "9", *SHORT],
     ),
     "bench_conv": (
-        ["--device", "cuda", "--dtype", "bfloat16", "float32", "--min-time", "0.1"],
+        ["--device", "cuda", "--dtype", "bfloat16", "float32", "--batch", "1", "8"]
+        + ["--min-time", "0.05"],
         ["--layers", "res4", *SHORT],
     ),
     "bench_space_to_batch": ([], None),
