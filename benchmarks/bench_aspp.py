@@ -23,10 +23,11 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
-from _timing import machine_info, time_paired, write_json
+from _timing import machine_info, rotate, time_paired, write_json
 from deeplab_native import aspp, atrous_conv2d, upsample_unary
 
 CHANNELS = 2048
+ROTATED = 8  # inputs that a benchmark on a GPU takes in turn, so that none is in its cache
 RATES = (6, 12, 18, 24)
 
 
@@ -60,21 +61,27 @@ def head_functions(args, batch: int, size: int, dtype: torch.dtype, backward: bo
     new = partial(torch.randn, dtype=dtype, device=args.device)
     biases = [new(args.labels).requires_grad_(backward) for _ in RATES]
     functions = {}
-    plain = [new(batch, CHANNELS, size, size)]
-    plain += [new(args.labels, CHANNELS, 3, 3) / 100 for _ in RATES]
-    last = [t.contiguous(memory_format=torch.channels_last) for t in plain]
+    count = 1 if args.device == "cpu" else ROTATED
+    inputs = [new(batch, CHANNELS, size, size) for _ in range(count)]
+    weights = [new(args.labels, CHANNELS, 3, 3) / 100 for _ in RATES]
+    as_last = partial(torch.Tensor.contiguous, memory_format=torch.channels_last)
+    last_inputs, last_weights = [as_last(t) for t in inputs], [as_last(t) for t in weights]
     conv = partial(sum_of_branches, F.conv2d, "dilation")
     branches = partial(sum_of_branches, atrous_conv2d, "rate")
-    for name, function, tensors in (
-        ("conv", conv, plain),
-        ("conv_cl", conv, last),
-        ("branches", branches, plain),
-        ("fused", fused, plain),
-        ("fused_cl", fused, [last[0], *plain[1:]]),
+    for name, function, own_inputs, own_weights in (
+        ("conv", conv, inputs, weights),
+        ("conv_cl", conv, last_inputs, last_weights),
+        ("branches", branches, inputs, weights),
+        ("fused", fused, inputs, weights),
+        ("fused_cl", fused, last_inputs, weights),
     ):
-        input, *weights = (t.detach().requires_grad_(backward) for t in tensors)
-        call = partial(function, input, weights, biases)
-        functions[name] = partial(run, call, [input, *weights, *biases], backward)
+        own_weights = [w.detach().requires_grad_(backward) for w in own_weights]
+        calls = []
+        for input in own_inputs:
+            input = input.detach().requires_grad_(backward)
+            call = partial(function, input, own_weights, biases)
+            calls.append((call, [input, *own_weights, *biases], backward))
+        functions[name] = rotate(run, calls)
     return functions
 
 
@@ -98,8 +105,12 @@ def bench(args: argparse.Namespace) -> list[dict]:
         args.parts, args.batch, args.size, args.dtype, args.passes
     ):
         backward = passes == "training"
-        functions = PARTS[part](args, batch, size, getattr(torch, dtype), backward)
-        timings = time_paired(functions, args.min_runs, args.min_time)
+        # both of torch's settings alike: convolutions and products, fused or not
+        torch.backends.cudnn.allow_tf32 = dtype == "tfloat32"
+        torch.backends.cuda.matmul.allow_tf32 = dtype == "tfloat32"
+        tensors = getattr(torch, dtype.replace("tfloat", "float"))
+        functions = PARTS[part](args, batch, size, tensors, backward)
+        timings = time_paired(functions, args.min_runs, args.min_time, args.device)
         case = {"part": part, "batch": batch, "size": size, "dtype": dtype, "passes": passes}
         results.append({**case, "timings": {k: asdict(t) for k, t in timings.items()}})
     return results
@@ -129,7 +140,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--size", type=int, nargs="+", default=[41, 65], help="of the score map")
     parser.add_argument("--labels", type=int, default=21)
-    parser.add_argument("--dtype", nargs="+", default=["float32"])
+    parser.add_argument("--dtype", nargs="+", default=["float32"], help="torch's, or tfloat32")
     parser.add_argument(
         "--passes",
         nargs="+",

@@ -6,11 +6,11 @@
 
 "aten" is `torch.nn.functional.conv2d` as it is, "aten_cl" the same on a channels_last copy of the
 input, made anew in every run, as in a network whose other layers are contiguous. On a GPU,
-"aten_benchmark" lets cuDNN choose its algorithm by trying them, "aten_deterministic" keeps to those
-that give the same bits every time, as the native ones do. Sizes 41 and 65 are those of crops of 321
-and 513 pixels. Runs of one layer alternate, so ratios hold better than times on a machine that does
-other work; they take their input from several maps in turn. The ASPP head as a whole, fused, is in
-bench_aspp.py.
+"aten_benchmark" lets cuDNN choose its algorithm by trying them, "aten_deterministic" keeps to
+those that give the same bits every time, as im2col and direct do. Sizes 41 and 65 are those of
+crops of 321 and 513 pixels. Runs of one layer alternate, so ratios hold better than times on a
+machine that does other work; they take their input from several maps in turn. The ASPP head as a
+whole, fused, is in bench_aspp.py.
 """
 
 from __future__ import annotations

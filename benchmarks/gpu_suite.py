@@ -27,19 +27,19 @@ TESTS = ROOT / "python_tests"
 STEPS = ["test", "sanitize", "bench"]
 TOOLS = ["memcheck", "racecheck", "initcheck"]
 
+DTYPES = ["--dtype", "bfloat16", "float32"]
 E2E = ["--device", "cuda", "--min-time", "0.2", "--batch", "1", "8"]
-E2E += ["--dtype", "bfloat16", "float32", "--nets"]
+E2E += [*DTYPES, "--nets"]
 SHORT = ["--min-runs", "2", "--min-time", "0"]
 # name -> arguments on a GPU, arguments of a dry run (None: nothing to run without a GPU)
 BENCHES: dict[str, tuple[list[str], list[str] | None]] = {
     "bench_crf": (["--device", "cuda"], ["--quick", "--no-peer"]),
     "bench_aspp": (
-        ["--device", "cuda", "--dtype", "bfloat16", "float32"],
+        ["--device", "cuda", *DTYPES, "tfloat32"],
         ["--parts", "upsampling", "--batch", "1", "--size", "9", *SHORT],
     ),
     "bench_conv": (
-        ["--device", "cuda", "--dtype", "bfloat16", "float32", "--batch", "1", "8"]
-        + ["--min-time", "0.05"],
+        ["--device", "cuda", *DTYPES, "tfloat32", "--batch", "1", "8", "--min-time", "0.05"],
         ["--layers", "res4", *SHORT],
     ),
     "bench_space_to_batch": ([], None),

@@ -26,14 +26,15 @@ Call = tuple  # a function and its tensors, all of them differentiable
 
 def convolutions(device: torch.device) -> Iterator[Call]:
     for layout in LAYOUTS:
-        for dtype in (torch.float32, torch.bfloat16):
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
             new = partial(torch.randn, device=device, dtype=dtype)
             map = new(2, 6, 11, 13).contiguous(memory_format=layout)
             yield partial(dn.space_to_batch, rate=(2, 3), padding=1), map
             blocks = new(12, 6, 7, 5).contiguous(memory_format=layout)
             yield partial(dn.batch_to_space, rate=(2, 3), size=(11, 13), padding=1), blocks
             yield partial(dn.atrous_im2col, kernel_size=3, padding=2, rate=2), map
-            for algorithm in ("auto", "im2col", "space_to_batch"):
+            native = ["im2col", "space_to_batch"] + ["direct"] * (device.type == "cuda")
+            for algorithm in ("auto", *native):
                 conv = partial(dn.atrous_conv2d, padding=2, rate=2, algorithm=algorithm)
                 yield conv, map, new(4, 6, 3, 3), new(4)
         head = layers.ASPP(8, 4).to(device)
@@ -41,10 +42,9 @@ def convolutions(device: torch.device) -> Iterator[Call]:
 
 
 def upsampling(device: torch.device) -> Iterator[Call]:
-    if hasattr(dn, "upsample_unary"):
-        for dtype in (torch.float32, torch.bfloat16):
-            scores = torch.randn(2, 5, 4, 6, device=device, dtype=dtype)
-            yield partial(dn.upsample_unary, size=(25, 41), crop=(23, 40)), scores
+    for dtype in (torch.float32, torch.bfloat16):
+        scores = torch.randn(2, 5, 4, 6, device=device, dtype=dtype)
+        yield partial(dn.upsample_unary, size=(25, 41), crop=(23, 40)), scores
 
 
 def crfs(device: torch.device) -> Iterator[Call]:
@@ -53,7 +53,12 @@ def crfs(device: torch.device) -> Iterator[Call]:
         for d in (2, 5):
             features = torch.randn(60, d, device=device)
             yield partial(dn.permutohedral_filter, features=features), new(60, 4)
-            kernels = [(features, 2.0)]
+            yield partial(dn.permutohedral_filter, features=features.repeat(1, 4)), new(60, 5)
+            for labels in (2, 21, 150):  # each another kernel
+                matrix = torch.eye(labels, device=device, dtype=dtype)
+                kernels = [(features, 2.0), (features, matrix[0], "after"), (features, matrix)]
+                yield partial(dn.mean_field, kernels=kernels, iterations=2), new(1, labels, 60)
+            kernels = [(features, 0.1)] * 9  # more than one launch works on
             yield partial(dn.mean_field, kernels=kernels, iterations=2), new(1, 3, 60)
         image = torch.randint(0, 255, (2, 3, 12, 9), device=device).to(torch.uint8)
         params = dn.CRFParams(4, 20, 10, 3, 1)

@@ -35,6 +35,7 @@ def emulator() -> ModuleType:
 def emulated(emulator: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """During the test, the ops run their CUDA kernels, emulated, on CPU tensors."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # 10 bits of mantissa
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)  # within space_to_batch
     with on_the_emulator(emulator):
         yield emulator
 
@@ -55,6 +56,13 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     """Where a test puts its tensors; "emulated" are CPU tensors that go to the CUDA kernels."""
     if request.param != "cpu":
         request.getfixturevalue(request.param)
+    return torch.device("cuda" if request.param == "cuda" else "cpu")
+
+
+@pytest.fixture(params=["emulated", "cuda"])
+def cuda_device(request: pytest.FixtureRequest) -> torch.device:
+    """Where the CUDA kernels run, for what only they do."""
+    request.getfixturevalue(request.param)
     return torch.device("cuda" if request.param == "cuda" else "cpu")
 
 

@@ -30,11 +30,10 @@ CASES = {
 }
 
 
-@pytest.fixture(params=["emulated", "cuda"])
-def device(request):
+@pytest.fixture
+def device(cuda_device):
     """The devices of the direct convolution."""
-    request.getfixturevalue(request.param)
-    return torch.device("cuda" if request.param == "cuda" else "cpu")
+    return cuda_device
 
 
 def take(monkeypatch, plan):

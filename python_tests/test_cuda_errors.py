@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from deeplab_native import _C, _native, space_to_batch
+from deeplab_native import _C, CRFParams, _native, dense_crf, space_to_batch
 from deeplab_native.cli import info
 
 MAP = torch.zeros(1, 2, 6, 6)
@@ -64,7 +64,7 @@ def test_a_gpu_for_which_this_was_not_built(failing):
     space_to_batch(MAP, 2)  # not sticky
 
 
-@pytest.mark.parametrize("error", [700, 710, 716, 719])
+@pytest.mark.parametrize("error", [214, 700, 702, 710, 716, 719])
 def test_an_earlier_kernel_failed(error, failing):
     words = "ran before this call.*start it again.*CUDA_LAUNCH_BLOCKING=1"
     failing(error)
@@ -178,10 +178,14 @@ def test_a_side_stream(cuda):
 def test_another_device(cuda):
     if torch.cuda.device_count() < 2:
         pytest.skip("one GPU only")
-    map = torch.rand(2, 3, 20, 20)
+    map, unary = torch.rand(2, 3, 20, 20), torch.rand(1, 4, 9, 11)
+    image = torch.randint(0, 255, (1, 3, 9, 11)).to(torch.uint8)
     with torch.cuda.device(0):
         blocks = space_to_batch(map.to("cuda:1"), 3, 1)
+        q = dense_crf(-unary.to("cuda:1"), image.to("cuda:1"), CRFParams(4, 8, 30, 3, 2))
         assert torch.cuda.current_device() == 0
+    expected = dense_crf(-unary, image, CRFParams(4, 8, 30, 3, 2))
+    torch.testing.assert_close(q.cpu(), expected, rtol=0, atol=5e-5)
     assert blocks.device == torch.device("cuda:1")
     assert torch.equal(blocks.cpu(), space_to_batch(map, 3, 1))
 

@@ -1,7 +1,10 @@
 """dense_crf on images: pydensecrf's results, batches, dtypes, threads, bad input."""
 
+import copy
 import json
 import os
+import pickle
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -247,6 +250,7 @@ def test_a_cuda_graph_replays_on_other_data(photo, cuda):
     unary, image, params = photo
     given = unary[:1].to(cuda), image[:1].to(cuda)
     warm = torch.cuda.Stream()
+    warm.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(warm):  # as torch asks for before a capture
         dn.dense_crf(*given, params)
     torch.cuda.current_stream().wait_stream(warm)
@@ -274,8 +278,10 @@ def test_no_waiting_for_the_device(photo, cuda):
     given = unary.to(cuda), image.to(cuda)
     dn.dense_crf(*given, params)
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the mode is a prototype
+            torch.cuda.set_sync_debug_mode("error")
         dn.dense_crf(*given, params)
         dn.MeanField.from_image(*given, params).inference(2)
     finally:
@@ -306,6 +312,13 @@ def test_python_threads_share_an_object(photo_on):
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: crf.inference(10), range(24)))
     assert all(torch.equal(q, expected) for q in results)
+
+
+def test_no_copies_of_native_memory(photo_on):
+    crf = dn.MeanField.from_image(*photo_on)
+    for copying in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match=r"MeanField: .* cannot be copied or pickled"):
+            copying(crf)
 
 
 U, IMAGE = torch.zeros(1, 3, 4, 5), torch.zeros(1, 3, 4, 5, dtype=torch.uint8)

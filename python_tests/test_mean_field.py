@@ -253,9 +253,9 @@ def test_a_batch_is_checked_before_its_first_image_runs(monkeypatch):
         dn.mean_field(unary, [(own, 3.0)])
 
 
-def test_bad_input_on_cuda_gives_nan(emulated):
+def test_bad_input_gives_nan(cuda_device):
     """To raise would be to wait for the device; the other images of the batch are not touched."""
-    unary, shared, own = problem(3, batch=3)
+    unary, shared, own = problem(3, cuda_device, batch=3)
     expected = dn.mean_field(unary, [(shared, 3.0), (own, 2.0)])
     bad_unary, bad_own = unary.clone(), own.clone()
     bad_unary[1, 2, 5] = torch.nan
@@ -267,8 +267,8 @@ def test_bad_input_on_cuda_gives_nan(emulated):
     assert q[1, :, 5].isnan().all() and q[::2].isfinite().all()
 
 
-def test_a_group_at_a_time_gives_the_same(emulated, monkeypatch):
-    unary, *features = problem(3, batch=5)
+def test_a_group_at_a_time_gives_the_same(cuda_device, monkeypatch):
+    unary, *features = problem(3, cuda_device, batch=5)
     kernels = kernels_of(3, "potts", "symmetric", features)
     expected = dn.mean_field(unary, kernels)
     monkeypatch.setattr(_lattice_cuda, "WORKSPACE_BYTES", 0)

@@ -15,8 +15,10 @@ std::string capability() {
 // Whether every later call of the process returns the error again. Not all high numbers do: those
 // of stream capture, for one, end with the capture.
 bool is_sticky(int error) {
+  constexpr int kEccUncorrectable = 214, kLaunchTimeout = 702;
   constexpr int kAssert = 710, kHardwareStackError = 714;
-  return error == cudaErrorIllegalAddress || error == kAssert ||
+  return error == kEccUncorrectable || error == cudaErrorIllegalAddress ||
+         error == kLaunchTimeout || error == kAssert ||
          (error >= kHardwareStackError && error <= cudaErrorLaunchFailure);
 }
 

@@ -137,12 +137,13 @@ __device__ void take_softmax(Own& own, int group) {
   });
 }
 
-// out = softmax(from - sum_m C_m (K_m q)), or without the softmax; row by row. The warps stay
+// out = softmax(from - sum_m C_m (K_m q)), or without the softmax; row by row, so that from and
+// out may be the same. The warps stay
 // whole: groups beyond the last point work on the last one, and do not write.
 template <class T, int W, bool kSingle>
-__global__ void __launch_bounds__(kThreads, kSingle && W == 4 && sizeof(T) == 4 ? 4 : 2)
-    mean_field_kernel(KernelSet<T> set, const T* __restrict__ from, T* __restrict__ out,
-                      T* __restrict__ filtered, PassShape s, bool softmax) {
+__global__ void __launch_bounds__(kThreads, kSingle&& W == 4 && sizeof(T) == 4 ? 4 : 2)
+    mean_field_kernel(KernelSet<T> set, const T* from, T* out, T* __restrict__ filtered,
+                      PassShape s, bool softmax) {
   using C = Chunk<T, W>;
   const int64_t points = s.batch * s.num_points;
   const int lane = static_cast<int>(threadIdx.x) & (s.group - 1);

@@ -349,3 +349,72 @@ class MeanFieldFloat:
     def num_vertices(self, kernel: int) -> int: ...
 
 class MeanFieldDouble(MeanFieldFloat): ...
+
+# ---- lattice and mean field on CUDA; only where has_cuda ----
+_LatticeSize = tuple[int, int, int, bool]  # images, points, d, like_pydensecrf
+# size, replicas, addresses of the lattice, its two arrays of weights and the filter's memory
+_Filter = tuple[_LatticeSize, int, int, int, int, int]
+_Batch = tuple[int, int, int]  # batch, labels, points
+
+def lattice_bytes_cuda(size: _LatticeSize) -> int: ...
+def lattice_scratch_bytes_cuda(size: _LatticeSize) -> int: ...
+def lattice_entries_cuda(size: _LatticeSize) -> int: ...
+def vertex_begin_cuda(size: _LatticeSize, lattice: int) -> int: ...
+def build_lattice_cuda(
+    size: _LatticeSize,
+    features: int,
+    strides: tuple[int, int, int],
+    lattice: int,
+    scratch: int,
+    stream: int,
+) -> None: ...
+def fold_weights_cuda(
+    dtype: str,
+    size: _LatticeSize,
+    lattice: int,
+    scale_in: int,
+    scale_out: int,
+    splat_weights: int,
+    slice_weights: int,
+    stream: int,
+) -> None: ...
+def filter_bytes_cuda(dtype: str, filter: _Filter, channels: int) -> int: ...
+def permutohedral_filter_cuda(
+    dtype: str,
+    filter: _Filter,
+    values: int,
+    out: int,
+    channels: int,
+    transposed: bool,
+    stream: int,
+) -> None: ...
+def mean_field_width_cuda(labels: int) -> int: ...
+def labels_to_rows_cuda(
+    dtype: str, size: _Batch, values: int, rows: int, factor: float, padding: float, stream: int
+) -> None: ...
+def rows_to_labels_cuda(dtype: str, size: _Batch, rows: int, values: int, stream: int) -> None: ...
+def mean_field_cuda(
+    dtype: str,
+    size: _Batch,
+    kernels: list[tuple[_Filter, int, int]],  # with kind and address of the compatibility
+    negative_unary: int,
+    q: int,
+    scratch: int,
+    updates: int,
+    q_is_given: bool,
+    softmax: bool,
+    stream: int,
+) -> None: ...
+def pairwise_features_cuda(
+    image: int,
+    dtype: str,
+    strides: _Quad,
+    batch: int,
+    height: int,
+    width: int,
+    sigma_x: float,
+    sigma_y: float,
+    sigma_colour: list[float],
+    features: int,
+    stream: int,
+) -> None: ...

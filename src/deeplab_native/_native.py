@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -78,13 +79,30 @@ def has_kernels(tensor: torch.Tensor) -> bool:
     return tensor.device.type == "cpu" or (tensor.device.type == "cuda" and _C.has_cuda)
 
 
+def on_device_of(tensor: torch.Tensor) -> AbstractContextManager[Any]:
+    """Within, the tensor's CUDA device is the current one."""
+    return nullcontext() if tensor.device.type == "cpu" else torch.cuda.device(tensor.device)
+
+
 def call_cuda(kernel: str, tensor: torch.Tensor, *args: Any) -> Any:
     """`_C.kernel(*args, stream)` on the tensor's device, on the stream that is current there."""
-    native = getattr(_C, kernel)
-    if tensor.device.type == "cpu":  # emulated
-        return native(*args, 0)
-    with torch.cuda.device(tensor.device):
-        return native(*args, torch.cuda.current_stream(tensor.device).cuda_stream)
+    emulated = tensor.device.type == "cpu"
+    with on_device_of(tensor):
+        stream = 0 if emulated else torch.cuda.current_stream(tensor.device).cuda_stream
+        return getattr(_C, kernel)(*args, stream)
+
+
+def convolutions_use_tf32() -> bool:
+    """Whether torch multiplies float32 as tfloat32 in its own convolutions on CUDA."""
+    conv = getattr(torch.backends.cudnn, "conv", None)  # of torch 2.9 and later
+    precision = getattr(conv, "fp32_precision", None)
+    return torch.backends.cudnn.allow_tf32 if precision is None else precision == "tf32"
+
+
+def products_use_tf32() -> bool:
+    """Whether torch multiplies float32 matrices as tfloat32 on CUDA."""
+    precision = getattr(torch.backends.cuda.matmul, "fp32_precision", None)  # torch 2.9 and later
+    return torch.backends.cuda.matmul.allow_tf32 if precision is None else precision == "tf32"
 
 
 def check_tensor(

@@ -29,8 +29,10 @@ class MeanField:
         kernels: `PairwiseKernel`s (features, compatibility, normalization).
 
     Every method takes and gives marginals of the unary's shape, dtype and device. For gradients use
-    `deeplab_native.mean_field` or `dense_crf`. Python threads may share an object, one at a time
-    computes; it holds native memory and cannot be copied or pickled.
+    `deeplab_native.mean_field` or `dense_crf`. Python threads may share an object; on the CPU one
+    at a time computes. On CUDA its lattices belong to the stream that was current when it was made:
+    let other streams wait for that one, and keep the object until they are done. It holds native
+    memory and cannot be copied or pickled.
 
     Example:
         >>> crf = MeanField.from_image(unary, image, CRFParams.preset("voc-resnet101"))
@@ -85,6 +87,9 @@ class MeanField:
                 names,
             )
         )
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError("MeanField: it holds native memory, and cannot be copied or pickled")
 
     @property
     def num_vertices(self) -> list[list[int]]:

@@ -8,7 +8,7 @@ from functools import reduce
 import torch
 from torch import nn
 
-from .._native import has_kernels
+from .._native import convolutions_use_tf32, has_kernels, products_use_tf32
 from ..ops.aspp import MAX_TAPS, aspp
 from ..ops.atrous_im2col import FLOATS
 from .atrous import AtrousConv2d
@@ -121,4 +121,6 @@ def _is_faster_fused(input: torch.Tensor, branches: Sequence[AtrousConv2d]) -> b
     trains = torch.is_grad_enabled() and (
         input.requires_grad or any(branch.weight.requires_grad for branch in branches)
     )
-    return input.device.type == "cuda" or branches[0].out_channels <= (64 if trains else 32)
+    if input.device.type == "cuda":
+        return input.dtype != torch.float32 or convolutions_use_tf32() == products_use_tf32()
+    return branches[0].out_channels <= (64 if trains else 32)

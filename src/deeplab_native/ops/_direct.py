@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from .._native import call_cuda, memory_format
+from .._native import call_cuda, convolutions_use_tf32, memory_format
 from .atrous_im2col import Pair, output_size, sum_dtype
 
 # Rows and columns of the result that one block of threads computes: TileShape in the CUDA sources,
@@ -19,7 +19,7 @@ TILES = ((128, 128), (64, 64), (128, 32))
 STEP_BYTES = 64  # of the terms of each sum, multiplied in one step
 
 # The plans aim at this many blocks, enough for two on each multiprocessor of the largest GPUs. Not
-# the device's own number: the same tensors give the same bits on all devices with tensor cores.
+# the device's own number: the same tensors give the same bits on all devices of one architecture.
 BLOCKS = 264
 MIN_STEPS = 8  # of one part: less does not pay for writing the part and adding it
 MAX_PARTS = 32
@@ -120,16 +120,9 @@ def _check_reach(input: torch.Tensor, kernel: Pair, padding: Pair, rate: Pair) -
 
 
 def _type_name(dtype: torch.dtype) -> str:
-    if dtype == torch.float32 and _allow_tf32():
+    if dtype == torch.float32 and convolutions_use_tf32():
         return "tfloat32"
     return str(dtype).removeprefix("torch.")
-
-
-def _allow_tf32() -> bool:
-    """Whether torch multiplies float32 as tfloat32 in its own convolutions."""
-    conv = getattr(torch.backends.cudnn, "conv", None)  # of torch 2.9 and later
-    precision = getattr(conv, "fp32_precision", None)
-    return torch.backends.cudnn.allow_tf32 if precision is None else precision == "tf32"
 
 
 def _call(kernel: str, factors, result, map_and_out, geometry, plan: Plan) -> None:

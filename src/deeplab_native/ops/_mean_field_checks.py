@@ -59,10 +59,10 @@ def check_iterations(iterations: int) -> int:
     return iterations
 
 
-def check_normalization(normalization: str) -> int:
+def check_normalization(normalization: str, name: str = "normalization") -> int:
     if not isinstance(normalization, str) or normalization not in NORMALIZATIONS:
         raise ValueError(
-            f"normalization: expected one of {', '.join(NORMALIZATIONS)}; got {normalization!r}"
+            f"{name}: expected one of {', '.join(NORMALIZATIONS)}; got {normalization!r}"
         )
     return NORMALIZATIONS[normalization]
 
@@ -82,7 +82,7 @@ def check_kernels(unary: torch.Tensor, kernels: Sequence[PairwiseKernel]) -> lis
         kernel = PairwiseKernel(*kernel)
         check_features(f"kernels[{m}].features", kernel.features, torch.Size((batch, points)))
         check_same_device(unary=unary, **{f"kernels[{m}].features": kernel.features})
-        check_normalization(kernel.normalization)
+        check_normalization(kernel.normalization, f"kernels[{m}].normalization")
         compatibility = check_compatibility(
             f"kernels[{m}].compatibility", kernel.compatibility, unary
         )
@@ -98,13 +98,14 @@ def check_compatibility(name: str, value: float | torch.Tensor, unary: torch.Ten
         check_same_device(unary=unary, **{name: compatibility})
     else:
         try:
-            if isinstance(value, (int, float)):
-                # no copy from the host, which a CUDA graph could not capture
-                compatibility = torch.full((), value, dtype=unary.dtype, device=unary.device)
-            else:
-                compatibility = torch.as_tensor(value, dtype=unary.dtype, device=unary.device)
+            host = torch.as_tensor(value, dtype=unary.dtype, device="cpu")
         except (TypeError, ValueError, RuntimeError):
             raise TypeError(f"{name}: expected numbers or a tensor, got {value!r}") from None
+        if isinstance(value, (int, float)):
+            # no copy from the host, which a CUDA graph could not capture
+            compatibility = torch.full((), value, dtype=unary.dtype, device=unary.device)
+        else:
+            compatibility = host.to(unary.device)
     if tuple(compatibility.shape) not in ((), (labels,), (labels, labels)):
         raise ValueError(
             f"{name}: expected a number, a vector ({labels},) or a matrix ({labels}, {labels}), "

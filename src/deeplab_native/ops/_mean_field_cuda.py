@@ -138,7 +138,7 @@ def cuda_mean_fields(
         check_size(name, points, f.shape[-1])
     width = _C.mean_field_width_cuda(labels)
     dimensions = [f.shape[-1] for f in features]
-    group = images_at_once(unary.dtype, points, dimensions, width, max(1, batch))
+    group = images_at_once(unary, points, dimensions, width, max(1, batch))
     for first in range(0, batch, group):
         images = slice(first, min(first + group, batch))
         own = [f if f.ndim == 2 else f[images] for f in features]

@@ -46,7 +46,9 @@ def aspp(
 
     Precision: float32 and float64 differ from separate convolutions by rounding. With the 2-byte
     types merged weights and each tap's product are rounded to the type, their sum is float32 and
-    rounded once; rounding errors add up to about that of one more rounding of the result.
+    rounded once; rounding errors add up to about that of one more rounding of the result. On CUDA
+    float32 is multiplied as torch multiplies matrices (`torch.set_float32_matmul_precision`), not
+    as it convolves, and the weight gradient of 2-byte types is rounded once for a group of images.
 
     Raises:
         TypeError: an argument of the wrong type; tensors of different dtypes.

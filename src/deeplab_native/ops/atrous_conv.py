@@ -45,7 +45,8 @@ def atrous_conv2d(
         algorithm: how to compute it; the results agree up to rounding.
             "im2col": native atrous im2col in bands of at most 64 MiB, and one matrix product each.
             "space_to_batch": deinterlace into rate_h * rate_w maps, standard convolution,
-            reinterlace; stride 1 only.
+            reinterlace; stride 1 only. (Where cuDNN convolves, `torch.backends.cudnn.deterministic`
+            decides whether the gradients have the same bits in every run.)
             "direct": the columns of im2col only in a GPU's shared memory, a tile at a time; CUDA
             only. float32 is multiplied as `torch.backends.cudnn.allow_tf32` says.
             "aten": `torch.nn.functional.conv2d`.

@@ -77,6 +77,7 @@ def mean_field_of_batch(
     groups = mean_fields(unary, features, compatibilities, normalizations, names)
     for images, field in groups:
         field.inference(iterations, q[images])
+        del field  # its memory serves the next one
     return q
 
 
@@ -116,6 +117,7 @@ def mean_field_backward_of_batch(
                         c.ndim, g_x, field.filter(m, q[t - 1], transposed=False)
                     )
                 g += field.filter(m, _pairwise(c, g_x), transposed=True)
+        del field, q  # their memory serves the next ones
     return grad_unary, grad_compatibilities
 
 

@@ -120,7 +120,7 @@ def _filter_cuda(values: torch.Tensor, features: torch.Tensor, transposed: bool)
     check_size("features", points, d)
     batched, results = (t if t.ndim == 3 else t[None] for t in (values, out))
     batch = batched.shape[0]
-    group = images_at_once(values.dtype, points, [d], channels, max(1, batch))
+    group = images_at_once(values, points, [d], channels, max(1, batch))
     shared = CudaLattice(features) if features.ndim == 2 else None
     for first in range(0, batch, group):
         images = slice(first, min(first + group, batch))
