@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from cli_cases import HEIGHT, LABELS, WIDTH, Result
-from deeplab_native import _C
+from deeplab_native import _C, CRFParams
 from deeplab_native.cli import main as cli
 from emulation.build import load_emulator, on_the_emulator
 
@@ -80,6 +80,27 @@ def _float64_by_default() -> Iterator[None]:
 def torch_default(request: pytest.FixtureRequest) -> Callable[[], AbstractContextManager]:
     """Contexts in which torch creates tensors of another dtype, or on another device."""
     return _float64_by_default if request.param == "float64" else lambda: torch.device("meta")
+
+
+@pytest.fixture
+def photo_on(photo, device):
+    """The photo on a device."""
+    unary, image, params = photo
+    return unary.to(device), image.to(device), params
+
+
+@pytest.fixture(scope="module")
+def photo():
+    """A noisy picture of three regions with soft energies: unary (2, 4, 30, 41), image, params."""
+    generator = torch.Generator().manual_seed(0)
+    y, x = torch.meshgrid(torch.arange(30), torch.arange(41), indexing="ij")
+    regions = (x > 13).long() + (x + y > 45)
+    image = torch.stack((regions * 90, 200 - regions * 60, x * 3)).repeat(2, 1, 1, 1)
+    image = (image + torch.randint(0, 20, image.shape, generator=generator)).to(torch.uint8)
+    image[1] = image[1].flip(-1)
+    logits = torch.nn.functional.one_hot(regions, 4).permute(2, 0, 1) * 1.5
+    logits = logits + 1.5 * torch.randn(2, 4, 30, 41, generator=generator)
+    return -logits.log_softmax(1), image, CRFParams(4, 30, 20, 3, 3)
 
 
 @pytest.fixture

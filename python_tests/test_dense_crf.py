@@ -4,7 +4,6 @@ import copy
 import json
 import os
 import pickle
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import torch
 
 import deeplab_native as dn
 from deeplab_native import _C
-from deeplab_native._native import on_cuda
 from deeplab_native.crf import PRESETS
 from deeplab_native.ops.dense_crf import _dense_crf_backward
 from deeplab_native.ops.pairwise_features import image_features, position_features
@@ -56,13 +54,6 @@ def test_same_results_as_pydensecrf(folder, case, threads, set_threads):
     check_case(folder, case, torch.device("cpu"))
 
 
-@pytest.mark.parametrize(("folder", "case"), CASES)
-def test_same_results_as_pydensecrf_on_devices(folder, case, device):
-    if not on_cuda(torch.empty(0, device=device)):
-        pytest.skip("see test_same_results_as_pydensecrf")
-    check_case(folder, case, device)
-
-
 def check_case(folder, case, device):
     with np.load(folder / case["file"]) as data:
         image, unary, expected = data["image"], data["unary"], data["q"]
@@ -89,27 +80,6 @@ def test_same_results_as_pydensecrf_on_odd_sizes(device):
     q = dn.dense_crf(unary.view(1, 4, 43, 37), image, dn.CRFParams(6, 40, 5, 3, 3))
     error = (q[0].flatten(1) - expected).abs()
     assert error.mean() <= 1e-6 and error.max() <= 5e-5
-
-
-@pytest.fixture
-def photo_on(photo, device):
-    """The photo on a device."""
-    unary, image, params = photo
-    return unary.to(device), image.to(device), params
-
-
-@pytest.fixture(scope="module")
-def photo():
-    """A noisy picture of three regions with soft energies: unary (2, 4, 30, 41), image, params."""
-    generator = torch.Generator().manual_seed(0)
-    y, x = torch.meshgrid(torch.arange(30), torch.arange(41), indexing="ij")
-    regions = (x > 13).long() + (x + y > 45)
-    image = torch.stack((regions * 90, 200 - regions * 60, x * 3)).repeat(2, 1, 1, 1)
-    image = (image + torch.randint(0, 20, image.shape, generator=generator)).to(torch.uint8)
-    image[1] = image[1].flip(-1)
-    logits = torch.nn.functional.one_hot(regions, 4).permute(2, 0, 1) * 1.5
-    logits = logits + 1.5 * torch.randn(2, 4, 30, 41, generator=generator)
-    return -logits.log_softmax(1), image, dn.CRFParams(4, 30, 20, 3, 3)
 
 
 def test_equals_its_kernels(photo_on):
@@ -243,49 +213,6 @@ def test_defaults_of_torch_do_not_matter(photo, default):
         torch.set_default_dtype(torch.float32)
         torch.set_default_device(None)
     assert torch.equal(q, expected) and torch.equal(stepped, expected)
-
-
-def test_a_cuda_graph_replays_on_other_data(photo, cuda):
-    """Nothing waits for the device, lattices included, so the whole call can be captured."""
-    unary, image, params = photo
-    given = unary[:1].to(cuda), image[:1].to(cuda)
-    warm = torch.cuda.Stream()
-    warm.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(warm):  # as torch asks for before a capture
-        dn.dense_crf(*given, params)
-    torch.cuda.current_stream().wait_stream(warm)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        q = dn.dense_crf(*given, params)
-    for b in (1, 0):
-        given[0].copy_(unary[b : b + 1])
-        given[1].copy_(image[b : b + 1])
-        graph.replay()
-        expected = dn.dense_crf(unary[b : b + 1].to(cuda), image[b : b + 1].to(cuda), params)
-        assert torch.equal(q, expected)
-
-
-def test_same_bits_a_hundred_times_on_cuda(photo, cuda):
-    unary, image, params = photo
-    given = unary.to(cuda), image.to(cuda)
-    first = dn.dense_crf(*given, params)
-    for _ in range(100):
-        assert torch.equal(dn.dense_crf(*given, params), first)
-
-
-def test_no_waiting_for_the_device(photo, cuda):
-    unary, image, params = photo
-    given = unary.to(cuda), image.to(cuda)
-    dn.dense_crf(*given, params)
-    torch.cuda.synchronize()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that the mode is a prototype
-            torch.cuda.set_sync_debug_mode("error")
-        dn.dense_crf(*given, params)
-        dn.MeanField.from_image(*given, params).inference(2)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_autocast(photo):

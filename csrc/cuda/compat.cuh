@@ -34,6 +34,15 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t 
   return cudaGetLastError();
 }
 
+// Reads what other threads change by atomic operations meanwhile: some value that it had.
+__device__ inline int32_t read_relaxed(const int32_t* from) {
+#if defined(CUDA_EMU)
+  return __atomic_load_n(from, __ATOMIC_RELAXED);
+#else
+  return *static_cast<const volatile int32_t*>(from);
+#endif
+}
+
 // Multiprocessors of the current device.
 inline int num_multiprocessors() {
   int device = 0, count = 0;

@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(kThreads)
         features.data + image * features.image_stride + from * features.point_stride;
     Embedding<kMost> e;
     if (!elevate<kMost>(feature, features.dim_stride, !real && l.zero_point, scale, d, e)) {
-      l.bad[image] = 1;
+      atomicExch(l.bad + image, 1);
     }
     find_simplex<kMost>(d, e);
 #pragma unroll
@@ -97,7 +97,7 @@ __device__ int64_t claim(const Table& table, int64_t image, int64_t entry) {
   const int32_t own = static_cast<int32_t>(entry);
   for (int64_t s = table.start(hash);; s = s + 1 == table.capacity ? 0 : s + 1) {
     int32_t* slot = table.slots + first + s;
-    int32_t seen = *static_cast<volatile int32_t*>(slot);
+    int32_t seen = read_relaxed(slot);
     if (seen < 0) seen = atomicCAS(slot, -1, own);
     if (seen < 0) return first + s;
     if (!table.same(seen, entry)) continue;

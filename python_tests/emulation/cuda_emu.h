@@ -7,6 +7,7 @@
 // edges, or a result that changes with CUDA_EMU_SEED) and divergent barriers (a deadlock report).
 // What it cannot: blocks run in order, so races between blocks go unseen; no tensor cores.
 #pragma once
+#include <atomic>
 #include <cmath>
 
 #include "cuda_emu_fibers.h"
@@ -73,7 +74,8 @@ enum cudaDeviceAttr {
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 
 namespace emu {
-inline cudaError_t last_error = cudaSuccess;  // tests set it to see what an op says of it
+inline std::atomic<cudaError_t> last_error =
+    cudaSuccess;  // tests set it to see what an op says of it
 }
 inline cudaError_t cudaPeekAtLastError() { return emu::last_error; }
 inline cudaError_t cudaGetLastError() {
