@@ -5,22 +5,19 @@
 // channels, at which every tap of Y is aligned.
 #include <algorithm>
 
-#include "cuda/compat.cuh"
+#include "cuda/rows.cuh"
 #include "ops/aspp.h"
 
 namespace deeplab_native {
 namespace {
 
-constexpr unsigned kThreads = 256;
-constexpr int64_t kMaxBlocks = 1 << 20;  // the kernels stride over what a grid does not reach
+constexpr unsigned kThreads = kRowThreads;
 
 struct Taps {
   int count;
   TapOffset offset[kMaxAsppTaps];
 };
 
-__device__ int64_t first_row() { return int64_t(blockIdx.x) * blockDim.y + threadIdx.y; }
-__device__ int64_t row_step() { return int64_t(gridDim.x) * blockDim.y; }
 // 0 <= i < n
 __device__ bool within(int64_t i, int64_t n) {
   return static_cast<uint64_t>(i) < static_cast<uint64_t>(n);
@@ -164,19 +161,6 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // ---- host ----
-// As many threads along a row as it has items, in powers of two, and as many rows as then fit.
-template <class... Parameters, class... Arguments>
-cudaError_t launch_rows(void (*kernel)(Parameters...), int64_t rows, int64_t row_items,
-                        void* stream, Arguments... args) {
-  if (rows == 0 || row_items == 0) return cudaSuccess;
-  unsigned width = 1;
-  while (width < kThreads && width < row_items) width *= 2;
-  const dim3 block(width, kThreads / width);
-  const int64_t grid = std::min(kMaxBlocks, (rows + block.y - 1) / block.y);
-  return launch(kernel, dim3(static_cast<unsigned>(grid)), block, 0,
-                static_cast<cudaStream_t>(stream), args...);
-}
-
 bool as_argument(const std::vector<TapOffset>& taps, Taps* result) {
   if (taps.size() > kMaxAsppTaps) return false;
   result->count = static_cast<int>(taps.size());

@@ -3,16 +3,16 @@
 // together than its pixels (channels_last), the map side of a tile of pixels and channels runs
 // along the channels, and the tile turns over in shared memory.
 #include "common/half.h"
-#include "cuda/compat.cuh"
+#include "cuda/rows.cuh"
 #include "ops/atrous_im2col.h"
 
 namespace deeplab_native {
 namespace {
 
-constexpr unsigned kThreads = 256;
+constexpr unsigned kThreads = kRowThreads;
 constexpr int kTile = 32;  // pixels and channels of a tile
 constexpr int kTileStep = kThreads / kTile;
-constexpr int64_t kMaxBlocks = 1 << 20;  // the kernels stride over what a grid does not reach
+constexpr int64_t kMaxBlocks = kMaxRowBlocks;  // the kernels stride over what a grid does not reach
 
 // The shape with what device code cannot ask of it: std::array and host functions.
 struct Shape : AtrousIm2colShape {
@@ -197,19 +197,6 @@ __global__ void __launch_bounds__(kThreads)
 
 // Whether the map's neighbours in memory are channels.
 bool channels_closer(const Shape& s) { return s.channels > 1 && s.step_c < s.step_x; }
-
-// As many threads along a row as it has items, in powers of two, and as many rows as then fit.
-template <class... Parameters, class... Arguments>
-cudaError_t launch_rows(void (*kernel)(Parameters...), int64_t rows, int64_t row_items,
-                        void* stream, Arguments... args) {
-  if (rows == 0 || row_items == 0) return cudaSuccess;
-  unsigned width = 1;
-  while (width < kThreads && width < row_items) width *= 2;
-  const dim3 block(width, kThreads / width);
-  const int64_t grid = std::min(kMaxBlocks, (rows + block.y - 1) / block.y);
-  return launch(kernel, dim3(static_cast<unsigned>(grid)), block, 0,
-                static_cast<cudaStream_t>(stream), args...);
-}
 
 template <class... Parameters, class... Arguments>
 cudaError_t launch_tiles(void (*kernel)(Parameters...), int64_t tiles, void* stream,

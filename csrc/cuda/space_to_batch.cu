@@ -6,21 +6,17 @@
 //   to 16 bytes) that its size and both addresses allow.
 #include <algorithm>
 
-#include "cuda/compat.cuh"
+#include "cuda/rows.cuh"
 #include "ops/space_to_batch.h"
 
 namespace deeplab_native {
 namespace {
 
-constexpr unsigned kThreads = 256;
-constexpr int64_t kMaxBlocks = 1 << 20;  // the kernels stride over what a grid does not reach
+constexpr unsigned kThreads = kRowThreads;
 
 struct alignas(16) Word16 {
   uint64_t low, high;
 };
-
-__device__ int64_t first_row() { return int64_t(blockIdx.x) * blockDim.y + threadIdx.y; }
-__device__ int64_t row_step() { return int64_t(gridDim.x) * blockDim.y; }
 
 // Rows (b, p, c, yb) of the blocks: T is an element.
 template <class T>
@@ -102,19 +98,6 @@ __global__ void __launch_bounds__(kThreads)
       map[row * words + i] = blocks[from * words + i];
     }
   }
-}
-
-// As many threads along a row as it has items, in powers of two, and as many rows as then fit.
-template <class... Parameters, class... Arguments>
-cudaError_t launch_rows(void (*kernel)(Parameters...), int64_t rows, int64_t row_items,
-                        void* stream, const void* from, void* to, Arguments... args) {
-  if (rows == 0 || row_items == 0) return cudaSuccess;
-  unsigned width = 1;
-  while (width < kThreads && width < row_items) width *= 2;
-  const dim3 block(width, kThreads / width);
-  const int64_t grid = std::min(kMaxBlocks, (rows + block.y - 1) / block.y);
-  return launch(kernel, dim3(static_cast<unsigned>(grid)), block, 0,
-                static_cast<cudaStream_t>(stream), from, to, args...);
 }
 
 template <class T>

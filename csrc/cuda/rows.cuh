@@ -1,0 +1,27 @@
+// Kernels that move items row by row, a row to each row of threads of a block, so that the int64
+// divisions which find a row are paid once a row and not once an item.
+#pragma once
+#include "cuda/compat.cuh"
+
+namespace deeplab_native {
+
+constexpr unsigned kRowThreads = 256;       // of a block
+constexpr int64_t kMaxRowBlocks = 1 << 20;  // the kernels stride over what a grid does not reach
+
+__device__ inline int64_t first_row() { return int64_t{blockIdx.x} * blockDim.y + threadIdx.y; }
+__device__ inline int64_t row_step() { return int64_t{gridDim.x} * blockDim.y; }
+
+// As many threads along a row as it has items, in powers of two, and as many rows as then fit.
+template <class... Parameters, class... Arguments>
+cudaError_t launch_rows(void (*kernel)(Parameters...), int64_t rows, int64_t row_items,
+                        void* stream, Arguments... args) {
+  if (rows == 0 || row_items == 0) return cudaSuccess;
+  unsigned width = 1;
+  while (width < kRowThreads && width < row_items) width *= 2;
+  const dim3 block(width, kRowThreads / width);
+  const int64_t grid = std::min(kMaxRowBlocks, (rows + block.y - 1) / block.y);
+  return launch(kernel, dim3(static_cast<unsigned>(grid)), block, 0,
+                static_cast<cudaStream_t>(stream), args...);
+}
+
+}  // namespace deeplab_native
