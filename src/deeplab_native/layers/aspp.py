@@ -106,14 +106,14 @@ def _are_plain(branches: Sequence[nn.Module]) -> bool:
 def _is_faster_fused(input: torch.Tensor, branches: Sequence[AtrousConv2d]) -> bool:
     """Whether `aspp` takes the branches, and takes less time than one convolution after another.
 
-    Measured with 2 threads on AVX-512 cores that did other work, too (torch 2.13, one map, 2048
-    channels, rates 6, 12, 18, 24; runs alternated, so only ratios hold): against the better of four
-    `conv2d` in either layout, 21 filters, inference 1.3 to 1.7 times as fast at 41 x 41, 1.7 at 65
-    x 65, 2.9 at 13 x 13, 2.7 in bfloat16; forward and backward 2.1 at 41 x 41, 1.8 at 65 x 65. With
-    more filters oneDNN's kernels, which skip the taps in the padding, catch up: inference 1.06 with
-    32, 0.9 to 1.05 with 40, 0.78 with 60, 0.57 with 182; forward and backward 1.3 with 60, 0.75
-    with 182. Not measured on CUDA, where one product and one pass replace four convolutions and
-    three sums.
+    Measured with 2 threads on AVX-512 cores (torch 2.13, one map, 2048 channels, rates 6, 12, 18,
+    24, 21 filters; benchmarks/results/aspp.json), against the better of four `conv2d` in either
+    layout: forward and backward 2.1 times as fast at 41 x 41, 1.8 at 65 x 65; inference 1.3 at
+    65 x 65, but 0.7 to 0.9 from 13 x 13 to 57 x 57, where oneDNN skips most taps in the padding
+    and the weights, packed in every call, are a larger share. With more filters it skips them
+    better: forward and backward 1.3 with 60 filters, 0.75 with 182. Not measured on CUDA, where
+    one product and one pass replace four convolutions and three sums; in float32 only where torch
+    multiplies matrices as it convolves, so that the precision stays the same.
     """
     taps = sum(branch.kernel_size[0] * branch.kernel_size[1] for branch in branches)
     if input.ndim != 4 or input.dtype not in FLOATS or taps > MAX_TAPS or not has_kernels(input):
@@ -123,4 +123,5 @@ def _is_faster_fused(input: torch.Tensor, branches: Sequence[AtrousConv2d]) -> b
     )
     if input.device.type == "cuda":
         return input.dtype != torch.float32 or convolutions_use_tf32() == products_use_tf32()
-    return branches[0].out_channels <= (64 if trains else 32)
+    filters, pixels = branches[0].out_channels, input.shape[2] * input.shape[3]
+    return filters <= 64 if trains else filters <= 32 and pixels >= 64 * 64
