@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from conv_cases import assert_near, tensors
 from deeplab_native import atrous_conv1d, atrous_conv2d
-from deeplab_native.ops import _direct
-from deeplab_native.ops._direct import LARGE, NARROW, SMALL, Plan, make_plan
+from deeplab_native.ops import _atrous_direct
+from deeplab_native.ops._atrous_direct import LARGE, NARROW, SMALL, Plan, make_plan
 
 # Relative to the largest value. The 2-byte types round results to 8 and 11 bits; their sums, like
 # those of float32, are float: 24 bits, less for the order of some hundred terms.
@@ -37,7 +37,7 @@ def device(cuda_device):
 
 
 def take(monkeypatch, plan):
-    monkeypatch.setattr(_direct, "make_plan", lambda *args: plan)
+    monkeypatch.setattr(_atrous_direct, "make_plan", lambda *args: plan)
 
 
 def check(leaves, how, tolerance):
@@ -146,11 +146,11 @@ def test_plans_stay_within_their_bounds(rows, cols, terms, dtype):
     for repeats in (1, 9):
         plan = make_plan(rows, cols, terms, repeats, dtype)
         assert plan.tile in (SMALL, NARROW) or dtype != torch.float64
-        assert 1 <= plan.parts <= _direct.MAX_PARTS
+        assert 1 <= plan.parts <= _atrous_direct.MAX_PARTS
         if plan.parts > 1:
-            assert plan.parts * repeats * rows * cols * 4 <= _direct.PART_BYTES
-            steps = terms * dtype.itemsize / _direct.STEP_BYTES
-            assert steps / plan.parts > _direct.MIN_STEPS - 1
+            assert plan.parts * repeats * rows * cols * 4 <= _atrous_direct.PART_BYTES
+            steps = terms * dtype.itemsize / _atrous_direct.STEP_BYTES
+            assert steps / plan.parts > _atrous_direct.MIN_STEPS - 1
 
 
 def test_cpu_tensors_are_refused():

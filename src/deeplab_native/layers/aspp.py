@@ -109,9 +109,10 @@ def _is_faster_fused(input: torch.Tensor, branches: Sequence[AtrousConv2d]) -> b
     Measured with 2 threads on AVX-512 cores (torch 2.13, one map, 2048 channels, rates 6, 12, 18,
     24, 21 filters; benchmarks/results/aspp.json), against the better of four `conv2d` in either
     layout: forward and backward 2.1 times as fast at 41 x 41, 1.8 at 65 x 65; inference 1.3 at
-    65 x 65, but 0.7 to 0.9 from 13 x 13 to 57 x 57, where oneDNN skips most taps in the padding
+    65 x 65, but 0.67 to 0.94 from 13 x 13 to 57 x 57, where oneDNN skips most taps in the padding
     and the weights, packed in every call, are a larger share. With more filters it skips them
-    better: forward and backward 1.3 with 60 filters, 0.75 with 182. Not measured on CUDA, where
+    better: forward and backward 1.3 with 60 filters, 0.75 with 182 (a few runs on a machine that
+    did other work). Not measured on CUDA, where
     one product and one pass replace four convolutions and three sums; in float32 only where torch
     multiplies matrices as it convolves, so that the precision stays the same.
     """

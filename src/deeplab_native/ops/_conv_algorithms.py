@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from .._native import memory_format
-from ._direct import direct_backward as direct_backward
-from ._direct import direct_forward as direct_forward
+from ._atrous_direct import direct_backward as direct_backward
+from ._atrous_direct import direct_forward as direct_forward
 from .atrous_im2col import Pair, Window, add_columns, fill_columns, output_size, sum_dtype
 from .space_to_batch import _batch_to_space, _new_blocks, _space_to_batch
 

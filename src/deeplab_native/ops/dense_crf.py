@@ -52,9 +52,9 @@ def dense_crf(
         TypeError, ValueError: before any kernel runs, naming the argument.
 
     On CUDA the call never waits for the device, so a CUDA graph can capture it whole, and values
-    cannot be checked: energies that are not finite, and images or sigmas that the lattice cannot
-    hold, give NaN, for that image alone. The result is the same, bit by bit, in every run and
-    every batch.
+    cannot be checked: energies that are not finite give NaN in that image, an image that the
+    lattice cannot hold is NaN, and all are where a sigma is too small for any. The result is the
+    same, bit by bit, in every run and every batch.
     """
     unary = widen(unary)
     check_unary(unary, ndim=4, layout="(B, L, H, W)")

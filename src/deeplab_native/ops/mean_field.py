@@ -39,8 +39,9 @@ def mean_field(
 
     Raises:
         TypeError, ValueError: before any iteration, naming the argument. On CUDA values are not
-            looked at, which would be to wait for the device: an image with energies or features
-            that are not finite, or features too large, gets NaN. Compatibilities other than plain
+            looked at, which would be to wait for the device: energies that are not finite give NaN
+            in that image, and an image whose features are not finite, or too large, is NaN (every
+            image, where they are shared). Compatibilities other than plain
             numbers should be tensors there, or else are copied from the host.
     """
     unary = widen(unary)
