@@ -43,8 +43,8 @@ template <class T>
 void bind_mean_field(py::module_& m, const char* name) {
   using M = MeanField<T>;
   py::class_<M>(m, name)
-      .def(py::init<int64_t, int, int>(), py::arg("num_points"), py::arg("num_labels"),
-           py::arg("num_threads"))
+      .def(py::init<int64_t, int, int, int64_t>(), py::arg("num_points"), py::arg("num_labels"),
+           py::arg("num_threads"), py::arg("width") = 0)
       .def("add_kernel",
            [](M& self, std::shared_ptr<const Lattice> lattice, int kind,
               const std::vector<T>& compatibility, int normalization) {
@@ -168,12 +168,15 @@ PYBIND11_MODULE(_C, m) {
   m.def(
       "build_lattice_cpu",
       [](Address features, int64_t n, int d, int64_t point_stride, int64_t dim_stride,
-         int num_threads, bool like_pydensecrf) {
+         int num_threads, bool like_pydensecrf, int64_t width) {
         return std::const_pointer_cast<Lattice>(build_lattice_cpu(
-            {pointer<const float>(features), point_stride, dim_stride, n, d, like_pydensecrf},
+            {pointer<const float>(features), point_stride, dim_stride, n, d, like_pydensecrf,
+             width},
             num_threads));
       },
-      Unlocked());
+      py::arg("features"), py::arg("n"), py::arg("d"), py::arg("point_stride"),
+      py::arg("dim_stride"), py::arg("num_threads"), py::arg("like_pydensecrf"),
+      py::arg("width") = 0, Unlocked());
   m.attr("max_feature_dim") = kMaxFeatureDim;
   bind_filter<float>(m, "permutohedral_filter_cpu_float");
   bind_filter<double>(m, "permutohedral_filter_cpu_double");

@@ -1,5 +1,8 @@
 #include "common/buffer.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstdlib>
 #include <mutex>
 #include <new>
@@ -45,6 +48,15 @@ Block allocate(size_t bytes) {
 
 }  // namespace
 
+size_t most_kept_bytes() {
+  static const size_t most = [] {
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    const size_t memory = pages > 0 && page > 0 ? size_t(pages) * size_t(page) : 0;
+    return std::clamp(memory / 8, size_t{256} << 20, size_t{1} << 30);
+  }();
+  return most;
+}
+
 Block take_block(size_t bytes) {
   if (bytes >= kLeastKept) {
     Kept& k = kept();
@@ -70,12 +82,12 @@ Block take_block(size_t bytes) {
 
 void return_block(Block block) {
   if (!block.data) return;
-  if (block.bytes >= kLeastKept && block.bytes <= kMostKept) {
+  if (block.bytes >= kLeastKept && block.bytes <= most_kept_bytes()) {
     Kept& k = kept();
     const std::unique_lock lock(k.mutex, std::try_to_lock);
     if (!lock) return std::free(block.data);
     // the oldest go first: sizes that are no longer asked for do not stay
-    while (k.bytes + block.bytes > kMostKept) {
+    while (k.bytes + block.bytes > most_kept_bytes()) {
       k.bytes -= k.blocks.front().bytes;
       std::free(k.blocks.front().data);
       k.blocks.erase(k.blocks.begin());

@@ -92,6 +92,28 @@ DEEPLAB_FMA(double, 8, _mm512_fmadd_pd)
 #undef DEEPLAB_FMA
 #endif
 
+// The larger and the smaller of two; the second where one is NaN.
+template <class T, int N>
+DEEPLAB_INLINE Vec<T, N> larger(Vec<T, N> a, Vec<T, N> b) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4 && N == 16) return (Vec<T, N>)_mm512_max_ps((__m512)a, (__m512)b);
+#endif
+#if defined(__AVX2__)
+  if constexpr (sizeof(T) == 4 && N == 8) return (Vec<T, N>)_mm256_max_ps((__m256)a, (__m256)b);
+#endif
+  return a > b ? a : b;
+}
+template <class T, int N>
+DEEPLAB_INLINE Vec<T, N> smaller(Vec<T, N> a, Vec<T, N> b) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4 && N == 16) return (Vec<T, N>)_mm512_min_ps((__m512)a, (__m512)b);
+#endif
+#if defined(__AVX2__)
+  if constexpr (sizeof(T) == 4 && N == 8) return (Vec<T, N>)_mm256_min_ps((__m256)a, (__m256)b);
+#endif
+  return a < b ? a : b;
+}
+
 // To the nearest integer, ties to even, for |x| < 2^22: the addition leaves no bits for a fraction.
 template <int N>
 DEEPLAB_INLINE Vec<float, N> round_even(Vec<float, N> x) {
@@ -99,15 +121,24 @@ DEEPLAB_INLINE Vec<float, N> round_even(Vec<float, N> x) {
   return (x + magic) - magic;
 }
 
+// p * 2^n for integers n, |n| <= 150
+template <int N>
+DEEPLAB_INLINE Vec<float, N> scale_exponent(Vec<float, N> p, Vec<float, N> n) {
+#if defined(__AVX512F__)
+  if constexpr (N == 16) return (Vec<float, N>)_mm512_scalef_ps((__m512)p, (__m512)n);
+  if constexpr (N == 8) return (Vec<float, N>)_mm256_scalef_ps((__m256)p, (__m256)n);
+#endif
+  using I = Vec<int32_t, N>;
+  const I exponent = __builtin_convertvector(n, I) + 127;  // 0 and below: flushed to zero
+  return p * (Vec<float, N>)((exponent > 0 ? exponent : I{}) << 23);
+}
+
 // exp to 2 units in the last place; 0 below -87. Cephes' polynomial for 2^f, |f| <= 1/2.
 template <int N>
 DEEPLAB_INLINE Vec<float, N> exp(Vec<float, N> x) {
   using F = Vec<float, N>;
-  using I = Vec<int32_t, N>;
-  constexpr float kLeast = -87.0f;
-  const I underflow = x < kLeast;
-  x = x > 88.0f ? broadcast<float, N>(88.0f) : x;
-  x = underflow ? broadcast<float, N>(kLeast) : x;
+  x = larger<float, N>(x, broadcast<float, N>(-100.0f));
+  x = smaller<float, N>(x, broadcast<float, N>(88.0f));
   const F n = round_even<N>(x * 1.44269504088896341f);
   F r = fma(n, broadcast<float, N>(-0.693359375f), x);
   r = fma(n, broadcast<float, N>(2.12194440e-4f), r);
@@ -118,9 +149,7 @@ DEEPLAB_INLINE Vec<float, N> exp(Vec<float, N> x) {
   p = fma(p, r, broadcast<float, N>(1.6666665459e-1f));
   p = fma(p, r, broadcast<float, N>(5.0000001201e-1f));
   p = fma(p, r * r, r + 1.0f);
-  const I exponent = (__builtin_convertvector(n, I) + 127) << 23;
-  const F result = p * (F)exponent;
-  return underflow ? F{} : result;
+  return scale_exponent<N>(p, n);
 }
 DEEPLAB_INLINE float exp(float x) { return x < -87.0f ? 0.0f : __builtin_expf(x); }
 DEEPLAB_INLINE double exp(double x) { return __builtin_exp(x); }
@@ -152,6 +181,20 @@ DEEPLAB_INLINE Vec<T, N / 2> high_half(Vec<T, N> v) {
   Vec<T, N / 2> h;
   std::memcpy(&h, reinterpret_cast<const char*>(&v) + sizeof(h), sizeof(h));
   return h;
+}
+
+// p[i] for each lane's i < 2^31.
+template <int N>
+DEEPLAB_INLINE Vec<float, N> gather(const float* p, Vec<uint32_t, N> i) {
+#if defined(__AVX512F__)
+  if constexpr (N == 16) return (Vec<float, N>)_mm512_i32gather_ps((__m512i)i, p, 4);
+#endif
+#if defined(__AVX2__)
+  if constexpr (N == 8) return (Vec<float, N>)_mm256_i32gather_ps(p, (__m256i)i, 4);
+#endif
+  Vec<float, N> v;
+  for (int k = 0; k < N; ++k) v[k] = p[i[k]];
+  return v;
 }
 
 // Sets "flush to zero, denormals are zero" while it lives: the far tails of Q are denormal, and

@@ -8,47 +8,38 @@
 
 namespace deeplab_native {
 
-// A view of lattice.num_rows() rows. Splatting clears the vertices' rows, clear_private the others.
+inline Lines lines_of(const Lattice& lattice, int axis, int thread) {
+  const Lattice::Axis& lines = lattice.axes[axis];
+  return {lines.order.data(), lines.cuts[thread], lines.cuts[thread + 1]};
+}
+
+// A view of lattice.num_rows() rows of `stride` values. Splatting clears the rows that it is the
+// first to touch; clear_shared clears the others.
 template <class T>
 class LatticeRows {
  public:
   LatticeRows(const Lattice& lattice, T* data, int stride)
       : lattice_(lattice), data_(data), stride_(stride) {}
 
-  // The private rows that this thread will splat into.
-  void clear_private(const Team& team) {
-    std::memset(private_rows(team.id()), 0,
-                lattice_.shared[team.id()].size() * stride_ * sizeof(T));
+  // Those that this thread will splat into.
+  void clear_shared(const Team& team) const {
+    std::memset(row(lattice_.copies_of_shared(team.id())), 0,
+                size_t(lattice_.num_shared) * stride_ * sizeof(T));
   }
 
-  // After a barrier: the private rows of all threads onto the shared ones, in the threads' order.
-  // Each thread does a range of vertices.
-  void add_private(const Team& team) {
-    const auto begin = static_cast<int32_t>(team.begin(lattice_.num_vertices));
-    const auto end = static_cast<int32_t>(team.end(lattice_.num_vertices));
+  // After a barrier: the copies of all threads onto the shared rows, in the threads' order. Each
+  // thread does a range of them.
+  void add_copies(const Team& team) const {
+    const int64_t begin = team.begin(lattice_.num_shared) * stride_;
+    const int64_t end = team.end(lattice_.num_shared) * stride_;
     for (int t = 1; t < lattice_.num_threads; ++t) {
-      const T* from = private_rows(t);
-      for (const int32_t v : lattice_.shared[t]) {
-        if (v >= begin && v < end) {
-          T* to = data_ + int64_t{v} * stride_;
-          for (int c = 0; c < stride_; ++c) to[c] += from[c];
-        }
-        from += stride_;
-      }
+      const T* from = row(lattice_.copies_of_shared(t));
+      for (int64_t i = begin; i < end; ++i) data_[i] += from[i];
     }
   }
 
-  void blur(const Team& team, int axis) {
-    if (axis > lattice_.d) return;
-    const Lattice::Axis& lines = lattice_.axes[axis];
-    row_kernels<T>().blur_lines(data_, stride_, lines.order.data(), lines.cuts[team.id()],
-                                lines.cuts[team.id() + 1]);
-  }
-
  private:
-  T* private_rows(int thread) {
-    return data_ + (lattice_.num_vertices + lattice_.private_base[thread]) * stride_;
-  }
+  T* row(int64_t r) const { return data_ + r * stride_; }
 
   const Lattice& lattice_;
   T* data_;

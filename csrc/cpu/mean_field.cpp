@@ -1,5 +1,5 @@
 // The mean field loop: which rows are read and written, and when the threads meet. The arithmetic
-// is in mean_field_simd.cpp and permutohedral_simd.cpp.
+// is in mean_field_block.h and blur_simd.cpp.
 #include "ops/mean_field.h"
 
 #include <algorithm>
@@ -11,6 +11,62 @@
 #include "cpu/simd_kernels.h"
 
 namespace deeplab_native {
+namespace {
+
+constexpr int32_t kLarge = 20000;  // vertices whose rows are worth prefetching
+
+// The rows of one kernel while threads splat, blur and slice them. Where the cold plane is sparse
+// its rows are there, or not, by their cold sums.
+template <class T>
+class KernelRows {
+ public:
+  KernelRows(const Lattice& lattice, Planes<T> rows, int cold)
+      : lattice_(lattice), rows_(rows), cold_(cold) {}
+
+  void clear_shared(const Team& team, bool sparse) const {
+    LatticeRows<T>(lattice_, rows_.hot, kPlane).clear_shared(team);
+    if (!sparse) LatticeRows<T>(lattice_, rows_.cold, cold_).clear_shared(team);
+  }
+  void add_copies(const Team& team, bool sparse) const {
+    if (!sparse) {
+      LatticeRows<T>(lattice_, rows_.cold, cold_).add_copies(team);
+    } else {
+      add_sparse_copies(team);
+    }
+    LatticeRows<T>(lattice_, rows_.hot, kPlane).add_copies(team);
+  }
+  // marks: see RowKernels::blur_planes
+  void blur(const Team& team, int axis, std::vector<uint8_t>* marks) const {
+    if (axis > lattice_.d) return;
+    const Lines lines = lines_of(lattice_, axis, team.id());
+    const size_t length = lines.end - lines.begin;
+    if (marks && marks->size() < length) marks->resize(length);
+    row_kernels<T>().blur_planes(rows_, cold_, marks ? marks->data() : nullptr, lines);
+  }
+
+ private:
+  bool is_here(int64_t row) const { return rows_.hot[row * kPlane + kColdSum] > 0; }
+
+  void add_sparse_copies(const Team& team) const {
+    for (int64_t v = team.begin(lattice_.num_shared); v < team.end(lattice_.num_shared); ++v) {
+      bool here = is_here(v);
+      T* to = rows_.cold + v * cold_;
+      for (int t = 1; t < lattice_.num_threads; ++t) {
+        const int64_t copy = lattice_.copies_of_shared(t) + v;
+        if (!is_here(copy)) continue;
+        const T* from = rows_.cold + copy * cold_;
+        for (int c = 0; c < cold_; ++c) to[c] = here ? to[c] + from[c] : from[c];
+        here = true;
+      }
+    }
+  }
+
+  const Lattice& lattice_;
+  const Planes<T> rows_;
+  const int cold_;
+};
+
+}  // namespace
 
 template <class T>
 MeanField<T>::~MeanField() {}
@@ -25,81 +81,114 @@ const Lattice& MeanField<T>::lattice(int kernel) const {
   return *kernels_.at(kernel).lattice;
 }
 
+// What does not change from pass to pass, for one thread.
+template <class T>
+std::vector<KernelPass<T>> MeanField<T>::kernel_passes(int thread) const {
+  std::vector<KernelPass<T>> passes;
+  for (const Kernel* k : ordered_) {
+    const Lattice& lattice = *k->lattice;
+    KernelPass<T> pass{};
+    pass.corners = lattice.d + 1;
+    pass.large = lattice.num_vertices > kLarge;
+    pass.entries = lattice.entries.data();
+    pass.weights = lattice.weights.data();
+    pass.scale_out = k->scale_out.data();
+    pass.scale_in = k->symmetric() ? pass.scale_out : k->scale_in.data();
+    pass.kind = k->kind;
+    pass.compatibility = k->compatibility.data();
+    pass.shared = thread == 0 ? 0 : static_cast<uint32_t>(lattice.num_shared) * kPlane;
+    pass.copies = static_cast<uint32_t>(lattice.copies_of_shared(thread)) * kPlane;
+    pass.missing = static_cast<uint32_t>(num_rows_ - k->first_row) * kPlane;
+    pass.fresh = lattice.fresh.data();
+    passes.push_back(pass);
+  }
+  return passes;
+}
+
 // `updates` mean field updates of Q, kept in cache between them; Q is q_in or softmax(-U).
 template <class T>
 void MeanField<T>::run(const T* q_in, T* out, int updates, Output output) {
   const std::lock_guard lock(mutex_);  // the rows are the object's
   prepare();
-  if (updates > 0) rows_a_.resize(num_rows_ * stride_);
-  if (updates > 1) rows_b_.resize(num_rows_ * stride_);
-  const int64_t blocks = blocks_of(num_points_);
-  Buffer<T> scratch(size_t(num_threads_) * (2 * stride_ + corners_) * kBlock);
-  int axes = 0, first_corner = 0;
-  std::vector<LabelKernel<T>> label_kernels;
-  for (const Kernel* k : ordered_) {
-    const int corners = k->lattice->d + 1;
-    axes = std::max(axes, corners);
-    if (k->kind != CompatibilityKind::kPotts) {
-      label_kernels.push_back({first_corner, corners, k->kind, k->compatibility.data()});
-    }
-    first_corner += corners;
+  for (int side = 0; side < std::min(updates, 2); ++side) {
+    rows_[side].resize(num_rows_ * kPlane);
+    cold_rows_[side].resize((num_rows_ + 1) * cold_);
+    std::fill_n(cold_rows_[side].data() + num_rows_ * cold_, cold_, T(0));
   }
-  std::vector<KernelRows<T>> write_rows(num_threads_ * kernels_.size());
+  const int64_t blocks = blocks_.size();
+  const auto scratch_size = MeanFieldPass<T>::scratch_size(cold_, corners_);
+  Buffer<T> scratch(size_t(num_threads_) * scratch_size);
+  struct alignas(64) Count {
+    int64_t blocks = 0;
+  };
+  std::vector<Count> active(num_threads_);
+  int axes = 0;
+  for (const Kernel* k : ordered_) axes = std::max(axes, k->lattice->d + 1);
 
   run_team(num_threads_, [&](Team& team) {
-    KernelRows<T>* const write = write_rows.data() + team.id() * kernels_.size();
+    std::vector<KernelPass<T>> kernels = kernel_passes(team.id());
+    std::vector<uint8_t> marks;
     MeanFieldPass<T> pass{};
-    pass.num_points = num_points_;
+    pass.blocks = &blocks_;
     pass.num_labels = num_labels_;
-    pass.stride = stride_;
-    pass.negative_unary = negative_unary_.data();
-    pass.corners = corners_;
-    pass.potts_corners = potts_corners_;
-    pass.entries_out = entries_out_.data();
-    pass.entries_in = num_threads_ > 1 ? entries_in_.data() : entries_out_.data();
-    pass.weights_out = weights_out_.data();
-    pass.weights_in = same_weights_ ? weights_out_.data() : weights_in_.data();
-    pass.label_kernels = label_kernels.data();
-    pass.num_label_kernels = static_cast<int>(label_kernels.size());
-    pass.num_kernels = static_cast<int>(kernels_.size());
-    pass.write_rows = write;
-    pass.scratch = scratch.data() + size_t(team.id()) * (2 * stride_ + corners_) * kBlock;
-    pass.own_weights = pass.scratch + 2 * stride_ * kBlock;
-    const auto run_pass = [&] {
-      row_kernels<T>().mean_field(pass, team.begin(blocks), team.end(blocks));
-    };
-    const auto each_kernel = [&](T* rows, const auto& f) {
-      for (const Kernel* k : ordered_) {
-        f(LatticeRows<T>(*k->lattice, rows + k->first_row * stride_, stride_));
-      }
-    };
-
+    pass.cold = cold_;
+    pass.places = places_.data();
+    pass.labels = labels_.data();
+    pass.negative_unary = {unary_hot_.data(), unary_cold_.data()};
+    pass.least_unary = least_unary_.data();
+    pass.cold_sums = cold_sums_.data();
+    pass.kernels = kernels.data();
+    pass.num_kernels = static_cast<int>(kernels.size());
+    pass.num_potts = static_cast<int>(
+        std::count_if(kernels.begin(), kernels.end(),
+                      [](const auto& k) { return k.kind == CompatibilityKind::kPotts; }));
+    // Marginals that are given are not sorted into those that matter and others.
+    pass.negligible_marginal = q_in ? T(-1) : negligible_marginal_;
     pass.q_in = q_in;
     pass.softmax = !q_in;
+    pass.scratch = scratch.data() + team.id() * scratch_size;
+
     for (int update = 0; update < updates; ++update) {
-      T* rows = update % 2 == 0 ? rows_a_.data() : rows_b_.data();
-      for (size_t k = 0; k < kernels_.size(); ++k) {
-        const Kernel& kernel = *ordered_[k];
-        write[k] = {rows + kernel.first_row * stride_, kernel.lattice->fresh.data()};
+      const int side = update % 2;
+      // A sparse cold plane pays where most of it is missing, which at the start it never is.
+      bool sparse = update > 0 && pass.negligible_marginal >= 0;
+      if (update > 1) {
+        int64_t total = 0;
+        for (const Count& count : active) total += count.blocks;
+        sparse = sparse && total * 2 < blocks;
+        team.barrier();  // before the counts change
       }
-      pass.write = rows;
-      each_kernel(rows, [&](LatticeRows<T> r) { r.clear_private(team); });
-      run_pass();
+      int64_t num_active = 0;
+      pass.num_active = &num_active;
+      pass.writes = true;
+      pass.write_sparse = sparse;
+      std::vector<KernelRows<T>> rows;
+      for (size_t k = 0; k < kernels.size(); ++k) {
+        const Kernel& kernel = *ordered_[k];
+        kernels[k].write = {rows_[side].data() + kernel.first_row * kPlane,
+                            cold_rows_[side].data() + kernel.first_row * cold_};
+        rows.emplace_back(*kernel.lattice, kernels[k].write, cold_);
+      }
+      for (const auto& r : rows) r.clear_shared(team, sparse);
+      row_kernels<T>().mean_field(pass, team.begin(blocks), team.end(blocks));
+      active[team.id()].blocks = num_active;
       team.barrier();  // all is splatted, and nobody reads the other rows any more
-      each_kernel(rows, [&](LatticeRows<T> r) { r.add_private(team); });
+      for (const auto& r : rows) r.add_copies(team, sparse);
       for (int j = 0; j < axes; ++j) {  // one barrier an axis for all kernels together
         team.barrier();
-        each_kernel(rows, [&](LatticeRows<T> r) { r.blur(team, j); });
+        for (const auto& r : rows) r.blur(team, j, sparse ? &marks : nullptr);
       }
       team.barrier();
-      pass.read = rows;
+      for (auto& k : kernels) k.read = {k.write.hot, k.write.cold};
+      pass.read_sparse = sparse;
+      pass.reads = true;
       pass.q_in = nullptr;
       pass.softmax = true;
     }
-    pass.write = nullptr;
+    pass.writes = false;
     pass.softmax = output == Output::kMarginals;
     pass.q_out = out;
-    run_pass();
+    row_kernels<T>().mean_field(pass, team.begin(blocks), team.end(blocks));
   });
 }
 
@@ -125,7 +214,7 @@ void MeanField<T>::energy(const T* q, T* out) {
 
 template <class T>
 double MeanField<T>::kl_divergence(const T* q) {
-  const int64_t size = num_points_ * num_labels_;
+  const int64_t size = blocks_.num_points() * num_labels_;
   Buffer<T> x(size);  // -(U + sum of the pairwise energies)
   energy(q, x.data());
   double kl = 0;
@@ -139,8 +228,9 @@ double MeanField<T>::kl_divergence(const T* q) {
 template <class T>
 void MeanField<T>::filter(int kernel, const T* in, T* out, bool transposed) {
   const Kernel& k = kernels_.at(kernel);
-  permutohedral_filter_cpu<T>(*k.lattice, {in, 1, num_points_}, {out, 1, num_points_}, num_labels_,
-                              k.scale_in, k.scale_out, transposed);
+  permutohedral_filter_cpu<T>(*k.lattice, {in, 1, blocks_.num_points()},
+                              {out, 1, blocks_.num_points()}, num_labels_, k.norm_in(), k.norm_out(),
+                              transposed);
 }
 
 template MeanField<float>::~MeanField();

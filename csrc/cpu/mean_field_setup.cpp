@@ -3,7 +3,9 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
+#include <type_traits>
 #include <utility>
 
 #include "common/parallel.h"
@@ -13,38 +15,33 @@
 namespace deeplab_native {
 namespace {
 
-// -U of the labels that only fill up a row: their marginal is exactly 0.
-template <class T>
-constexpr T kPadding = -std::numeric_limits<T>::infinity();
-
 // From k = K 1, in place, what kernels are scaled with: 1 / sqrt(k) on both sides, or 1 / k on one;
 // computed in double and kept as float, as pydensecrf does.
-void normalise(Normalization normalization, int64_t n, float* k) {
+void normalise(Normalization normalization, int64_t begin, int64_t end, float* k) {
   constexpr double kTiny = 1e-20;  // where a point has no mass at all
-  for (int64_t i = 0; i < n; ++i) {
+  for (int64_t i = begin; i < end; ++i) {
     const double mass = double{k[i]} + kTiny;
     k[i] = static_cast<float>(
         1.0 / (normalization == Normalization::kSymmetric ? std::sqrt(mass) : mass));
   }
 }
 
+// A vector, or 1/2 (M + M^T), with labels at their places; rows of `width`.
 template <class T>
-Buffer<T> compatibility_rows(CompatibilityKind kind, const T* values, int labels, int stride) {
-  Buffer<T> rows;
-  if (kind == CompatibilityKind::kVector) {
-    rows.resize(stride);
-    std::fill_n(rows.data(), stride, T(0));
-    std::copy_n(values, labels, rows.data());
-  } else if (kind == CompatibilityKind::kMatrix) {
-    rows.resize(size_t(labels) * stride);
-    std::fill_n(rows.data(), size_t(labels) * stride, T(0));
-    for (int l = 0; l < labels; ++l) {
-      for (int m = 0; m < labels; ++m) {
-        rows[size_t(l) * stride + m] = T(0.5) * (values[l * labels + m] + values[m * labels + l]);
-      }
+void fill_compatibility(CompatibilityKind kind, const std::vector<T>& values,
+                        const std::vector<int>& places, int width, Buffer<T>* rows) {
+  const int labels = static_cast<int>(places.size());
+  const size_t size = kind == CompatibilityKind::kMatrix ? size_t(width) * width : width;
+  rows->resize(size);
+  std::fill_n(rows->data(), size, T(0));
+  for (int l = 0; l < labels; ++l) {
+    if (kind == CompatibilityKind::kVector) (*rows)[places[l]] = values[l];
+    if (kind != CompatibilityKind::kMatrix) continue;
+    for (int m = 0; m < labels; ++m) {
+      (*rows)[size_t(places[l]) * width + places[m]] =
+          T(0.5) * (values[l * labels + m] + values[m * labels + l]);
     }
   }
-  return rows;
 }
 
 }  // namespace
@@ -70,39 +67,91 @@ template bool all_finite_cpu<float>(const float*, int64_t, int);
 template bool all_finite_cpu<double>(const double*, int64_t, int);
 
 template <class T>
-MeanField<T>::MeanField(int64_t num_points, int num_labels, int num_threads)
-    : num_points_(num_points),
+MeanField<T>::MeanField(int64_t num_points, int num_labels, int num_threads, int64_t width)
+    : blocks_(num_points, width),
       num_labels_(num_labels),
-      num_threads_(static_cast<int>(
-          std::clamp<int64_t>(blocks_of(num_points), 1, std::max(1, num_threads)))),
-      // one label has no use for a row of one value: softmax works on vectors
-      stride_(std::max(4, row_stride(num_labels))) {}
+      num_threads_(
+          static_cast<int>(std::clamp<int64_t>(blocks_.size(), 1, std::max(1, num_threads)))),
+      cold_(cold_width(num_labels)),
+      places_(num_labels) {}
 
 template <class T>
 void MeanField<T>::add_kernel(std::shared_ptr<const Lattice> lattice, CompatibilityKind kind,
                               const T* compatibility, Normalization normalization) {
-  if (lattice->num_points != num_points_ || lattice->num_threads != num_threads_) {
+  if (!(lattice->blocks == blocks_) || lattice->num_threads != num_threads_) {
     throw std::invalid_argument("features: the lattice was built for other points or threads");
   }
-  Kernel k{std::move(lattice), kind, T(0), {}, {}, nullptr, nullptr, 0};
-  k.factor = k.lattice->alpha;
-  if (kind == CompatibilityKind::kPotts) k.factor *= compatibility[0];
-  k.compatibility = compatibility_rows(kind, compatibility, num_labels_, stride_);
+  constexpr size_t kPowers[] = {0, 1, 2};
+  size_t count = 1;
+  for (size_t k = 0; k < kPowers[static_cast<int>(kind)]; ++k) count *= num_labels_;
+  Kernel k{};
+  k.lattice = std::move(lattice);
+  k.kind = kind;
+  k.normalization = normalization;
+  k.values.assign(compatibility, compatibility + count);
   if (normalization != Normalization::kNone) {
-    const int64_t padded = blocks_of(num_points_) * kBlock;
-    k.norm.resize(padded);
-    std::fill_n(k.norm.data(), padded, 0.0f);
-    permutohedral_filter_cpu<float>(*k.lattice, {}, {k.norm.data(), 1, 1}, 1, nullptr, nullptr,
-                                    false);
-    normalise(normalization, num_points_, k.norm.data());
-    if (normalization != Normalization::kAfter) k.scale_in = k.norm.data();
-    if (normalization != Normalization::kBefore) k.scale_out = k.norm.data();
+    const int64_t size = blocks_.size() * kBlock;
+    k.norm.resize(size);
+    lattice_mass_cpu(*k.lattice, k.norm.data());
+    parallel_for(num_threads_, size, 1 << 14, [&](int64_t begin, int64_t end) {
+      normalise(normalization, begin, end, k.norm.data());
+    });
   }
+  const std::lock_guard lock(mutex_);
   kernels_.push_back(std::move(k));
   prepared_ = false;
 }
 
-// One list of entries for all kernels, with everything that is constant folded into the weights.
+// The hot plane is for the labels that matter most in this image: by the sum of the squares of
+// softmax(-U) over some of the pixels.
+template <class T>
+void MeanField<T>::choose_places(const T* unary) {
+  std::iota(places_.begin(), places_.end(), 0);
+  if (cold_ > 0) choose_by_score(unary);
+  labels_.assign(kPlane + cold_, -1);
+  for (int l = 0; l < num_labels_; ++l) labels_[places_[l]] = l;
+}
+template <class T>
+void MeanField<T>::choose_by_score(const T* unary) {
+  constexpr int64_t kSamples = 2048;
+  const int64_t points = blocks_.num_points();
+  const int64_t step = std::max<int64_t>(1, points / kSamples) | 1;
+  std::vector<double> p(num_labels_), score(num_labels_, 0.0);
+  for (int64_t i = 0; i < points; i += step) {
+    double least = std::numeric_limits<double>::infinity(), sum = 0;
+    for (int l = 0; l < num_labels_; ++l) least = std::min<double>(least, unary[l * points + i]);
+    for (int l = 0; l < num_labels_; ++l) sum += p[l] = std::exp(least - unary[l * points + i]);
+    for (int l = 0; l < num_labels_; ++l) score[l] += p[l] / sum * (p[l] / sum);
+  }
+  std::vector<int> by_score(num_labels_);
+  std::iota(by_score.begin(), by_score.end(), 0);
+  std::stable_sort(by_score.begin(), by_score.end(),
+                   [&](int a, int b) { return score[a] > score[b]; });
+  for (int k = 0; k < num_labels_; ++k) places_[by_score[k]] = k < kColdSum ? k : k + 1;
+}
+
+template <class T>
+void MeanField<T>::set_unary(const T* unary) {
+  const std::lock_guard lock(mutex_);
+  choose_places(unary);
+  prepared_ = false;
+  const int64_t size = blocks_.size() * kBlock;
+  unary_hot_.resize(size * kPlane);
+  unary_cold_.resize(size * cold_);
+  cold_sums_.resize(cold_ ? size : 0);
+  least_unary_.resize(size);
+  const UnaryPass<T> pass{&blocks_,
+                          num_labels_,
+                          cold_,
+                          labels_.data(),
+                          unary,
+                          {unary_hot_.data(), unary_cold_.data()},
+                          least_unary_.data()};
+  run_team(num_threads_, [&](Team& team) {
+    row_kernels<T>().unary(pass, team.begin(blocks_.size()), team.end(blocks_.size()));
+  });
+}
+
 template <class T>
 void MeanField<T>::prepare() {
   if (prepared_) return;
@@ -111,81 +160,35 @@ void MeanField<T>::prepare() {
   for (Kernel& k : kernels_) ordered_.push_back(&k);
   std::stable_partition(ordered_.begin(), ordered_.end(),
                         [](const Kernel* k) { return k->kind == CompatibilityKind::kPotts; });
-  corners_ = potts_corners_ = 0;
+  corners_ = 0;
   num_rows_ = 0;
-  same_weights_ = true;
+  // Labels are left out where they change no energy by more than this, the last bit of an energy of
+  // 8; only where messages are sums of products of numbers that are not negative, and no larger
+  // than the marginals that they come from.
+  constexpr T kNegligible = T(1) / (1 << 20);
+  bool bounded = std::is_same_v<T, float>;
+  T sum_of_weights = 0;
   for (Kernel* k : ordered_) {
     k->first_row = num_rows_;
     num_rows_ += k->lattice->num_rows();
     corners_ += k->lattice->d + 1;
-    if (k->kind == CompatibilityKind::kPotts) potts_corners_ += k->lattice->d + 1;
-    same_weights_ = same_weights_ && k->symmetric();
+    fill_compatibility(k->kind, k->values, places_, kPlane + cold_, &k->compatibility);
+    bounded = bounded && k->kind == CompatibilityKind::kPotts && k->values[0] >= 0 &&
+              (k->normalization == Normalization::kSymmetric ||
+               k->normalization == Normalization::kAfter);
+    sum_of_weights += bounded ? k->values[0] : T(0);
+    k->fold_scales(blocks_.size() * kBlock);
   }
-  const int64_t halves = stride_ / 2;
-  if (num_rows_ * halves > UINT32_MAX) {
-    throw std::invalid_argument(
-        "kernels: more than 2^33 values on the lattices; use fewer threads");
-  }
-  const int64_t blocks = blocks_of(num_points_);
-  const size_t size = size_t(blocks) * corners_ * kBlock;
-  entries_out_.resize(size);
-  if (num_threads_ > 1) entries_in_.resize(size);
-  weights_out_.resize(size);
-  if (!same_weights_) weights_in_.resize(size);
-
-  run_team(num_threads_, [&](Team& team) {
-    for (int64_t b = team.begin(blocks); b < team.end(blocks); ++b) {
-      int64_t to = b * corners_ * kBlock;
-      for (const Kernel* kernel : ordered_) {
-        const Kernel& k = *kernel;
-        const int64_t first = k.first_row * halves;
-        const T out = same_weights_ ? std::sqrt(k.factor) : k.factor;
-        for (int64_t r = b * (k.lattice->d + 1); r < (b + 1) * (k.lattice->d + 1); ++r) {
-          for (int i = 0; i < kBlock; ++i, ++to) {
-            const int64_t from = r * kBlock + i, point = b * kBlock + i;
-            const T w = k.lattice->weights[from];
-            entries_out_[to] = static_cast<uint32_t>(first + k.lattice->vertices[from] * halves);
-            if (num_threads_ > 1) {
-              const int64_t row = k.lattice->private_rows[from];
-              entries_in_[to] = static_cast<uint32_t>(first + row * halves);
-            }
-            weights_out_[to] = out * w * (k.scale_out ? T(k.scale_out[point]) : T(1));
-            if (same_weights_) continue;
-            weights_in_[to] = w * (k.scale_in ? T(k.scale_in[point]) : T(1));
-          }
-        }
-      }
-    }
-  });
+  negligible_marginal_ = bounded ? kNegligible / std::max(T(1), sum_of_weights) : T(-1);
   prepared_ = true;
 }
 
-template <class T>
-void MeanField<T>::set_unary(const T* unary) {
-  const int64_t blocks = blocks_of(num_points_);
-  negative_unary_.resize(size_t(blocks) * kBlock * stride_);
-  parallel_for(num_threads_, blocks, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      T* rows = negative_unary_.data() + b * kBlock * stride_;
-      std::fill_n(rows, kBlock * stride_, kPadding<T>);
-      const int64_t first = b * kBlock;
-      const int count = static_cast<int>(std::min<int64_t>(kBlock, num_points_ - first));
-      for (int l = 0; l < num_labels_; ++l) {
-        const T* from = unary + l * num_points_ + first;
-        for (int i = 0; i < count; ++i) rows[i * stride_ + l] = -from[i];
-      }
-      // The missing points of the last block have weight 0; 0 times infinity would still be NaN.
-      std::fill(rows + count * stride_, rows + kBlock * stride_, T(0));
-    }
-  });
-}
-
-template MeanField<float>::MeanField(int64_t, int, int);
+template MeanField<float>::MeanField(int64_t, int, int, int64_t);
 template void MeanField<float>::add_kernel(std::shared_ptr<const Lattice>, CompatibilityKind,
                                            const float*, Normalization);
 template void MeanField<float>::set_unary(const float*);
 template void MeanField<float>::prepare();
-template MeanField<double>::MeanField(int64_t, int, int);
+template MeanField<double>::MeanField(int64_t, int, int, int64_t);
 template void MeanField<double>::add_kernel(std::shared_ptr<const Lattice>, CompatibilityKind,
                                             const double*, Normalization);
 template void MeanField<double>::set_unary(const double*);

@@ -1,9 +1,10 @@
-// The lattice's vector kernels: where a point lies, and the blur along one axis.
+// The lattice's vector kernels: where points lie, splatting and slicing.
 #include "cpu/rows.h"
 #include "cpu/simd_kernels.h"
 
 namespace deeplab_native::DEEPLAB_ISA {
 
+void fill_blur(SimdKernels* kernels);
 void fill_mean_field(SimdKernels* kernels);
 
 namespace {
@@ -91,47 +92,31 @@ void embed(const float* features, const float* scale, int d, Embedding* out) {
   }
 }
 
-// Walks the lines with the previous, the current and the next row in registers, so that each row is
-// read and written once and no second buffer is needed.
-template <class T, int N>
-void blur_chunk(T* rows, int stride, const int32_t* order, int64_t begin, int64_t end) {
-  constexpr int32_t kVertex = 0x7fffffff;
-  constexpr int kAhead = 12;  // rows to prefetch: about the latency of memory
-  const auto row_of = [&](int64_t i) { return rows + int64_t{order[i] & kVertex} * stride; };
-  Row<T, N> previous = Row<T, N>::zero();
-  Row<T, N> current = Row<T, N>::load(row_of(begin));
-  for (int64_t i = begin; i < end; ++i) {
-    const T* ahead = row_of(i + kAhead < end ? i + kAhead : i);
-    __builtin_prefetch(ahead);
-    __builtin_prefetch(ahead + N - 1);
-    T* here = row_of(i);
-    Row<T, N> sum = previous;
-    if (order[i] < 0) {  // the end of a line: what follows is another one
-      Row<T, N> result = current;
-      result.add_scaled(T(0.5), sum);
-      result.store(here);
-      if (i + 1 == end) break;
-      previous = Row<T, N>::zero();
-      current = Row<T, N>::load(row_of(i + 1));
-    } else {
-      const Row<T, N> next = Row<T, N>::load(row_of(i + 1));
-      sum = sum + next;
-      Row<T, N> result = current;
-      result.add_scaled(T(0.5), sum);
-      result.store(here);
-      previous = current;
-      current = next;
+// Keys of the vertices of 16 points: one 64-bit field of bits per coordinate. See
+// Builder::point_keys.
+void pack_keys(const Embedding& e, const int* shift, const int32_t* least, int d, uint64_t* keys) {
+  constexpr int kWide = kLanes<int64_t>;
+  using I64 = Vec<int64_t, kWide>;
+  const auto widened = [](const int32_t* p) {
+    return __builtin_convertvector(load<int32_t, kWide>(p), I64);
+  };
+  int64_t ones = 0;
+  for (int j = 0; j < d; ++j) ones += int64_t{1} << shift[j];
+  for (int lane = 0; lane < kBlock; lane += kWide) {
+    I64 key{};
+    for (int j = 0; j < d; ++j) {
+      key += (widened(e.remainder0[j] + lane) - int64_t{least[j]}) << int64_t{shift[j]};
+    }
+    for (int r = 0;; ++r) {
+      store<int64_t, kWide>(reinterpret_cast<int64_t*>(keys) + r * kBlock + lane, key);
+      if (r == d) break;
+      key += ones;
+      for (int j = 0; j < d; ++j) {  // the last coordinate is not stored
+        const I64 wraps = widened(e.rank[j] + lane) == int64_t{d - r};
+        key -= wraps & (int64_t{d + 1} << shift[j]);
+      }
     }
   }
-}
-
-template <class T>
-void blur_lines(T* rows, int stride, const int32_t* order, int64_t begin, int64_t end) {
-  if (begin == end) return;
-  with_stride(stride, [&]<int kStride>() {
-    for_chunks<kStride>(
-        stride, [&]<int N>(int c) { blur_chunk<T, N>(rows + c, stride, order, begin, end); });
-  });
 }
 
 constexpr int kCorners = kMaxFeatureDim + 1;
@@ -152,27 +137,26 @@ void scaled_weights(const FilterPass<T>& p, int64_t block, T* w) {
   }
 }
 
-int points_in(const Lattice& lattice, int64_t block) {
-  const int64_t left = lattice.num_points - block * kBlock;
-  return left < kBlock ? static_cast<int>(left) : kBlock;
-}
-
 template <class T, int kStride>
 void splat_block(const FilterPass<T>& p, Values<const T> in, int64_t block) {
   const Lattice& lattice = *p.lattice;
-  const int corners = lattice.d + 1, count = points_in(lattice, block);
+  const int corners = lattice.d + 1;
+  const Blocks::Span span = lattice.blocks[block];
   const int stride = kStride > 0 ? kStride : p.stride;
   T* x = p.scratch;
   for (int i = 0; i < kBlock * stride; ++i) x[i] = T(0);
-  for (int i = 0; i < count; ++i) {
-    const T* from = in.data ? in.data + (block * kBlock + i) * in.point_stride : nullptr;
-    for (int c = 0; c < p.num_channels; ++c) {
-      x[i * stride + c] = from ? from[c * in.channel_stride] : T(1);
-    }
+  for (int i = 0; i < span.count; ++i) {
+    const T* from = in.data + (span.first + i) * in.point_stride;
+    for (int c = 0; c < p.num_channels; ++c) x[i * stride + c] = from[c * in.channel_stride];
   }
   alignas(64) T w[kCorners * kBlock];
   scaled_weights(p, block, w);
-  const int32_t* entries = lattice.splat_rows() + block * corners * kBlock;
+  const uint32_t* entries = lattice.entries.data() + block * corners * kBlock;
+  const auto shared = static_cast<uint32_t>(lattice.num_shared) * kPlane;
+  int64_t starts[kCorners * kBlock];  // of the rows
+  for (int k = 0; k < corners * kBlock; ++k) {
+    starts[k] = (entries[k] / kPlane + (entries[k] < shared ? p.copies : 0)) * stride;
+  }
 
   // Rows are cleared when the first of their points comes by: they are in cache from then on.
   const int64_t fresh = int64_t{lattice.fresh[block]} * stride;
@@ -181,7 +165,12 @@ void splat_block(const FilterPass<T>& p, Values<const T> in, int64_t block) {
   for_chunks<kStride>(stride, [&]<int N>(int c) {
     for (int i = 0; i < kBlock; ++i) {
       const auto value = Row<T, N>::load(x + i * stride + c);
-      splat_pixel<0, kStride>(corners, entries, w, p.rows + c, stride, i, value);
+      for (int r = 0; r < corners; ++r) {
+        T* row = p.rows + starts[r * kBlock + i] + c;
+        auto sum = Row<T, N>::load(row);
+        sum.add_scaled(w[r * kBlock + i], value);
+        sum.store(row);
+      }
     }
   });
 }
@@ -189,21 +178,24 @@ void splat_block(const FilterPass<T>& p, Values<const T> in, int64_t block) {
 template <class T, int kStride>
 void slice_block(const FilterPass<T>& p, Values<T> out, int64_t block) {
   const Lattice& lattice = *p.lattice;
-  const int corners = lattice.d + 1, count = points_in(lattice, block);
+  const int corners = lattice.d + 1;
+  const Blocks::Span span = lattice.blocks[block];
   const int stride = kStride > 0 ? kStride : p.stride;
   alignas(64) T w[kCorners * kBlock];
   scaled_weights(p, block, w);
-  const int32_t* vertices = lattice.vertices.data() + block * corners * kBlock;
+  const uint32_t* entries = lattice.entries.data() + block * corners * kBlock;
   for_chunks<kStride>(stride, [&]<int N>(int c) {
     for (int i = 0; i < kBlock; ++i) {
       auto sum = Row<T, N>::zero();
-      slice_pixel<0, kStride>(corners, vertices, w, static_cast<const T*>(p.rows) + c, stride, i,
-                              &sum);
+      for (int r = 0; r < corners; ++r) {
+        const int64_t vertex = entries[r * kBlock + i] / kPlane;
+        sum.add_scaled(w[r * kBlock + i], Row<T, N>::load(p.rows + vertex * stride + c));
+      }
       sum.store(p.scratch + i * stride + c);
     }
   });
-  for (int i = 0; i < count; ++i) {
-    T* to = out.data + (block * kBlock + i) * out.point_stride;
+  for (int i = 0; i < span.count; ++i) {
+    T* to = out.data + (span.first + i) * out.point_stride;
     for (int c = 0; c < p.num_channels; ++c) to[c * out.channel_stride] = p.scratch[i * stride + c];
   }
 }
@@ -224,19 +216,53 @@ void slice(const FilterPass<T>& p, Values<T> out, int64_t begin, int64_t end) {
   });
 }
 
+void splat_ones(const SumPass& p, int64_t begin, int64_t end) {
+  const Lattice& lattice = *p.lattice;
+  const int64_t per_block = int64_t{lattice.d + 1} * kBlock;
+  const auto shared = static_cast<uint32_t>(lattice.num_shared) * kPlane;
+  const uint32_t copies = p.copies * kPlane;
+  for (int64_t b = begin; b < end; ++b) {
+    for (int32_t v = lattice.fresh[b]; v < lattice.fresh[b + 1]; ++v) p.rows[v] = 0;
+    for (int64_t k = b * per_block; k < (b + 1) * per_block; ++k) {
+      const uint32_t entry = lattice.entries[k];
+      p.rows[(entry + (entry < shared ? copies : 0)) / kPlane] += lattice.weights[k];
+    }
+  }
+}
+
+void slice_sums(const SumPass& p, int64_t begin, int64_t end) {
+  const Lattice& lattice = *p.lattice;
+  const int corners = lattice.d + 1;
+  for (int64_t b = begin; b < end; ++b) {
+    for (int lane = 0; lane < kBlock; lane += kW) {
+      F sum{};
+      for (int r = 0; r < corners; ++r) {
+        const int64_t k = (b * corners + r) * kBlock + lane;
+        const auto vertices = load<uint32_t, kW>(lattice.entries.data() + k) / kPlane;
+        const F w = load<float, kW>(lattice.weights.data() + k);
+        sum = sum + w * gather<kW>(p.rows, vertices) * lattice.alpha;
+      }
+      store<float, kW>(p.sums + b * kBlock + lane, sum);
+    }
+  }
+}
+
 template <class T>
 void fill_rows(RowKernels<T>* kernels) {
   kernels->splat = splat<T>;
   kernels->slice = slice<T>;
-  kernels->blur_lines = blur_lines<T>;
 }
 
 }  // namespace
 
 void fill(SimdKernels* kernels) {
   kernels->embed = embed;
+  kernels->pack_keys = pack_keys;
+  kernels->splat_ones = splat_ones;
+  kernels->slice_sums = slice_sums;
   fill_rows(&kernels->rows_f32);
   fill_rows(&kernels->rows_f64);
+  fill_blur(kernels);
   fill_mean_field(kernels);
 }
 

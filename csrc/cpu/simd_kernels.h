@@ -23,53 +23,97 @@ template <class T>
 struct FilterPass {
   const Lattice* lattice;
   int num_channels, stride;
-  const float* scale;  // of each point, or null
+  const float* scale;  // of each point, in the order of the blocks, or null
   T factor;
+  int64_t copies;  // row where this thread's copies of the shared rows begin
   T* rows;
   T* scratch;  // [16][stride], this thread's
 };
 
-// A kernel whose compatibility is a vector or a matrix: its corners among those of the pass.
+// One value per vertex: splatting ones, and slicing to [blocks * 16].
+struct SumPass {
+  const Lattice* lattice;
+  int64_t copies;
+  float* rows;
+  float* sums;
+};
+
+// The mean field keeps the L values of a point, or of a vertex, as a row of a hot plane, 8 values,
+// and a row of a cold plane, `cold` values (a multiple of 8; 0 where 8 labels suffice). The hot
+// plane has the labels that matter most in this image, and, where there is a cold one, the sum of
+// the cold row as its last value. In most of an image that sum is nothing, and the cold row is then
+// neither computed, nor written, nor read.
 template <class T>
-struct LabelKernel {
-  int first_corner, corners;
+struct Planes {
+  T* hot;
+  T* cold;
+};
+constexpr int kColdSum = kPlane - 1;  // its place in the hot row
+constexpr float kNegligibleRow = 1.0f / (1 << 22);
+
+// One pairwise kernel in a pass over the pixels, as one thread sees it.
+template <class T>
+struct KernelPass {
+  int corners;                           // d + 1
+  bool large;                            // more rows than stay in cache
+  const uint32_t* entries;               // Lattice::entries
+  const float* weights;                  // Lattice::weights
+  const T *scale_out, *scale_in;         // of each pixel, where it is sliced and splatted
   CompatibilityKind kind;
-  const T* compatibility;  // kVector: [stride]; kMatrix: [L][stride], symmetric
+  const T* compatibility;  // kVector: [8 + cold]; kMatrix: as many of them, symmetric
+  Planes<const T> read;
+  Planes<T> write;
+  uint32_t shared, copies;  // splatting adds `copies` to entries below `shared`
+  uint32_t missing;         // entry of a cold row of zeros
+  const int32_t* fresh;     // Lattice::fresh
 };
 
-// Where the rows of one kernel begin, and which of them a block clears (Lattice::fresh).
+// Energies [L][N] to rows: min U - U, with -infinity where there is no label.
 template <class T>
-struct KernelRows {
-  T* rows;
-  const int32_t* fresh;
+struct UnaryPass {
+  const Blocks* blocks;
+  int num_labels, cold;
+  const int* labels;  // of each place, see MeanFieldPass
+  const T* unary;
+  Planes<T> rows;
+  T* least;  // [blocks * 16]
 };
 
-// One pass over the pixels: each pixel's row of L values is
+// One pass over the pixels: each pixel's L values are
 //   x = q_in, or -U, plus what all kernels slice from `read`;   x = softmax(x) if asked;
-// and is written to q_out and splatted onto `write`, where these are not null.
-// The vertices of all kernels together are the `corners` of a pixel; those of Potts kernels come
-// first, since what they slice is just added up.
+// and are written to q_out and splatted onto `write`, where these are asked for.
 template <class T>
 struct MeanFieldPass {
-  int64_t num_points;
-  int num_labels, stride;
-  const T* negative_unary;  // [blocks * 16][stride]
-  int corners, potts_corners;
-  // Rows, in halves of their stride, and weights to slice with and to splat with; all of them
-  // [blocks][corners][16].
-  const uint32_t *entries_out, *entries_in;
-  const T *weights_out, *weights_in;
-  const LabelKernel<T>* label_kernels;
-  int num_label_kernels;
-  const T* read;
-  T* write;  // the kernels' rows, one after the other:
-  const KernelRows<T>* write_rows;
-  int num_kernels;
-  const T* q_in;  // [L][N]
-  T* q_out;       // [L][N]
+  const Blocks* blocks;
+  int num_labels, cold;
+  const int* places;  // of each label in the planes; from 8 on: in the cold one
+  const int* labels;  // of each place, -1 where there is none
+  // min U - U, [blocks * 16] rows, with -infinity where there is no label; and the minima.
+  Planes<const T> negative_unary;
+  const T* least_unary;
+  T* cold_sums;  // of exp(negative_unary.cold); written by the pass that reads nothing
+  const KernelPass<T>* kernels;
+  int num_kernels, num_potts;  // Potts kernels come first: what they slice is just added up
+  bool reads, writes;
+  // Where a cold plane is sparse, rows are not there whose cold sum is at most kNegligibleRow (while
+  // splatting: 0). Otherwise all of them are.
+  bool read_sparse, write_sparse;
+  T negligible_marginal;                     // of all cold labels; -1: none is
+  const T* q_in;                             // [L][N]
+  T* q_out;                                  // [L][N]
   bool softmax;
-  T* scratch;      // this thread's: [2][16][stride] ...
-  T* own_weights;  // ... and [corners][16]
+  T* scratch;           // this thread's, of scratch_size()
+  int64_t* num_active;  // counts the blocks whose cold labels were not left out
+
+  static int64_t scratch_size(int cold, int corners) {
+    return int64_t{kBlock} * (2 * (kPlane + cold) + 3 * corners);
+  }
+};
+
+// Lines of one axis, order[begin, end), to be blurred in place.
+struct Lines {
+  const int32_t* order;
+  int64_t begin, end;
 };
 
 template <class T>
@@ -77,20 +121,32 @@ struct RowKernels {
   void (*splat)(const FilterPass<T>& pass, Values<const T> in, int64_t block_begin,
                 int64_t block_end);
   void (*slice)(const FilterPass<T>& pass, Values<T> out, int64_t block_begin, int64_t block_end);
+  void (*blur_rows)(T* rows, int stride, Lines lines);
+  void (*unary)(const UnaryPass<T>& pass, int64_t block_begin, int64_t block_end);
   void (*mean_field)(const MeanFieldPass<T>& pass, int64_t block_begin, int64_t block_end);
-  // In place along the lines order[begin, end) of one axis.
-  void (*blur_lines)(T* rows, int stride, const int32_t* order, int64_t begin, int64_t end);
+  // marks: room for one for each vertex of the lines, null where the cold plane is not sparse.
+  void (*blur_planes)(Planes<T> rows, int cold, uint8_t* marks, Lines lines);
 };
 
 struct SimdKernels {
   // features: [d][16], already gathered; scale: [d]
   void (*embed)(const float* features, const float* scale, int d, Embedding* out);
+  // Keys of one 64-bit word (lattice_keys.h): [d + 1][16]
+  void (*pack_keys)(const Embedding& e, const int* shift, const int32_t* least, int d,
+                    uint64_t* keys);
+  void (*splat_ones)(const SumPass& pass, int64_t block_begin, int64_t block_end);
+  void (*slice_sums)(const SumPass& pass, int64_t block_begin, int64_t block_end);
   RowKernels<float> rows_f32;
   RowKernels<double> rows_f64;
 };
 
-// Number of values in a row for so many labels: whole vectors, in as few sizes as the kernels are
-// compiled for; wider rows are handled in chunks of 32.
+// Width of the cold plane for so many labels.
+constexpr int cold_width(int num_labels) {
+  return num_labels <= kPlane ? 0 : (num_labels - kColdSum + 7) / 8 * 8;
+}
+
+// Number of values in a filter's row for so many channels: whole vectors, in as few sizes as the kernels are
+// compiled for; wider rows are handled in chunks of 16.
 constexpr int row_stride(int num_labels) {
   if (num_labels == 1) return 1;
   if (num_labels <= 4) return 4;

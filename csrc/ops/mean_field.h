@@ -25,11 +25,15 @@ enum class CompatibilityKind { kPotts = 0, kVector = 1, kMatrix = 2 };
 template <class T>
 bool all_finite_cpu(const T* values, int64_t count, int num_threads);
 
+template <class T>
+struct KernelPass;  // cpu/simd_kernels.h
+
 // Threads may share an object: they wait for each other.
 template <class T>
 class MeanField {
  public:
-  MeanField(int64_t num_points, int num_labels, int num_threads);
+  // width: of the image whose pixels the points are, 0 for others (see Blocks).
+  MeanField(int64_t num_points, int num_labels, int num_threads, int64_t width = 0);
   ~MeanField();
 
   // compatibility: 1, L or L * L values, row-major. Computes the normalisation.
@@ -54,22 +58,28 @@ class MeanField {
   enum class Output { kMarginals, kEnergy };
   void prepare();
   void run(const T* q_in, T* out, int updates, Output output);
+  std::vector<KernelPass<T>> kernel_passes(int thread) const;
+
+  void choose_places(const T* unary);
+  void choose_by_score(const T* unary);
 
   std::mutex mutex_;
-  int64_t num_points_;
-  int num_labels_, num_threads_, stride_;
+  Blocks blocks_;
+  int num_labels_, num_threads_;
+  int cold_;                 // width of the cold plane, see Planes in cpu/simd_kernels.h
+  std::vector<int> places_, labels_;  // of each label in the planes, and of each place
   std::vector<Kernel> kernels_;
-  Buffer<T> negative_unary_;  // [blocks * 16][stride]
+  Buffer<T> unary_hot_, unary_cold_;  // min U - U
+  Buffer<T> least_unary_;             // min U
+  Buffer<T> cold_sums_;
 
-  // All kernels as one, made by prepare() after a kernel was added: see MeanFieldPass.
+  // Made by prepare() after a kernel was added or the unary changed.
   bool prepared_ = false;
   std::vector<Kernel*> ordered_;  // Potts kernels first
-  int corners_ = 0, potts_corners_ = 0;
+  int corners_ = 0;               // of all kernels
   int64_t num_rows_ = 0;
-  Buffer<uint32_t> entries_out_, entries_in_;  // the latter only with several threads
-  Buffer<T> weights_out_, weights_in_;
-  bool same_weights_ = false;  // weights_out_ serves both
-  Buffer<T> rows_a_, rows_b_;  // one is read while the other is written
+  T negligible_marginal_ = 0;
+  Buffer<T> rows_[2], cold_rows_[2];  // one is read while the other is written
 };
 
 #ifdef DEEPLAB_NATIVE_WITH_CUDA

@@ -19,6 +19,41 @@ namespace deeplab_native {
 constexpr int kMaxFeatureDim = 16;
 constexpr int kBlock = 16;  // points are processed and stored in blocks of 16
 
+// n points in blocks of 16. Where they are the pixels of an image, row by row, a block is 16
+// neighbours in a row and blocks go through tiles of 16 x 16 pixels: what lies together in the image
+// touches the same vertices, which are then still in cache.
+class Blocks {
+ public:
+  struct Span {
+    int64_t first;  // point; the others follow it
+    int count;      // 1 to 16
+  };
+  // width: of the image, 0 for points in any order.
+  explicit Blocks(int64_t num_points = 0, int64_t width = 0);
+
+  int64_t size() const { return size_; }
+  int64_t num_points() const { return num_points_; }
+  bool operator==(const Blocks& other) const = default;
+  // From a block's first point to that of the next one, mostly.
+  int64_t step() const { return width_ == 0 ? kBlock : width_; }
+  Span operator[](int64_t block) const {
+    if (width_ == 0) {
+      const int64_t left = num_points_ - block * kBlock;
+      return {block * kBlock, static_cast<int>(left < kBlock ? left : kBlock)};
+    }
+    const int64_t strip = block / (across_ * kBlock);  // 16 rows of pixels; the last has fewer
+    const int64_t within = block - strip * across_ * kBlock, below = height_ - strip * kBlock;
+    const int64_t rows = below < kBlock ? below : kBlock;
+    const int64_t column = within / rows, row = within - column * rows;
+    const int64_t left = width_ - column * kBlock;
+    return {(strip * kBlock + row) * width_ + column * kBlock,
+            static_cast<int>(left < kBlock ? left : kBlock)};
+  }
+
+ private:
+  int64_t num_points_, width_ = 0, height_ = 0, across_ = 0, size_;
+};
+
 // Features of n points, of dimension d: feature k of point i at data[i * point_stride + k *
 // dim_stride]. Divided by their standard deviations already: the filter is exp(-|f_i - f_j|^2 / 2).
 struct Features {
@@ -30,21 +65,25 @@ struct Features {
   // which no value reaches but which connect others: pydensecrf does, by filling up its last
   // vector.
   bool like_pydensecrf = false;
+  int64_t width = 0;  // of the image whose pixels the points are, see Blocks
 
   bool has_zero_point() const { return like_pydensecrf && n % 4 != 0; }
 };
 
+constexpr int kPlane = 8;  // see Lattice::entries
+
 // The lattice of n points; immutable once built, shared by every filter over these points.
 struct Lattice {
   int d;
-  int64_t num_points, num_blocks;
+  Blocks blocks;
   int32_t num_vertices;  // M
   int num_threads;       // it was built for: thread t owns blocks [num_blocks t / T, ...)
   float alpha;           // 1 / (1 + 2^-d)
 
-  // Point i touches d + 1 vertices, [num_blocks][d + 1][16]; in a block that is not full the
-  // missing points have weight 0 and vertices that exist.
-  Buffer<int32_t> vertices;
+  // Point i touches d + 1 vertices, [num_blocks][d + 1][16], given as 8 times their number: where
+  // their rows begin in a plane of 8 values a vertex. In a block that is not full the missing
+  // points have weight 0 and vertices that exist.
+  Buffer<uint32_t> entries;
   Buffer<float> weights;  // barycentric
 
   // For each axis the vertices in the order of the lattice's lines, isolated ones left out; the
@@ -55,20 +94,18 @@ struct Lattice {
   };
   std::vector<Axis> axes;
 
-  // Vertices are numbered as the blocks first touch them: block b is the first to touch vertices
+  // Splatting with T threads without atomics: vertices [0, num_shared) are touched by several
+  // threads. Thread 0 splats into their own rows, thread t > 0 into copies, which begin at row
+  // copies_of_shared(t) and are added in the order of t: the same bits come out each time.
+  int32_t num_shared;
+  int64_t copies_of_shared(int thread) const {
+    return thread == 0 ? 0 : num_vertices + int64_t{thread - 1} * num_shared;
+  }
+  int64_t num_rows() const { return num_vertices + int64_t{num_threads - 1} * num_shared; }
+
+  // The others are numbered as the blocks first touch them: block b is the first to touch vertices
   // [fresh[b], fresh[b + 1]), and clears their rows when it splats.
   Buffer<int32_t> fresh;  // [num_blocks + 1]
-
-  // Splatting with T threads without atomics: a vertex that an earlier thread touched first has a
-  // private row in thread t, one of those after the M shared ones, which is added to the shared row
-  // in the order of t, so the same bits come out each time.
-  Buffer<int32_t> private_rows;              // like vertices, with the rows to splat into; T > 1
-  std::vector<int64_t> private_base;         // [T + 1]: thread t's begin at M + private_base[t]
-  std::vector<std::vector<int32_t>> shared;  // [t][i]: the vertex of private row i of thread t
-  const int32_t* splat_rows() const {
-    return num_threads > 1 ? private_rows.data() : vertices.data();
-  }
-  int64_t num_rows() const { return num_vertices + private_base.back(); }
 };
 
 // Throws std::invalid_argument where a feature is not finite or too large for the lattice's
@@ -78,6 +115,9 @@ std::shared_ptr<const Lattice> build_lattice_cpu(const Features& features, int n
 // is worked on.
 void check_features_cpu(const Features& features, int num_threads);
 
+// mass = K 1, what the filter makes of ones: [num_blocks * 16], in the order of the blocks.
+void lattice_mass_cpu(const Lattice& lattice, float* mass);
+
 // Values of n points with C channels: channel c of point i at data[i * point_stride + c *
 // channel_stride].
 template <class T>
@@ -86,8 +126,9 @@ struct Values {
   int64_t point_stride, channel_stride;
 };
 
-// out = scale_out * filter(scale_in * in); a null scale is 1. The transposed filter applies the
-// blurs in reversed order. T is float or double.
+// out = scale_out * filter(scale_in * in); a null scale is 1, others are [num_blocks * 16] in the
+// order of the blocks. The transposed filter applies the blurs in reversed order. T is float or
+// double.
 template <class T>
 void permutohedral_filter_cpu(const Lattice& lattice, Values<const T> in, Values<T> out,
                               int num_channels, const float* scale_in, const float* scale_out,

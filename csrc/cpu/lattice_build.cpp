@@ -1,0 +1,290 @@
+// Building the lattice: which vertices the points touch, and the lines along which it is blurred.
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <string>
+
+#include "common/parallel.h"
+#include "cpu/lattice_keys.h"
+#include "cpu/simd_kernels.h"
+#include "ops/permutohedral.h"
+
+namespace deeplab_native {
+namespace {
+
+constexpr int kChunk = 8;       // blocks that are embedded before their keys are looked up
+constexpr int kLookAhead = 16;  // keys to prefetch
+constexpr int32_t kMostVertices = (1 << 29) - 1;  // 8 times their number is an entry
+
+template <int K>
+class Builder {
+ public:
+  Builder(const Features& features, const KeyLayout& layout, Lattice* lattice)
+      : f_(features),
+        layout_(layout),
+        lattice_(*lattice),
+        tables_(lattice->num_threads),
+        vertex_of_(lattice->num_threads) {
+    for (int i = 0; i <= f_.d; ++i) unit_[i] = unit<K>(layout_, i);
+    for (int i = 0; i < f_.d; ++i) ones_ = ones_ + unit_[i];
+    for (int i = 0; i <= f_.d; ++i) {
+      wrap_[i] = Key<K>{};
+      for (int k = 0; k <= f_.d; ++k) wrap_[i] = wrap_[i] + unit_[i];
+    }
+  }
+
+  void build() {
+    run_team(lattice_.num_threads, [&](Team& team) { insert_points(team); });
+    merge_tables();
+    run_team(lattice_.num_threads, [&](Team& team) { renumber_points(team); });
+    lattice_.fresh[lattice_.blocks.size()] = lattice_.num_vertices;
+    lattice_.axes.resize(f_.d + 1);
+    parallel_for(lattice_.num_threads, f_.d + 1, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t j = begin; j < end; ++j) link_axis(static_cast<int>(j));
+    });
+  }
+
+ private:
+  // What the points of a few blocks touch, while it is worked out. Neighbours often have the same
+  // vertex as the same corner: only the first of such a run is looked up.
+  struct Chunk {
+    explicit Chunk(int corners)
+        : keys(size_t(kChunk) * corners * kBlock), runs(keys.size()), starts(keys.size()) {}
+    std::vector<Key<K>> keys;     // [blocks][d + 1][16]
+    std::vector<int32_t> runs;    // of each key
+    std::vector<Key<K>> starts;   // of each run
+    std::vector<int32_t> numbers;  // of each run, in the thread's table
+  };
+
+  void gather_features(const Blocks::Span& span, float* out) const {
+    for (int k = 0; k < f_.d; ++k) {
+      const float* from = f_.data + span.first * f_.point_stride + k * f_.dim_stride;
+      for (int i = 0; i < span.count; ++i) out[k * kBlock + i] = from[i * f_.point_stride];
+      // the missing points repeat one that is there: no vertices of their own
+      for (int i = span.count; i < kBlock; ++i) out[k * kBlock + i] = out[k * kBlock];
+    }
+  }
+
+  // Keys of the d + 1 vertices of each point. Vertex r + 1 follows from vertex r by adding one to
+  // every coordinate, and taking d + 1 off the coordinate of rank d - r (the canonical simplex).
+  void block_keys(const Embedding& e, Key<K>* keys) const {
+    if constexpr (K == 1) {
+      simd_kernels().pack_keys(e, layout_.shift.data(), layout_.least.data(), f_.d,
+                               &keys[0].words[0]);
+    } else {
+      for (int i = 0; i < kBlock; ++i) point_keys(e, i, keys + i);
+    }
+  }
+  void point_keys(const Embedding& e, int i, Key<K>* keys) const {
+    const int d = f_.d;
+    int axis_of_rank[kMaxFeatureDim + 1];
+    Key<K> key{};
+    for (int j = 0; j <= d; ++j) {
+      axis_of_rank[e.rank[j][i]] = j;
+      if (j < d) {
+        key.words[layout_.word[j]] += static_cast<uint64_t>(e.remainder0[j][i] - layout_.least[j])
+                                      << layout_.shift[j];
+      }
+    }
+    keys[0] = key;
+    for (int r = 1; r <= d; ++r) {
+      key = key + ones_ - wrap_[axis_of_rank[d + 1 - r]];
+      keys[r * kBlock] = key;
+    }
+  }
+
+  void insert_points(Team& team) {
+    const int corners = f_.d + 1;
+    const int64_t blocks = lattice_.blocks.size();
+    const int64_t begin = team.begin(blocks), end = team.end(blocks);
+    HashTable<K>& table = tables_[team.id()];
+    Chunk chunk(corners);
+    for (int64_t first = begin; first < end; first += kChunk) {
+      const int64_t count = std::min<int64_t>(end - first, kChunk);
+      for (int64_t b = 0; b < count; ++b) {
+        embed_block(first + b, chunk.keys.data() + b * corners * kBlock);
+      }
+      insert_runs(count * corners * kBlock, &table, &chunk);
+      uint32_t* entries = lattice_.entries.data() + first * corners * kBlock;
+      for (int64_t k = 0; k < count * corners * kBlock; ++k) {
+        entries[k] = static_cast<uint32_t>(chunk.numbers[chunk.runs[k]]);
+      }
+    }
+    if (f_.has_zero_point() && team.id() == team.size() - 1) {
+      Embedding e;
+      alignas(64) const float zeros[kMaxFeatureDim * kBlock] = {};
+      simd_kernels().embed(zeros, layout_.scale.data(), f_.d, &e);
+      block_keys(e, chunk.keys.data());
+      for (int r = 0; r < corners; ++r) table.insert(chunk.keys[r * kBlock]);
+    }
+  }
+
+  void embed_block(int64_t block, Key<K>* keys) {
+    alignas(64) float features[kMaxFeatureDim * kBlock];
+    alignas(64) Embedding e;
+    const Blocks::Span span = lattice_.blocks[block];
+    gather_features(span, features);
+    simd_kernels().embed(features, layout_.scale.data(), f_.d, &e);
+    block_keys(e, keys);
+    float* weights = lattice_.weights.data() + block * (f_.d + 1) * kBlock;
+    for (int r = 0; r <= f_.d; ++r) {
+      std::copy_n(e.weights[r], kBlock, weights + r * kBlock);
+      std::fill(weights + r * kBlock + span.count, weights + (r + 1) * kBlock, 0.0f);
+    }
+  }
+
+  static void insert_runs(int64_t num_keys, HashTable<K>* table, Chunk* chunk) {
+    int32_t run = -1;
+    for (int64_t k = 0; k < num_keys; ++k) {
+      const Key<K>& key = chunk->keys[k];
+      run += k == 0 || !(key == chunk->keys[k - 1]);
+      chunk->starts[run] = key;
+      chunk->runs[k] = run;
+    }
+    chunk->numbers.resize(run + 1);
+    for (int32_t k = 0; k <= run; ++k) {
+      if (k + kLookAhead <= run) table->prefetch(chunk->starts[k + kLookAhead]);
+      chunk->numbers[k] = table->insert(chunk->starts[k]);
+    }
+  }
+
+  // Into the first thread's table, where vertices have the numbers of the order of the blocks; then
+  // those that several threads touch are put first.
+  void merge_tables() {
+    HashTable<K>& all = tables_[0];
+    std::vector<uint8_t> shared;
+    begin_.push_back(0);
+    for (int t = 1; t < lattice_.num_threads; ++t) {
+      const HashTable<K>& table = tables_[t];
+      const int32_t known = all.size();
+      shared.resize(known);
+      begin_.push_back(known);
+      vertex_of_[t].resize(table.size());
+      for (int32_t v = 0; v < table.size(); ++v) {
+        if (v + kLookAhead < table.size()) all.prefetch(table.key(v + kLookAhead));
+        const int32_t vertex = vertex_of_[t][v] = all.insert(table.key(v));
+        if (vertex < known) shared[vertex] = 1;
+      }
+    }
+    if (all.size() > kMostVertices) {
+      throw std::invalid_argument("features: more than 2^29 lattice vertices; filter in parts");
+    }
+    const int32_t vertices = lattice_.num_vertices = all.size();
+    shared.resize(vertices);
+    lattice_.num_shared = static_cast<int32_t>(std::count(shared.begin(), shared.end(), 1));
+    if (lattice_.num_rows() > kMostVertices) {
+      throw std::invalid_argument("features: more than 2^29 lattice rows; use fewer threads");
+    }
+    number_.resize(vertices);
+    int32_t next_shared = 0, next = lattice_.num_shared;
+    for (int32_t v = 0; v < vertices; ++v) number_[v] = shared[v] ? next_shared++ : next++;
+  }
+
+  void renumber_points(const Team& team) {
+    const int64_t per_block = int64_t{f_.d + 1} * kBlock, blocks = lattice_.blocks.size();
+    const auto own = static_cast<uint32_t>(lattice_.num_shared);  // numbers from here on
+    // the first of the thread's own vertices
+    int32_t fresh = lattice_.num_shared;
+    for (int32_t v = 0; v < begin_[team.id()]; ++v) fresh += number_[v] >= lattice_.num_shared;
+    for (int64_t b = team.begin(blocks); b < team.end(blocks); ++b) {
+      lattice_.fresh[b] = fresh;
+      uint32_t* entries = lattice_.entries.data() + b * per_block;
+      for (int64_t i = 0; i < per_block; ++i) {
+        const int32_t known = team.id() > 0 ? vertex_of_[team.id()][entries[i]] : entries[i];
+        const auto v = static_cast<uint32_t>(number_[known]);
+        entries[i] = v * kPlane;
+        if (v >= own) fresh = std::max(fresh, static_cast<int32_t>(v) + 1);
+      }
+    }
+  }
+
+  // The lattice's lines along one axis: +d in its coordinate, -1 in all others.
+  void link_axis(int axis) {
+    const HashTable<K>& table = tables_[0];
+    const int32_t m = table.size();
+    const Key<K> delta = wrap_[axis] - ones_;
+    std::vector<int32_t> next(m);
+    std::vector<uint8_t> has_previous(m, 0);
+    for (int32_t v = 0; v < m; ++v) {
+      if (v + kLookAhead < m) table.prefetch(table.key(v + kLookAhead) + delta);
+      next[v] = table.find(table.key(v) + delta);
+      if (next[v] >= 0) has_previous[next[v]] = 1;
+    }
+    Lattice::Axis& lines = lattice_.axes[axis];
+    lines.order.reserve(m);
+    for (int32_t v = 0; v < m; ++v) {
+      if (has_previous[v] || next[v] < 0) continue;
+      int32_t u = v;
+      for (; next[u] >= 0; u = next[u]) lines.order.push_back(number_[u]);
+      lines.order.push_back(number_[u] | INT32_MIN);
+    }
+    const int threads = lattice_.num_threads;
+    const int64_t length = static_cast<int64_t>(lines.order.size());
+    lines.cuts.assign(threads + 1, 0);
+    for (int t = 1; t < threads; ++t) {
+      int64_t cut = std::max(lines.cuts[t - 1], length * t / threads);
+      while (cut > 0 && cut < length && lines.order[cut - 1] >= 0) ++cut;
+      lines.cuts[t] = cut;
+    }
+    lines.cuts[threads] = length;
+  }
+
+  const Features& f_;
+  const KeyLayout& layout_;
+  Lattice& lattice_;
+  std::vector<HashTable<K>> tables_;  // of each thread; [0] becomes that of all
+  std::vector<std::vector<int32_t>> vertex_of_;  // [t][number in its table]: in that of all
+  std::vector<int32_t> begin_;   // [t]: the first that thread t added to it
+  std::vector<int32_t> number_;  // [number in that table]: the lattice's
+  Key<K> unit_[kMaxFeatureDim + 1], wrap_[kMaxFeatureDim + 1], ones_{};
+};
+
+}  // namespace
+
+// A block per 16 pixels of a row pays where rows fill their blocks.
+Blocks::Blocks(int64_t num_points, int64_t width)
+    : num_points_(num_points), across_((width + kBlock - 1) / kBlock) {
+  const bool image = width > 0 && num_points % width == 0 && across_ * kBlock * 8 <= width * 9;
+  if (image) {
+    width_ = width;
+    height_ = num_points / width;
+    size_ = height_ * across_;
+  } else {
+    size_ = (num_points + kBlock - 1) / kBlock;
+  }
+}
+
+std::shared_ptr<const Lattice> build_lattice_cpu(const Features& features, int num_threads) {
+  if (features.d < 1 || features.d > kMaxFeatureDim) {
+    throw std::invalid_argument("features: expected 1 to " + std::to_string(kMaxFeatureDim) +
+                                " dimensions, got " + std::to_string(features.d));
+  }
+  if (features.n > INT32_MAX / (features.d + 1)) {
+    throw std::invalid_argument("features: more than 2^31 vertices for " +
+                                std::to_string(features.n) + " points; filter them in parts");
+  }
+  auto lattice = std::make_shared<Lattice>();
+  lattice->d = features.d;
+  lattice->blocks = Blocks(features.n, features.width);
+  const int64_t blocks = lattice->blocks.size();
+  lattice->num_threads =
+      static_cast<int>(std::clamp<int64_t>(blocks, 1, std::max(1, num_threads)));
+  lattice->alpha = 1.0f / (1.0f + std::pow(2.0f, -static_cast<float>(features.d)));
+  const KeyLayout layout = key_layout(features, num_threads);
+  const size_t entries = size_t(blocks) * (features.d + 1) * kBlock;
+  lattice->entries.resize(entries);
+  lattice->weights.resize(entries);
+  lattice->fresh.resize(blocks + 1);
+  if (layout.num_words == 1) {
+    Builder<1>(features, layout, lattice.get()).build();
+  } else if (layout.num_words == 2) {
+    Builder<2>(features, layout, lattice.get()).build();
+  } else if (layout.num_words <= 4) {
+    Builder<4>(features, layout, lattice.get()).build();
+  } else {
+    Builder<8>(features, layout, lattice.get()).build();
+  }
+  return lattice;
+}
+
+}  // namespace deeplab_native
