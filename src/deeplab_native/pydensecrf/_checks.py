@@ -96,7 +96,7 @@ def float_array(name: str, value: object, ndim: int, layout: str) -> Floats:
 def strict_float_array(name: str, value: object, ndim: int, layout: str) -> Floats:
     """The same for float32 alone: pydensecrf's own tests expect float64 to be a ValueError."""
     dtype = array(name, value).dtype
-    if dtype != np.float32:
+    if dtype.newbyteorder("=") != np.float32:
         raise ValueError(
             f"{name}: expected dtype float32, got {dtype}; pass {name}.astype(numpy.float32)"
         )

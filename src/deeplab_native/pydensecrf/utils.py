@@ -102,7 +102,7 @@ def unary_from_softmax(
     if clip is not None:
         p = np.clip(p, clip, 1.0)
     u: NDArray[Any] = -np.log(p)
-    return u.reshape(labels, -1).astype(np.float32, copy=False)
+    return u.reshape(labels, -1).astype(np.float32, order="C", copy=False)
 
 
 def softmax_to_unary(sm: ArrayLike, GT_PROB: float = 1) -> Floats:
