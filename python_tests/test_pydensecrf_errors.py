@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from deeplab_native.pydensecrf import _memory
 from deeplab_native.pydensecrf import densecrf as dcrf
 from pydensecrf_cases import Problem, problem
 
@@ -240,3 +241,33 @@ def test_tiny_sigmas_on_a_4k_image(bilateral):
         else:
             crf.addPairwiseGaussian(1e-3, 3)
     assert time.perf_counter() - start < 5
+
+
+def test_memory(monkeypatch, tmp_path):
+    """What the machine, or a container's limit, has not."""
+    meminfo, limit = tmp_path / "meminfo", tmp_path / "memory.max"
+    monkeypatch.setattr(_memory, "_MEMINFO", meminfo)
+    monkeypatch.setattr(_memory, "_LIMITS", (limit,))
+    monkeypatch.setattr(_memory._C, "kept_memory", lambda: 0)
+    crf = dcrf.DenseCRF2D(20000, 10000, 300)  # Q has 240 GB
+    for available, most in [
+        (3_000_000, "max"),
+        (None, 3_072_000_000),
+        (900_000_000, 3_072_000_000),
+    ]:
+        meminfo.unlink(missing_ok=True)
+        if available is not None:
+            meminfo.write_text(f"MemTotal: 9 kB\nMemAvailable: {available} kB\nSwapFree: 0 kB\n")
+        limit.write_text(f"{most}\n")
+        for start in (lambda: crf.inference(1), crf.startInference):
+            with pytest.raises(
+                MemoryError, match=r"Q of 300 labels .* 480.0 GB, and 3.1 GB are free"
+            ):
+                start()
+        with pytest.raises(
+            MemoryError, match=r"a kernel of 200000000 .* 4.8 GB, and 3.1 GB are free"
+        ):
+            crf.addPairwiseGaussian(3, 3)
+    u = np.broadcast_to(np.float32(0), (300, 20000 * 10000))  # no memory of its own
+    with pytest.raises(MemoryError, match=r"u of 300 labels .* 240.0 GB"):
+        crf.setUnaryEnergy(u)

@@ -166,7 +166,11 @@ IMAGE = np.zeros((4, 5, 3), np.uint8)
             TypeError,
             "img: expected numbers, got complex128",
         ),
-        (lambda: utils.create_pairwise_bilateral((3, 3), 5, IMAGE, 7), np.exceptions.AxisError, "axis 7"),
+        (
+            lambda: utils.create_pairwise_bilateral((3, 3), 5, IMAGE, 7),
+            np.exceptions.AxisError,
+            "axis 7",
+        ),
     ],
 )
 def test_wrong_features(call, error, message):

@@ -40,6 +40,7 @@ from ._kinds import (
     KernelType,
     NormalizationType,
 )
+from ._memory import check_memory
 from ._threads import get_num_threads, set_num_threads
 from ._unary import ConstUnary, LogisticUnary, Unary, product
 
@@ -74,9 +75,9 @@ class DenseCRF:
     `get_num_threads()` when it is made, and cannot be copied or pickled.
 
     Every method checks its arguments before it changes anything: TypeError for what is no array or
-    no number, ValueError for a wrong shape, dtype or value, OverflowError for a size above 2^31.
-    Arrays are float32; float64 and float16 are converted, and strides and read-only memory do not
-    matter.
+    no number, ValueError for a wrong shape, dtype or value, OverflowError for a size of 2^31 or
+    more, MemoryError where the least that it takes is not free. Arrays are float32; float64 and
+    float16 are converted, and strides and read-only memory do not matter.
     """
 
     def __init__(self, nvar: int, nlabels: int, *_: object, **__: object) -> None:
@@ -143,7 +144,7 @@ class DenseCRF:
     def inference(self, niter: int) -> eigen.MatrixXf:
         """Q (L, N) after `niter` iterations from softmax(-U); U is 0 where none was set."""
         niter = integer("niter", niter, least=0)
-        q = eigen.empty_matrix(self._nlabels, self._nvar)
+        q = self._empty_q()
         self._field.inference(q, niter)
         return q
 
@@ -152,7 +153,7 @@ class DenseCRF:
 
         Q is softmax(-U), or 0 where no unary was set.
         """
-        q = eigen.empty_matrix(self._nlabels, self._nvar)
+        q = self._empty_q()
         self._field.start(q)
         return q, eigen.MatrixXf(), eigen.MatrixXf()
 
@@ -169,6 +170,12 @@ class DenseCRF:
     def klDivergence(self, Q: eigen.MatrixXf) -> float:
         """KL(Q || P) up to the constant log Z, as pydensecrf counts it (pairs twice)."""
         return self._field.kl_divergence(np.ascontiguousarray(self._check_q(Q)))
+
+    def _empty_q(self) -> eigen.MatrixXf:
+        size = 4 * self._nlabels * self._nvar
+        what = f"Q of {self._nlabels} labels and {self._nvar} points"
+        check_memory(what, size if self._field.has_unary else 2 * size)
+        return eigen.empty_matrix(self._nlabels, self._nvar)
 
     def _check_q(self, Q: object) -> Floats:
         if not isinstance(Q, eigen.MatrixXf):
@@ -194,7 +201,10 @@ class DenseCRF:
             )
         choice("kernel", kernel, KernelType)
         kind, values = compatibility(compat, self._nlabels)
-        return kind, values, choice("normalization", normalization, NormalizationType)
+        number = choice("normalization", normalization, NormalizationType)
+        # of each point the number and the weight of d + 1 vertices
+        check_memory(f"a kernel of {self._nvar} points in {d} dimensions", 8 * (d + 1) * self._nvar)
+        return kind, values, number
 
     def _set_unary(self, name: str, u: Floats) -> None:
         if u.shape != (self._nlabels, self._nvar):
@@ -202,6 +212,7 @@ class DenseCRF:
                 f"{name}: bad shape for unary energy, need {(self._nlabels, self._nvar)}, "
                 f"got {u.shape}"
             )
+        check_memory(f"{name} of {self._nlabels} labels and {self._nvar} points", u.nbytes)
         self._field.set_unary(energies(name, u, self._threads))
 
 
