@@ -1,4 +1,4 @@
-"""Memory that does not suffice is an error before work starts; Linux would end the process later."""
+"""Memory that is not there is an error before work starts; Linux would end the process later."""
 
 from __future__ import annotations
 
