@@ -79,6 +79,8 @@ def test_unary_from_softmax(dtype):
     for scale in (0, 1.5, -1, np.nan):
         with pytest.raises(AssertionError, match=r"scale: expected within \(0, 1\], got"):
             utils.unary_from_softmax(p, scale)
+    with pytest.raises(ValueError, match=r"sm: expected probabilities \(L, ...\), got a single"):
+        utils.unary_from_softmax(dtype(0.5))
 
 
 def test_deprecated(caplog):

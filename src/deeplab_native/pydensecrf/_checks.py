@@ -134,7 +134,7 @@ def energies(name: str, u: Floats, threads: int) -> Floats:
     ValueError for NaN, for -inf, and for a point without any possible label: each would make all
     of Q NaN.
     """
-    u = np.ascontiguousarray(u)
+    u = aligned(u)
     if _C.all_finite_cpu_float(address(u), u.size, threads):
         return u
     if np.isnan(u).any():
@@ -152,6 +152,11 @@ def energies(name: str, u: Floats, threads: int) -> Floats:
             f"all labels of point {impossible.argmax()} (clip probabilities before the logarithm)"
         )
     return np.minimum(u, np.finfo(np.float32).max)
+
+
+def aligned(values: Floats) -> Floats:
+    """C-contiguous, each value at a multiple of its size; copied where it is not."""
+    return np.require(values, requirements=("C", "A"))
 
 
 def address(values: NDArray[Any]) -> int:

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 
 from .. import _C
-from ._checks import Floats, address, element_strides
+from ._checks import Floats, address, aligned, element_strides
 
 
 class Field:
@@ -26,7 +26,7 @@ class Field:
         """features (d, N), of any strides, which errors call `name`."""
         strides = element_strides(features)
         if strides is None:
-            features = np.ascontiguousarray(features)
+            features = aligned(features)
             strides = features.shape[1], 1
         d, n = features.shape
         where = address(features), n, d, strides[1], strides[0]

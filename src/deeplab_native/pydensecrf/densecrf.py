@@ -20,6 +20,7 @@ from ._checks import (
     LARGEST_INT,
     Floats,
     address,
+    aligned,
     array,
     choice,
     compatibility,
@@ -163,13 +164,13 @@ class DenseCRF:
         for name, tmp in (("tmp1", tmp1), ("tmp2", tmp2)):
             if not isinstance(tmp, eigen.MatrixXf):
                 raise TypeError(f"{name}: expected a MatrixXf, got {type(tmp).__name__}")
-        if not (q.flags.c_contiguous and q.flags.writeable):
+        if not q.flags.carray:
             raise ValueError("Q: expected a MatrixXf as startInference gives it, got a part of one")
         self._field.step(q)
 
     def klDivergence(self, Q: eigen.MatrixXf) -> float:
         """KL(Q || P) up to the constant log Z, as pydensecrf counts it (pairs twice)."""
-        return self._field.kl_divergence(np.ascontiguousarray(self._check_q(Q)))
+        return self._field.kl_divergence(aligned(self._check_q(Q)))
 
     def _empty_q(self) -> eigen.MatrixXf:
         size = 4 * self._nlabels * self._nvar

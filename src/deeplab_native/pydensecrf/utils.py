@@ -91,8 +91,11 @@ def unary_from_softmax(
 
     Raises:
         AssertionError: scale is not within (0, 1].
+        ValueError: sm is a single number.
     """
     p = np.asarray(sm)
+    if p.ndim == 0:
+        raise ValueError("sm: expected probabilities (L, ...), got a single number")
     labels = p.shape[0]
     if scale is not None:
         if not 0 < scale <= 1:
