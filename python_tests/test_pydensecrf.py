@@ -180,7 +180,7 @@ def test_an_image_of_one_colour():
 
 
 def test_volumes_and_points():
-    """A volume of 4 x 5 x 6 with two channels, through the helpers."""
+    """A volume of 4 x 5 x 6 with two channels."""
     random = np.random.default_rng(0)
     volume = random.normal(size=(4, 5, 6, 2))
     features = utils.create_pairwise_bilateral((1, 2, 3), (0.5, 0.7), volume, chdim=3)

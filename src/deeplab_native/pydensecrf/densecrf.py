@@ -262,11 +262,12 @@ class DenseCRF2D(DenseCRF):
         image = array("rgbim", rgbim)
         if image.dtype != np.uint8:
             raise ValueError(f"rgbim: expected dtype uint8, values 0..255, got {image.dtype}")
-        if image.shape != (self._h, self._w, 3):
+        need = self._h, self._w, 3
+        if image.shape != need:
+            hint = "; for other channels see utils.create_pairwise_bilateral"
             raise ValueError(
-                f"rgbim: bad shape for pairwise bilateral, need {(self._h, self._w, 3)}, got "
-                f"{image.shape}; for other than 3 channels give the features of "
-                "utils.create_pairwise_bilateral to addPairwiseEnergy"
+                f"rgbim: bad shape for pairwise bilateral, need {need}, got {image.shape}"
+                + (hint if image.shape[2:] != (3,) else "")
             )
         how = self._check_kernel(5, compat, kernel, normalization)
         self._add_image_kernel("rgbim / (sxy, srgb)", (sx, sy), deviations, image, how)
