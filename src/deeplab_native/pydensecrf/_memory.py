@@ -1,0 +1,41 @@
+"""Memory that is not there is an error before work starts; Linux would end the process later."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from .. import _C
+
+_LEAST = 1 << 28  # bytes that are not worth a look
+_MEMINFO = Path("/proc/meminfo")
+# The limit of a container, in version 2 and 1 of cgroups.
+_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+
+
+def check_memory(what: str, size: int) -> None:
+    """MemoryError where so many bytes, the least that `what` takes, are not to be had."""
+    if size < _LEAST:
+        return
+    available = _available()
+    if available is not None and size > available:
+        raise MemoryError(
+            f"{what}: needs at least {size / 1e9:.1f} GB, and {available / 1e9:.1f} GB are free"
+        )
+
+
+def _available() -> int | None:
+    """Bytes; None where the system does not say."""
+    found = []
+    with suppress(OSError, KeyError, ValueError):
+        lines = (line.split() for line in _MEMINFO.read_text().splitlines())
+        kilobytes = {words[0]: int(words[1]) for words in lines if len(words) > 1}
+        free = kilobytes["MemAvailable:"] + kilobytes.get("SwapFree:", 0)
+        found.append(free * 1024 + _C.kept_memory())  # which native code uses again
+    for path in _LIMITS:
+        with suppress(OSError, ValueError):  # no such file; "max"
+            found.append(int(path.read_text()))
+    return min(found, default=None)
