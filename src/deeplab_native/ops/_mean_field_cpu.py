@@ -54,6 +54,28 @@ class CpuMeanField:
         return [[self._native.num_vertices(k) for k in range(self._native.num_kernels)]]
 
 
+def check_values(
+    unary, features, compatibilities, names, *, unary_name: str = "unary", first: int = 0
+) -> None:
+    """Raises ValueError where the values of a batch could not be worked with.
+
+    unary (B, L, N), contiguous; features (N, d) or (B, N, d), of the images from `first` on; the
+    names are those of `mean_fields`.
+    """
+    for (_, name), c in zip(names, compatibilities, strict=True):
+        numbers = c.detach().flatten().tolist()
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError(f"{name}: expected finite numbers, got {numbers}")
+    if not _ALL_FINITE[unary.dtype](unary.data_ptr(), unary.numel(), num_threads()):
+        raise ValueError(
+            f"{unary_name}: expected finite energies, got NaN or infinite ones "
+            "(clip probabilities before taking the logarithm)"
+        )
+    for f, (name, _) in zip(features, names, strict=True):
+        for own in (f if f.ndim == 3 else f[None])[first:]:
+            check_lattice(own, name, like_pydensecrf=True)
+
+
 def cpu_mean_fields(
     unary, features, compatibilities, normalizations, names
 ) -> Iterator[tuple[slice, CpuMeanField]]:
@@ -61,20 +83,10 @@ def cpu_mean_fields(
 
     All images are checked before the first is worked on.
     """
-    for (_, name), c in zip(names, compatibilities, strict=True):
-        numbers = c.detach().flatten().tolist()
-        if not all(map(math.isfinite, numbers)):
-            raise ValueError(f"{name}: expected finite numbers, got {numbers}")
     unary = unary.detach().contiguous()
-    if not _ALL_FINITE[unary.dtype](unary.data_ptr(), unary.numel(), num_threads()):
-        raise ValueError(
-            "unary: expected finite energies, got NaN or infinite ones "
-            "(clip probabilities before taking the logarithm)"
-        )
+    # the first one's features are checked as its lattice is built
+    check_values(unary, features, compatibilities, names, first=1)
     named = [(f, name) for f, (name, _) in zip(features, names, strict=True)]
-    for f, name in named:
-        for own in f[1:] if f.ndim == 3 else ():  # the first is checked as its lattice is built
-            check_lattice(own, name, like_pydensecrf=True)
     batch = unary.shape[0]
     shared = [
         build_lattice(f, name, like_pydensecrf=True) if f.ndim == 2 and batch else None
