@@ -97,25 +97,18 @@ def _with_features(native, features: torch.Tensor, name: str, like_pydensecrf: b
         raise ValueError(str(error).replace("features", name, 1)) from None
 
 
-def filter_with(
-    lattice: _C.Lattice, values: torch.Tensor, out: torch.Tensor, transposed: bool
-) -> torch.Tensor:
-    """out = the filter of values; both (N, C), or (1, N, C), contiguous."""
-    native = _FILTERS[values.dtype]
-    native(lattice, values.data_ptr(), out.data_ptr(), values.shape[-1], transposed)
-    return out
-
-
 def _filter_cpu(values: torch.Tensor, features: torch.Tensor, transposed: bool) -> torch.Tensor:
+    native = _FILTERS[values.dtype]
     values = values.contiguous()
     out = torch.empty_like(values)
+    batch = values.shape[0] if values.ndim == 3 else 1
     for own in features[1:] if features.ndim == 3 else ():  # before the first is filtered
         check_lattice(own, "features")
     lattice = build_lattice(features) if features.ndim == 2 else None
-    batched, results = (t if t.ndim == 3 else t[None] for t in (values, out))
-    for b, (one, result) in enumerate(zip(batched, results, strict=True)):
+    for b in range(batch):
+        one, result = (values[b], out[b]) if values.ndim == 3 else (values, out)
         used = build_lattice(features[b]) if lattice is None else lattice
-        filter_with(used, one, result, transposed)
+        native(used, one.data_ptr(), result.data_ptr(), one.shape[1], transposed)
     return out
 
 
