@@ -17,7 +17,7 @@ def features_of(image: torch.Tensor, sigmas: list[float]) -> list[torch.Tensor]:
 
 
 def dense_crf_of_batch(
-    unary, image, weights, sigmas, normalization, iterations, scale=1.0
+    unary, image, weights, sigmas, normalization, iterations, scale
 ) -> torch.Tensor:
     """Q (B, L, H, W) of unary (B, L, H, W) and image (B, 3, H, W); weights of both kernels."""
     features = features_of(image, sigmas)
@@ -35,7 +35,7 @@ def dense_crf_of_batch(
 
 
 def dense_crf_backward_of_batch(
-    grad, unary, image, weights, sigmas, normalization, iterations, needs_weights, scale=1.0
+    grad, unary, image, weights, sigmas, normalization, iterations, needs_weights, scale
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Gradients with respect to the unary and the weights."""
     features = features_of(image, sigmas)

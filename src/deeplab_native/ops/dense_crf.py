@@ -143,7 +143,7 @@ def _weights(params: CRFParams, unary: torch.Tensor) -> list[torch.Tensor]:
     ]
 
 
-def _dense_crf_fake(unary, image, weights, sigmas, normalization, iterations, scale=1.0):
+def _dense_crf_fake(unary, image, weights, sigmas, normalization, iterations, scale):
     return torch.empty_like(unary, memory_format=torch.contiguous_format)
 
 
@@ -155,7 +155,7 @@ def _dense_crf_backward_fake(grad, unary, image, weights, *rest):
 
 _dense_crf_backward = define_op(
     "dense_crf_backward(Tensor grad, Tensor unary, Tensor image, Tensor[] weights, float[] sigmas, "
-    "int normalization, int iterations, bool needs_weights, float scale=1.0) -> (Tensor, Tensor[])",
+    "int normalization, int iterations, bool needs_weights, float scale) -> (Tensor, Tensor[])",
     cpu=dense_crf_backward_of_batch,
     cuda=dense_crf_backward_of_batch,
     fake=_dense_crf_backward_fake,
@@ -179,7 +179,7 @@ def _backward(ctx, grad):
 
 _dense_crf = define_op(
     "dense_crf(Tensor unary, Tensor image, Tensor[] weights, float[] sigmas, int normalization, "
-    "int iterations, float scale=1.0) -> Tensor",
+    "int iterations, float scale) -> Tensor",
     cpu=dense_crf_of_batch,
     cuda=dense_crf_of_batch,
     fake=_dense_crf_fake,
