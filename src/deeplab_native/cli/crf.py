@@ -135,6 +135,11 @@ def run(
         )
         return
 
+    for one, other in ((image, scores), (scores, image)):
+        if one.is_dir():
+            raise IsADirectoryError(
+                f"{one} is a folder, {other} is not (give a picture and its scores, or two folders)"
+            )
     for option, given in (("--workers", workers), ("--overwrite", overwrite)):
         if given:
             raise ValueError(f"{option} is for folders, this is one image (leave it out)")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -19,13 +21,32 @@ class CpuMeanField:
     """Mean field of one image; every tensor is (1, L, N), of the unary's dtype."""
 
     def __init__(self, unary, lattices, compatibilities, normalizations) -> None:
-        _, labels, points = unary.shape
         self._unary = unary
-        self._native = _NATIVE[unary.dtype](points, labels, num_threads())
-        self._native.set_unary(unary.data_ptr())
-        for lattice, c, n in zip(lattices, compatibilities, normalizations, strict=True):
+        self._kernels = [
             # the dimensions of a compatibility are its CompatibilityKind of mean_field.h
-            self._native.add_kernel(lattice, c.ndim, c.detach().flatten().tolist(), n)
+            (lattice, c.ndim, c.detach().flatten().tolist(), n)
+            for lattice, c, n in zip(lattices, compatibilities, normalizations, strict=True)
+        ]
+        self._threads, self._rebuilding = num_threads(), threading.Lock()
+        self._process, self._built = os.getpid(), self._build()
+
+    def _build(self):
+        _, labels, points = self._unary.shape
+        native = _NATIVE[self._unary.dtype](points, labels, self._threads)
+        native.set_unary(self._unary.data_ptr())
+        for kernel in self._kernels:
+            native.add_kernel(*kernel)
+        return native
+
+    @property
+    def _native(self):
+        """This process's own: the copy that a fork makes may be locked, by a thread it has not."""
+        if self._process != os.getpid():
+            with self._rebuilding:
+                if self._process != os.getpid():
+                    self._built = self._build()
+                    self._process = os.getpid()
+        return self._built
 
     def inference(self, iterations: int, out: torch.Tensor) -> torch.Tensor:
         """Q after so many iterations from the start, softmax(-U)."""
