@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from time import perf_counter
 
 import torch
@@ -98,27 +98,33 @@ def main() -> None:
         for name in names
     ]
 
-    means = {
-        row: {key: mean(result[row][key] for result in results) for key in results[0][row]}
+    figures = {
+        row: {
+            key: (median if key == "seconds" else mean)(result[row][key] for result in results)
+            for key in results[0][row]
+        }
         for row in results[0]
     }
     table = Table("scale", "labels as at 1", "bilinear instead", "seconds", "times as fast")
-    for row, values in means.items():
+    for row, values in figures.items():
         seconds = values["seconds"]
         table.add_row(
             row,
             f"{values['joint']:.2f} %",
             f"{values['bilinear']:.2f} %" if "bilinear" in values else "",
             f"{seconds:.3f}" if seconds else "",
-            f"{means['1']['seconds'] / seconds:.2f}" if seconds else "",
+            f"{figures['1']['seconds'] / seconds:.2f}" if seconds else "",
         )
     machine = machine_info()
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"means of {len(names)} images, {machine['threads']} threads, {machine['isa']}")
+    console.print(
+        f"{len(names)} images: mean shares, median seconds; "
+        f"{machine['threads']} threads, {machine['isa']}"
+    )
     if arguments.json:
         settings = {k: v for k, v in vars(arguments).items() if k not in ("folder", "json")}
-        write_json(arguments.json, {"machine": machine, **settings, "means": means})
+        write_json(arguments.json, {"machine": machine, **settings, "figures": figures})
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
@@ -34,13 +35,14 @@ def run_jobs(
 
     The function is one of a module, the jobs and results are pickled on their way. `preload` are
     modules that take long to import: that is done once for all workers. Leaving the iterator, by an
-    exception or by Ctrl-C too, ends all workers at once. Raises RuntimeError where a worker cannot
-    even start.
+    exception or by Ctrl-C too, ends all workers at once. To be called by the main thread. Raises
+    RuntimeError where a worker cannot even start.
     """
     todo = deque(jobs)
     # not fork: this process may have threads, of which the child would inherit the locks
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
+    _start_server()
     busy: list[_Worker] = []
     try:
         while todo or busy:
@@ -62,6 +64,15 @@ def run_jobs(
             worker.process.terminate()
         for worker in busy:
             worker.end()
+
+
+def _start_server() -> None:
+    """The process that workers are forked from, deaf to Ctrl-C while it still imports, too."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Worker:
