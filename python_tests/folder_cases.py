@@ -23,14 +23,3 @@ def work(job: tuple[str, object]) -> object:
         Path(value).touch()
         time.sleep(60)
     return value, os.getpid()
-
-
-def fail_to_import() -> None:
-    raise ImportError
-
-
-class Unloadable:
-    """A job that a worker cannot even receive."""
-
-    def __reduce__(self):
-        return fail_to_import, ()

@@ -18,6 +18,8 @@ from PIL import Image
 from cli_cases import HEIGHT, LABELS, WIDTH, fails
 from deeplab_native.cli.crf_folder_files import sole_writer
 
+pytestmark = pytest.mark.usefixtures("quick_workers")
+
 STEMS = ["a", "b", "c.d", "e"]
 
 

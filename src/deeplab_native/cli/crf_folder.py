@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from . import console, crf_folder_files
 from .crf_image import Outputs, Settings
 from .workers import run_jobs
 
+PRELOAD = ["deeplab_native.cli.crf_image"]  # which imports torch
 _OVERLAYS = "overlays"  # the folder of them in --out: no label PNG can have their names there
 
 
@@ -193,10 +193,9 @@ def _work_off(todo: list[Job], workers: int, tally: _Tally) -> None:
         console=console.err,
         disable=not console.err.is_terminal,
     )
-    preload: Iterable[str] = ["torch", "deeplab_native.cli.crf_image"]
     with progress:
         task = progress.add_task("", total=tally.total, completed=tally.skipped, rate=0.0)
-        for job, done, error in run_jobs(refine_pair, todo, workers, preload):
+        for job, done, error in run_jobs(refine_pair, todo, workers, PRELOAD):
             if error is None:
                 tally.add(done)
             else:

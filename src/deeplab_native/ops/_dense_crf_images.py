@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .._native import check_tensor, define_op, on_cuda
+from .._native import check_tensor, define_op, integer, on_cuda
 from ._dense_crf_batch import dense_crf_backward_of_batch, dense_crf_of_batch, features_of
 from ._mean_field_checks import UNARY_DTYPES
 from ._mean_field_cpu import check_values
@@ -76,10 +76,10 @@ def check_sizes(sizes: object, unary: torch.Tensor) -> list[tuple[int, int]]:
         raise ValueError(f"sizes: {expected}, got {len(sizes)} of them")
     checked = []
     for i, size in enumerate(sizes):
-        pair = tuple(size) if isinstance(size, (Sequence, torch.Tensor)) else ()
-        if len(pair) != 2 or not all(isinstance(n, int) and not isinstance(n, bool) for n in pair):
+        if not isinstance(size, Sequence) or len(size) != 2:
             raise TypeError(f"sizes[{i}]: expected (height, width), two integers, got {size!r}")
-        if not (0 <= pair[0] <= height and 0 <= pair[1] <= width):
+        pair = integer(f"sizes[{i}]", size[0], least=0), integer(f"sizes[{i}]", size[1], least=0)
+        if pair[0] > height or pair[1] > width:
             raise ValueError(f"sizes[{i}]: expected (0, 0) to {(height, width)}, got {pair}")
         checked.append(pair)
     return checked

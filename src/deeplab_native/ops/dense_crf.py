@@ -105,10 +105,7 @@ def dense_crf(
         if not unaries:
             return []
         q = dense_crf_of_images(
-            [
-                u.view(u.shape[-3:]) if u.is_contiguous() else u.reshape(u.shape[-3:])
-                for u in unaries
-            ],
+            [u.reshape(u.shape[-3:]) for u in unaries],
             images,
             _weights(params, unaries[0]),
             sigmas,
