@@ -20,8 +20,7 @@ EXAMPLES = """[bold]Examples[/]
 
 [cyan]deeplab-native crf photo.jpg scores_41x41.npy --layout chw --resize -o refined.png[/]
 
-[cyan]deeplab-native crf photos/ scores/ --out labels/[/]  every pair of the same name, on all
-cores; the same command again goes on where it was interrupted"""
+[cyan]deeplab-native crf photos/ scores/ --out labels/[/]  all pairs of a name, and resumes"""
 
 _FOLDERS = "Folders"
 

@@ -129,6 +129,7 @@ def _work(connection: Connection, function: Callable[[Any], Any]) -> None:
         connection.send("started")
         while True:
             job = connection.recv()
+            answer: tuple[Any, str | None]
             try:
                 answer = function(job), None
             except Exception as error:

@@ -41,8 +41,10 @@ class Cells:
     def enlarge(self, values: torch.Tensor) -> torch.Tensor:
         """(B, C, h w) to (B, C, H W), bilinear between the centres of the cells."""
         values = values.unflatten(2, self.cells)
-        mode = {"mode": "bilinear", "align_corners": False}
-        return functional.interpolate(values, size=self.pixels, **mode).flatten(2)
+        enlarged = functional.interpolate(
+            values, size=self.pixels, mode="bilinear", align_corners=False
+        )
+        return enlarged.flatten(2)
 
     def enlarge_transposed(self, grad: torch.Tensor) -> torch.Tensor:
         """(B, C, H W) to (B, C, h w)."""
@@ -87,9 +89,11 @@ def _gather(
     values: torch.Tensor, dim: int, taps: list[tuple[torch.Tensor, torch.Tensor]]
 ) -> torch.Tensor:
     """out[i] = sum over the taps (index, weight) of weight[i] values[index[i]], along one axis."""
-    total = None
-    for index, weight in taps:
-        share = weight.to(values.dtype).view(-1, *[1] * (3 - dim))
-        part = values.index_select(dim, index).mul_(share)
-        total = part if total is None else total.add_(part)
+    parts = (
+        values.index_select(dim, index).mul_(weight.to(values.dtype).view(-1, *[1] * (3 - dim)))
+        for index, weight in taps
+    )
+    total = next(parts)
+    for part in parts:
+        total += part
     return total

@@ -12,7 +12,8 @@ from .pairwise_features import KERNEL_NAMES, image_features, position_features
 def features_of(image: torch.Tensor, sigmas: list[float]) -> list[torch.Tensor]:
     """Of the Gaussian kernel, (H W, 2), and of the bilateral one, (B, H W, 5)."""
     sigma_gamma, sigma_alpha, sigma_beta = sigmas
-    gaussian = position_features(*image.shape[2:], sigma_gamma, device=image.device)
+    height, width = image.shape[2:]
+    gaussian = position_features(height, width, sigma_gamma, device=image.device)
     return [gaussian, image_features(image, sigma_alpha, sigma_beta)]
 
 

@@ -90,7 +90,7 @@ def _dense_crf_images(
 ) -> list[torch.Tensor]:
     """Q (L, H, W) of each unary (L, H, W) and image (3, H, W)."""
     _check_all_values(unaries, images, weights, sigmas)
-    results: list[torch.Tensor | None] = [None] * len(unaries)
+    results: dict[int, torch.Tensor] = {}
     for group in _groups(unaries, images):
         q = dense_crf_of_batch(
             _stack(unaries, group),
@@ -103,13 +103,13 @@ def _dense_crf_images(
         )
         for i, one in zip(group, q, strict=True):
             results[i] = one if len(group) == 1 else one.clone()  # results share no memory
-    return results
+    return [results[i] for i in range(len(unaries))]
 
 
 def _dense_crf_images_backward(
     grads, unaries, images, weights, sigmas, normalization, iterations, needs_weights, scale
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    results: list[torch.Tensor | None] = [None] * len(unaries)
+    results: dict[int, torch.Tensor] = {}
     grad_weights = [torch.zeros_like(w) for w in weights]
     for group in _groups(unaries, images):
         grad_unaries, of_group = dense_crf_backward_of_batch(
@@ -127,7 +127,7 @@ def _dense_crf_images_backward(
             results[i] = one if len(group) == 1 else one.clone()
         for total, own in zip(grad_weights, of_group, strict=True):
             total += own
-    return results, grad_weights
+    return [results[i] for i in range(len(unaries))], grad_weights
 
 
 def _check_all_values(unaries, images, weights, sigmas) -> None:
