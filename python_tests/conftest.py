@@ -125,6 +125,14 @@ def run(monkeypatch, capsys):
 
 
 @pytest.fixture
+def quick_workers(monkeypatch):
+    """Worker processes do not import the test runner, as they do any script's main module."""
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "__spec__", None)
+    monkeypatch.delattr(main, "__file__", raising=False)
+
+
+@pytest.fixture
 def given(tmp_path, monkeypatch):
     """A folder with photo.png (20x30) and logits.npy, (4, 20, 30); it is the current folder."""
     monkeypatch.chdir(tmp_path)

@@ -19,8 +19,9 @@ NET = "deeplab_resnet101"
 
 
 def test_segment_without_weights_warns(given, run):
-    result = run("segment", "photo.png", "--iterations", 2)
+    result = run("segment", "photo.png", "--iterations", 2, "--scale", 0.5)
     assert result.code == 0
+    assert "scale 0.5" in result.out
     assert "MEANINGLESS" in result.err
     assert "RANDOM" in result.out
     with Image.open("photo_labels.png") as image:
@@ -31,6 +32,7 @@ def test_segment_without_weights_warns(given, run):
 def test_segment_of_unusable_arguments(given, run):
     fails(run("segment", "missing.png"), "missing.png")
     fails(run("segment", "photo.png", "--model", "nope"), "nope")
+    fails(run("segment", "photo.png", "--scale", "1.5"), "scale: expected")
     fails(run("segment", "photo.png", "--weights", "no.safetensors"), "no.safetensors")
     assert sorted(os.listdir()) == ["logits.npy", "photo.png"]
 

@@ -81,16 +81,15 @@ def test_protocol_without_crf(size):
     np.testing.assert_array_equal(result.labels, expected.argmax(axis=0))
 
 
-@pytest.mark.parametrize("normalization", ["symmetric", "after"])
-def test_protocol_with_crf(normalization):
+@pytest.mark.parametrize(("normalization", "scale"), [("symmetric", 0.5), ("after", 1)])
+def test_protocol_with_crf(normalization, scale):
     model, image = TinyNet(), random_image(30, 47)
     image[:, 20:] //= 4
-    result = predict(model, image, crf=CRF, iterations=3, normalization=normalization)
+    how = {"iterations": 3, "normalization": normalization, "scale": scale}
+    result = predict(model, image, crf=CRF, **how)
     unary = torch.tensor(-np.log(softmax(reference_scores(model, image))), dtype=torch.float32)
     pixels = torch.tensor(image.transpose(2, 0, 1).copy())  # RGB as it was, without padding
-    expected = dense_crf(unary[None], pixels[None], CRF, iterations=3, normalization=normalization)[
-        0
-    ]
+    expected = dense_crf(unary[None], pixels[None], CRF, **how)[0]
     torch.testing.assert_close(result.probabilities, expected, atol=1e-3, rtol=1e-3)
     assert (result.labels == expected.argmax(dim=0)).float().mean() > 0.99
     # the scores stay those of the net
@@ -224,6 +223,7 @@ def test_a_model_without_parameters():
         ({"iterations": -1}, ValueError),
         ({"iterations": 1.5}, TypeError),
         ({"normalization": "sideways"}, ValueError),
+        ({"scale": 0}, ValueError),
     ],
 )
 def test_arguments_of_the_crf_are_checked_before_the_net_runs(crf, arguments, error):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     ...     image.save(temporary)
     """
     target = check_output(path)
+    # the form that remove_leftovers knows
     temporary = target.with_name(f".{target.stem[:64]}.{secrets.token_hex(6)}{target.suffix}")
     try:
         yield temporary
@@ -55,3 +57,17 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folders: Iterable[Path]) -> None:
+    """Removes the temporary files of `atomic_path` whose process was killed.
+
+    Only for folders that nobody is writing to.
+    """
+    for folder in folders:
+        for path in folder.iterdir():
+            if _TEMPORARY.fullmatch(path.name) and path.is_file():
+                path.unlink(missing_ok=True)
+
+
+_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{12}(\.[^.]*)?")

@@ -1,9 +1,8 @@
-"""`deeplab-native crf`: the dense CRF on scores that a user already has."""
+"""`deeplab-native crf`: the dense CRF on scores that a user already has, one image or folders."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,8 +10,7 @@ import typer
 from . import options
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
+    from .crf_image import Outputs, Settings
 
 EXAMPLES = """[bold]Examples[/]
 
@@ -20,22 +18,32 @@ EXAMPLES = """[bold]Examples[/]
 
 [cyan]deeplab-native crf photo.jpg out.npz --key probs --w1 10 --sigma-alpha 80 --sigma-beta 13[/]
 
-[cyan]deeplab-native crf photo.jpg scores_41x41.npy --layout chw --resize -o refined.png[/]"""
+[cyan]deeplab-native crf photo.jpg scores_41x41.npy --layout chw --resize -o refined.png[/]
 
-_MOST_LABELS = 256  # of a palette PNG
+[cyan]deeplab-native crf photos/ scores/ --out labels/[/]  all pairs of a name, and resumes"""
+
+_FOLDERS = "Folders"
 
 
 def run(
-    image: Annotated[Path, typer.Argument(help="The photograph: any picture that Pillow reads.")],
+    image: Annotated[
+        Path, typer.Argument(help="The photograph, any picture that Pillow reads; or a folder.")
+    ],
     scores: Annotated[
         Path,
         typer.Argument(
             help="Scores (labels, H, W) or (H, W, labels), .npy or .npz, floating point. The label "
-            "axis is the one left over when H and W match the image.",
+            "axis is the one left over when H and W match the image. Or a folder of them, named "
+            "like the images.",
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Label PNG. Default: IMAGE_crf.png, here.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            help="Label PNG. Default: IMAGE_crf.png, here. Of folders: the folder for them.",
+        ),
     ] = None,
     kind: Annotated[
         str,
@@ -58,103 +66,119 @@ def run(
     sigma_gamma: options.SigmaGamma = None,
     iterations: options.Iterations = 10,
     normalization: options.Normalization = "symmetric",
+    scale: options.Scale = 1.0,
     palette: options.Palette = "voc",
-    overlay: options.Overlay = True,
+    overlay: Annotated[
+        bool | None,
+        typer.Option(
+            "--overlay/--no-overlay",
+            help="Also write the labels over the photograph. Default: for one image yes, for "
+            "folders no; theirs are in OUT/overlays.",
+            show_default=False,
+        ),
+    ] = None,
     save_probabilities: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.npz", help="Also write Q, (labels, H, W) float32."),
+        typer.Option(
+            metavar="FILE.npz",
+            help="Also write Q, (labels, H, W) float32. Of folders: the folder for them.",
+        ),
     ] = None,
     threads: options.Threads = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes, each with --threads threads (1) and an image in memory. "
+            "Default: one for each core.",
+            rich_help_panel=_FOLDERS,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Do finished images anew. Without it they are skipped.",
+            rich_help_panel=_FOLDERS,
+        ),
+    ] = False,
 ) -> None:
     """Refine the scores of any segmentation network with the fully connected CRF."""
-    import numpy as np
-    import torch
+    from .crf_image import Outputs, Settings
 
-    from .. import dense_crf, viz
-    from .._files import atomic_path
-    from . import console
-    from .inputs import kind_of, read_image, read_scores, to_chw
-    from .report import label_table
+    params = options.crf_params(
+        preset,
+        w1=w1,
+        sigma_alpha=sigma_alpha,
+        sigma_beta=sigma_beta,
+        w2=w2,
+        sigma_gamma=sigma_gamma,
+    )
+    settings = Settings(
+        params, iterations, normalization, scale, kind, layout, key, resize, palette
+    )
+    if image.is_dir() and scores.is_dir():
+        from . import crf_folder
 
+        if out is None:
+            raise ValueError("--out: expected a folder for the results, got none (give --out DIR)")
+        for option, count in (("--workers", workers), ("--threads", threads)):
+            options.check_count(option, count or 1)
+        crf_folder.run(
+            crf_folder.Folders(image, scores, out, save_probabilities),
+            settings,
+            overlay=bool(overlay),
+            overwrite=overwrite,
+            workers=workers,
+            threads=threads or 1,
+        )
+        return
+
+    for one, other in ((image, scores), (scores, image)):
+        if one.is_dir():
+            raise IsADirectoryError(
+                f"{one} is a folder, {other} is not (give a picture and its scores, or two folders)"
+            )
+    for option, given in (("--workers", workers), ("--overwrite", overwrite)):
+        if given:
+            raise ValueError(f"{option} is for folders, this is one image (leave it out)")
     out = out or Path(f"{image.stem}_crf.png")
     options.check_suffix("--out", out, ".png")
-    outputs = [out] + [options.overlay_path(out)] * overlay
     if save_probabilities is not None:
         options.check_suffix("--save-probabilities", save_probabilities, ".npz")
-        outputs.append(save_probabilities)
-    options.check_outputs(outputs, inputs=[image, scores])
-    colours = viz.named_palette(palette)
-    threads = options.use_threads(threads)
+    drawn = options.overlay_path(out) if overlay is None or overlay else None
+    outputs = Outputs(out, drawn, save_probabilities)
+    options.check_outputs(outputs.paths(), inputs=[image, scores])
+    _one_image(image, scores, outputs, settings, options.use_threads(threads))
+
+
+def _one_image(
+    image: Path, scores: Path, outputs: Outputs, settings: Settings, threads: int
+) -> None:
+    import numpy as np
+
+    from . import console
+    from .crf_image import load, refine, write
+    from .report import label_table
 
     with console.status("Reading"):
-        photo = read_image(image)
-        values = to_chw(read_scores(scores, key), photo.shape[:2], layout, resize)
-        kind = kind_of(values, kind)
-        params = options.crf_params(
-            preset,
-            w1=w1,
-            sigma_alpha=sigma_alpha,
-            sigma_beta=sigma_beta,
-            w2=w2,
-            sigma_gamma=sigma_gamma,
-        )
-        if not 2 <= len(values) <= _MOST_LABELS:
-            raise ValueError(
-                f"scores with {len(values)} labels (expected 2 to {_MOST_LABELS}; "
-                "if that is the height, give --layout)"
-            )
-        resized = values.shape[1:] != photo.shape[:2]
-        unary = energies(values, photo.shape[:2], kind)
-    with console.status(f"Dense CRF, {iterations} iterations, {threads} threads"):
-        start = perf_counter()
-        q = dense_crf(
-            unary,
-            torch.from_numpy(photo).permute(2, 0, 1)[None],
-            params,
-            iterations=iterations,
-            normalization=normalization,
-        )
-        seconds = perf_counter() - start
-    before, after = unary[0].argmin(0).numpy(), q[0].argmax(0).numpy()
-
+        loaded = load(image, scores, settings)
+    with console.status(f"Dense CRF, {settings.iterations} iterations, {threads} threads"):
+        refined = refine(loaded, settings)
     with console.status("Writing"):
-        viz.save_label_png(out, after, colours)
-        if overlay:
-            viz.save_png(options.overlay_path(out), viz.overlay(photo, after, colours))
-        if save_probabilities is not None:
-            # an open file: to a name that does not end in .npz, as .NPZ, NumPy would append it
-            with atomic_path(save_probabilities) as temporary, temporary.open("wb") as file:
-                np.savez_compressed(file, probabilities=q[0].numpy())
+        write(outputs, loaded, refined, settings)
+    before, after = refined.before, refined.after
     height, width = after.shape
+    num_labels, *size = loaded.scores.shape
+    resized = f", scaled up from {size[1]} x {size[0]}" if tuple(size) != after.shape else ""
     console.out.print(
         console.facts(
             ("image", f"{width} x {height}"),
-            ("scores", f"{len(values)} labels, {kind}{_resized_from(values) if resized else ''}"),
-            ("CRF", f"{options.describe(params)}, {iterations} iterations, {normalization}"),
-            ("time", f"{seconds * 1e3:.0f} ms on {threads} threads"),
+            ("scores", f"{num_labels} labels, {loaded.kind}{resized}"),
+            ("CRF", settings.describe()),
+            ("time", f"{refined.seconds * 1e3:.0f} ms on {threads} threads"),
             ("changed", f"{np.mean(before != after):.2%} of the pixels"),
-            ("written", ", ".join(map(str, outputs))),
+            ("written", ", ".join(map(str, outputs.paths()))),
         ),
-        label_table(len(values), before=before, after=after),
+        label_table(num_labels, before=before, after=after),
     )
-
-
-def _resized_from(values: np.ndarray) -> str:
-    return f", scaled up from {values.shape[2]} x {values.shape[1]}"
-
-
-def energies(scores: np.ndarray, size: tuple[int, int], kind: str) -> torch.Tensor:
-    """The unary -log P(label) of (L, h, w) scores: (1, L, *size) float32.
-
-    Scaled bilinearly with aligned corners, as DeepLab's Interp layer does. Probabilities are
-    clipped at 1e-5 (as pydensecrf's unary_from_softmax does): a zero would be beyond recall.
-    """
-    import torch
-    from torch.nn import functional
-
-    values = torch.from_numpy(scores)[None]
-    if tuple(values.shape[2:]) != tuple(size):
-        values = functional.interpolate(values, size=size, mode="bilinear", align_corners=True)
-    if kind == "logits":
-        return -values.log_softmax(1)
-    return -values.clamp(min=1e-5).log()

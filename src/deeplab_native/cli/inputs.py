@@ -113,6 +113,16 @@ def _whole(path: Path, read: Callable[[], Any]) -> Any:
         raise ValueError(f"{path}: damaged or cut off (save it again)") from None
 
 
+def check_layout(layout: str) -> None:
+    if layout not in LAYOUTS:
+        raise ValueError(f"--layout {layout} is unknown (use {', '.join(LAYOUTS)})")
+
+
+def check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise ValueError(f"--kind {kind} is unknown (use {', '.join(KINDS)})")
+
+
 def to_chw(scores: np.ndarray, size: tuple[int, int], layout: str, resize: bool) -> np.ndarray:
     """Scores as (L, h, w), where (h, w) is the image's `size` unless `resize`.
 
@@ -120,8 +130,7 @@ def to_chw(scores: np.ndarray, size: tuple[int, int], layout: str, resize: bool)
     height and width. A leading axis of length 1, a batch, is dropped. Raises ValueError where the
     size is another, or where both layouts (or, with `resize`, neither) fit.
     """
-    if layout not in LAYOUTS:
-        raise ValueError(f"--layout {layout} is unknown (use {', '.join(LAYOUTS)})")
+    check_layout(layout)
     if scores.ndim == 4 and scores.shape[0] == 1:
         scores = scores[0]
     if scores.ndim != 3 or 0 in scores.shape:
@@ -162,8 +171,7 @@ def kind_of(scores: np.ndarray, kind: str) -> str:
     "auto" means probabilities where all values are in 0..1 and every pixel sums to 1 within 1e-3.
     Raises ValueError where the caller says probabilities and they are not.
     """
-    if kind not in KINDS:
-        raise ValueError(f"--kind {kind} is unknown (use {', '.join(KINDS)})")
+    check_kind(kind)
     if kind == "logits":
         return kind
     off = float(np.abs(scores.sum(axis=0, dtype=np.float64) - 1).max())

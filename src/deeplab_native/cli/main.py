@@ -5,7 +5,6 @@ Nothing here imports torch: `--help` and usage errors answer at once.
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import Annotated, Any
 
@@ -14,15 +13,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from . import crf, demo, info, segment
-
-# What the package and the file system raise for input that cannot be used; anything else is a fault
-# of ours or of a library, and is reported with its type
-_EXPECTED = (ValueError, TypeError, OSError, RuntimeError, MemoryError, ImportError)
-
-# How a message says what to do: words in parentheses at its end, "(give another name)", which a
-# shape like "(20, 30)" or "(labels, H, W)" is not; or, as the package's own checks say it, what
-# they "expected"
-_ADVICE = re.compile(r"\([\w-]+ [^()]*\)$|[:;] expected |did you mean ")
+from .errors import with_advice
 
 
 class _OneLineErrors(TyperGroup):
@@ -45,19 +36,8 @@ class _OneLineErrors(TyperGroup):
             # typer's own exceptions (usage, exit, abort) are its own business
             if ctx.params.get("debug") or type(error).__module__.startswith(("typer", "click")):
                 raise
-            print(f"error: {_one_line(error)}", file=sys.stderr)
+            print(f"error: {with_advice(error)}", file=sys.stderr)
             raise typer.Exit(1) from None
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        # without Python's "[Errno 2]"
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    else:
-        text = " ".join(str(error).split())
-        if not text or not isinstance(error, _EXPECTED):
-            text = f"{type(error).__name__}: {text}"
-    return text if _ADVICE.search(text) else f"{text} (--debug shows where)"
 
 
 app = typer.Typer(

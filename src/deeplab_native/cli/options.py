@@ -58,6 +58,14 @@ Threads = Annotated[
         help=f"CPU threads, up to {_THREADS_PER_CORE} a core. Default: torch's own choice.",
     ),
 ]
+Scale = Annotated[
+    float,
+    typer.Option(
+        help="For large images: the CRF at this fraction of the resolution, but for its last "
+        "iteration. 1 is the CRF itself.",
+        rich_help_panel=_CRF,
+    ),
+]
 Palette = Annotated[str, typer.Option(help="Colours of the labels: voc or cityscapes.")]
 Overlay = Annotated[
     bool, typer.Option("--overlay/--no-overlay", help="Also write the labels over the photograph.")
@@ -82,6 +90,11 @@ def describe(params: CRFParams) -> str:
     )
 
 
+def describe_scale(scale: float) -> str:
+    """To stand after the rest; nothing for the CRF itself."""
+    return "" if scale == 1 else f", scale {scale:g}"
+
+
 def use_threads(threads: int | None) -> int:
     """Sets torch's thread count when one was asked for; returns the count in use.
 
@@ -90,14 +103,19 @@ def use_threads(threads: int | None) -> int:
     import torch
 
     if threads is not None:
-        cores = len(os.sched_getaffinity(0))
-        if threads > _THREADS_PER_CORE * cores:
-            raise ValueError(
-                f"--threads {threads}: too many for {cores} cores "
-                f"(give 1 to {_THREADS_PER_CORE * cores}, or leave it out)"
-            )
+        check_count("--threads", threads)
         torch.set_num_threads(threads)
     return torch.get_num_threads()
+
+
+def check_count(option: str, count: int) -> None:
+    """Raises ValueError for more threads or processes than the cores can have any use for."""
+    cores = len(os.sched_getaffinity(0))
+    if count > _THREADS_PER_CORE * cores:
+        raise ValueError(
+            f"{option} {count}: too many for {cores} cores "
+            f"(give 1 to {_THREADS_PER_CORE * cores}, or leave it out)"
+        )
 
 
 def overlay_path(labels: Path) -> Path:

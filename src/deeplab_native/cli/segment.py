@@ -56,6 +56,7 @@ def run(
     sigma_gamma: options.SigmaGamma = None,
     iterations: options.Iterations = 10,
     normalization: options.Normalization = "symmetric",
+    scale: options.Scale = 1.0,
     palette: options.Palette = "voc",
     overlay: options.Overlay = True,
     threads: options.Threads = None,
@@ -66,7 +67,7 @@ def run(
     from .. import viz
     from ..models import create_model
     from ..models.predict import predict
-    from ..ops._mean_field_checks import check_normalization
+    from ..ops._mean_field_checks import check_normalization, check_scale
     from ..weights import check_file
     from . import console
     from .inputs import read_image
@@ -80,6 +81,7 @@ def run(
         check_file(weights)
     colours = viz.named_palette(palette)
     check_normalization(normalization)
+    check_scale(scale)
     threads = options.use_threads(threads)
     photo = read_image(image)
     params = None
@@ -105,7 +107,12 @@ def run(
     with console.status(f"{model}{' and dense CRF' if crf else ''}, {threads} threads"):
         start = perf_counter()
         prediction = predict(
-            network, photo, crf=params, iterations=iterations, normalization=normalization
+            network,
+            photo,
+            crf=params,
+            iterations=iterations,
+            normalization=normalization,
+            scale=scale,
         )
         seconds = perf_counter() - start
     labels = torch.as_tensor(prediction.labels).cpu().reshape(photo.shape[:2]).numpy()
@@ -122,6 +129,7 @@ def run(
             (
                 "CRF",
                 f"{options.describe(params)}, {iterations} iterations, {normalization}"
+                f"{options.describe_scale(scale)}"
                 if params
                 else "none",
             ),

@@ -11,7 +11,7 @@ from torch import nn
 
 from .._native import has_kernels
 from ..crf import CRFParams
-from ..ops._mean_field_checks import check_iterations, check_normalization
+from ..ops._mean_field_checks import check_iterations, check_normalization, check_scale
 from ..ops.dense_crf import dense_crf
 from ..ops.upsample_unary import upsample_unary
 from .preprocessing import Preprocessing, as_rgb_batch
@@ -38,6 +38,7 @@ def predict(
     crf: CRFParams | None = None,
     iterations: int = 10,
     normalization: str = "symmetric",
+    scale: float = 1.0,
 ) -> Prediction:
     """Labels every pixel of an image, by the authors' test protocol but for the padded size.
 
@@ -62,16 +63,17 @@ def predict(
         crf: parameters of the fully connected CRF, or None to leave it out.
         iterations: of mean field.
         normalization: of the CRF's messages, see `dense_crf`.
+        scale: below 1, the CRF at this fraction of the resolution, see `dense_crf`.
 
     Returns:
         Prediction on the model's device; its tensors are inference tensors (clone them for
         autograd).
 
     Raises:
-        TypeError: `model`, `image`, `crf` or `iterations` has another type, or the image another
-            dtype.
-        ValueError: the image or the model's score map has another shape; `iterations` or
-            `normalization` is not one `dense_crf` takes.
+        TypeError: `model`, `image`, `crf`, `iterations` or `scale` has another type, or the image
+            another dtype.
+        ValueError: the image or the model's score map has another shape; `iterations`,
+            `normalization` or `scale` is not one `dense_crf` takes.
     """
     preprocessing = getattr(model, "preprocessing", None)
     if not isinstance(preprocessing, Preprocessing):
@@ -83,6 +85,7 @@ def predict(
         raise TypeError(f"crf: expected CRFParams or None, got {type(crf).__name__}")
     check_iterations(iterations)
     check_normalization(normalization)
+    check_scale(scale)
     parameter = next(model.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     dtype = torch.float32 if parameter is None else parameter.dtype
@@ -106,7 +109,12 @@ def predict(
             probabilities = unary.neg_().exp_()
         else:
             probabilities = dense_crf(
-                unary, images, crf, iterations=iterations, normalization=normalization
+                unary,
+                images,
+                crf,
+                iterations=iterations,
+                normalization=normalization,
+                scale=scale,
             )
         labels = probabilities.argmax(dim=1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,6 +14,9 @@ from .permutohedral import check_features
 
 NORMALIZATIONS = {"none": 0, "before": 1, "after": 2, "symmetric": 3}
 """K, K / (K 1) before filtering, after it, or its square root on both sides."""
+
+
+UNARY_DTYPES = (torch.float32, torch.float64)
 
 
 class PairwiseKernel(NamedTuple):
@@ -31,7 +35,7 @@ class PairwiseKernel(NamedTuple):
 
 
 def check_unary(unary: torch.Tensor, *, ndim: int, layout: str) -> None:
-    check_tensor("unary", unary, ndim=ndim, dtypes=(torch.float32, torch.float64), layout=layout)
+    check_tensor("unary", unary, ndim=ndim, dtypes=UNARY_DTYPES, layout=layout)
     if unary.shape[1] < 1:
         raise ValueError(f"unary: expected at least one label, got shape {tuple(unary.shape)}")
 
@@ -57,6 +61,14 @@ def check_iterations(iterations: int) -> int:
     if iterations < 0:
         raise ValueError(f"iterations: expected 0 or more, got {iterations}")
     return iterations
+
+
+def check_scale(scale: float) -> float:
+    if isinstance(scale, bool) or not isinstance(scale, numbers.Real):
+        raise TypeError(f"scale: expected a number, got {type(scale).__name__}")
+    if not 0 < scale <= 1:  # also for NaN
+        raise ValueError(f"scale: expected more than 0 and at most 1, got {scale}")
+    return float(scale)
 
 
 def check_normalization(normalization: str, name: str = "normalization") -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -19,13 +21,32 @@ class CpuMeanField:
     """Mean field of one image; every tensor is (1, L, N), of the unary's dtype."""
 
     def __init__(self, unary, lattices, compatibilities, normalizations) -> None:
-        _, labels, points = unary.shape
         self._unary = unary
-        self._native = _NATIVE[unary.dtype](points, labels, num_threads())
-        self._native.set_unary(unary.data_ptr())
-        for lattice, c, n in zip(lattices, compatibilities, normalizations, strict=True):
+        self._kernels = [
             # the dimensions of a compatibility are its CompatibilityKind of mean_field.h
-            self._native.add_kernel(lattice, c.ndim, c.detach().flatten().tolist(), n)
+            (lattice, c.ndim, c.detach().flatten().tolist(), n)
+            for lattice, c, n in zip(lattices, compatibilities, normalizations, strict=True)
+        ]
+        self._threads, self._rebuilding = num_threads(), threading.Lock()
+        self._process, self._built = os.getpid(), self._build()
+
+    def _build(self):
+        _, labels, points = self._unary.shape
+        native = _NATIVE[self._unary.dtype](points, labels, self._threads)
+        native.set_unary(self._unary.data_ptr())
+        for kernel in self._kernels:
+            native.add_kernel(*kernel)
+        return native
+
+    @property
+    def _native(self):
+        """This process's own: the copy that a fork makes may be locked, by a thread it has not."""
+        if self._process != os.getpid():
+            with self._rebuilding:
+                if self._process != os.getpid():
+                    self._built = self._build()
+                    self._process = os.getpid()
+        return self._built
 
     def inference(self, iterations: int, out: torch.Tensor) -> torch.Tensor:
         """Q after so many iterations from the start, softmax(-U)."""
@@ -54,6 +75,28 @@ class CpuMeanField:
         return [[self._native.num_vertices(k) for k in range(self._native.num_kernels)]]
 
 
+def check_values(
+    unary, features, compatibilities, names, *, unary_name: str = "unary", first: int = 0
+) -> None:
+    """Raises ValueError where the values of a batch could not be worked with.
+
+    unary (B, L, N), contiguous; features (N, d) or (B, N, d), of the images from `first` on; the
+    names are those of `mean_fields`.
+    """
+    for (_, name), c in zip(names, compatibilities, strict=True):
+        numbers = c.detach().flatten().tolist()
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError(f"{name}: expected finite numbers, got {numbers}")
+    if not _ALL_FINITE[unary.dtype](unary.data_ptr(), unary.numel(), num_threads()):
+        raise ValueError(
+            f"{unary_name}: expected finite energies, got NaN or infinite ones "
+            "(clip probabilities before taking the logarithm)"
+        )
+    for f, (name, _) in zip(features, names, strict=True):
+        for own in (f if f.ndim == 3 else f[None])[first:]:
+            check_lattice(own, name, like_pydensecrf=True)
+
+
 def cpu_mean_fields(
     unary, features, compatibilities, normalizations, names
 ) -> Iterator[tuple[slice, CpuMeanField]]:
@@ -61,20 +104,10 @@ def cpu_mean_fields(
 
     All images are checked before the first is worked on.
     """
-    for (_, name), c in zip(names, compatibilities, strict=True):
-        numbers = c.detach().flatten().tolist()
-        if not all(map(math.isfinite, numbers)):
-            raise ValueError(f"{name}: expected finite numbers, got {numbers}")
     unary = unary.detach().contiguous()
-    if not _ALL_FINITE[unary.dtype](unary.data_ptr(), unary.numel(), num_threads()):
-        raise ValueError(
-            "unary: expected finite energies, got NaN or infinite ones "
-            "(clip probabilities before taking the logarithm)"
-        )
+    # the first one's features are checked as its lattice is built
+    check_values(unary, features, compatibilities, names, first=1)
     named = [(f, name) for f, (name, _) in zip(features, names, strict=True)]
-    for f, name in named:
-        for own in f[1:] if f.ndim == 3 else ():  # the first is checked as its lattice is built
-            check_lattice(own, name, like_pydensecrf=True)
     batch = unary.shape[0]
     shared = [
         build_lattice(f, name, like_pydensecrf=True) if f.ndim == 2 and batch else None

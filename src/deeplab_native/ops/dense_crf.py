@@ -6,108 +6,142 @@ Convolution, and Fully Connected CRFs", section 3.3.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import overload
+
 import torch
 
 from .._native import define_op
 from ..crf.params import CRFParams, check_params
+from ._dense_crf_batch import dense_crf_backward_of_batch, dense_crf_of_batch
+from ._dense_crf_images import check_images, check_sizes, dense_crf_of_images
 from ._mean_field_checks import (
     check_compatibility,
     check_iterations,
     check_normalization,
+    check_scale,
     check_unary,
     widen,
 )
-from .mean_field import (
-    mean_field_backward_of_batch,
-    mean_field_of_batch,
-    not_twice_differentiable,
-)
-from .pairwise_features import KERNEL_NAMES, check_image, image_features, position_features
+from .mean_field import not_twice_differentiable
+from .pairwise_features import check_image
+
+Sizes = torch.Tensor | Sequence[tuple[int, int]]
 
 
+@overload
 def dense_crf(
     unary: torch.Tensor,
     image: torch.Tensor,
     params: CRFParams,
     *,
-    iterations: int = 10,
-    normalization: str = "symmetric",
-) -> torch.Tensor:
+    iterations: int = ...,
+    normalization: str = ...,
+    sizes: Sizes | None = ...,
+    scale: float = ...,
+) -> torch.Tensor: ...
+@overload
+def dense_crf(
+    unary: Sequence[torch.Tensor],
+    image: Sequence[torch.Tensor],
+    params: CRFParams,
+    *,
+    iterations: int = ...,
+    normalization: str = ...,
+    sizes: None = ...,
+    scale: float = ...,
+) -> list[torch.Tensor]: ...
+def dense_crf(
+    unary, image, params, *, iterations=10, normalization="symmetric", sizes=None, scale=1.0
+):
     """Marginals of the fully connected CRF over an image's pixels.
 
     Args:
         unary: energies (B, L, H, W), float32 or float64 (under autocast also its dtype, computed
-            in float32), finite; of probabilities p, -log p.
-        image: (B, 3, H, W) uint8, or float32 / float64 with values 0..255, on the unary's device.
+            in float32), finite; of probabilities p, -log p. Or a list of images of any sizes, each
+            (L, H, W) or (1, L, H, W), of one dtype and device.
+        image: (B, 3, H, W) uint8, or float32 / float64 with values 0..255, on the unary's device;
+            for a list of unaries the list of their images, each (3, H, W) or (1, 3, H, W).
         params: weights and standard deviations; `CRFParams.preset` has the published ones.
         iterations: mean field iterations, 0 or more; the paper uses 10.
         normalization: of the kernels: "symmetric" as in pydensecrf, "after" as in the authors'
             tool, "before" or "none".
+        sizes: of a padded batch, (height, width) of each image, which begins at the top left:
+            integers (B, 2), a tensor on the CPU or a list of pairs, from 0 to (H, W). What lies
+            outside is not looked at, and may be NaN.
+        scale: 0 < scale <= 1. Below 1, for large images: the CRF runs on one pixel of each cell of
+            about 1/scale x 1/scale pixels, with the cell's mean unary and the sigmas of the whole
+            image; in the last iteration its messages reach all pixels, so that labels follow the
+            edges of the whole image. 1 is the CRF itself.
 
     Returns:
-        Q (B, L, H, W), contiguous, like the unary; sums to 1 over the labels. Differentiable with
-        respect to the unary, and to `params.w1` and `params.w2` where these are tensors.
+        Q (B, L, H, W), contiguous, like the unary; sums to 1 over the labels. For lists the list of
+        each image's, shaped like its unary; the same bits as of the image alone. With `sizes` each
+        image's as of the image alone, and 0 outside it. Differentiable with respect to the unary,
+        and to `params.w1` and `params.w2` where these are tensors.
 
     Raises:
-        TypeError, ValueError: before any kernel runs, naming the argument.
+        TypeError, ValueError: before any kernel runs on any image, naming the argument.
 
     On CUDA the call never waits for the device, so a CUDA graph can capture it whole, and values
     cannot be checked: energies that are not finite give NaN in that image, an image that the
     lattice cannot hold is NaN, and all are where a sigma is too small for any. The result is the
-    same, bit by bit, in every run and every batch.
+    same, bit by bit, in every run and every batch. Images of one size in a list are worked on
+    together there; on the CPU one image after the other.
+
+    Example:
+        >>> q = dense_crf([unary_a, unary_b], [photo_a, photo_b], params)  # of different sizes
+        >>> q = dense_crf(padded, photos, params, sizes=[(375, 500), (333, 500)])
+        >>> q = dense_crf(unary, photo, params, scale=0.5)
     """
+    check_params(params)
+    how = check_normalization(normalization), check_iterations(iterations), check_scale(scale)
+    sigmas = [float(s) for s in (params.sigma_gamma, params.sigma_alpha, params.sigma_beta)]
+    if isinstance(unary, Sequence):
+        if sizes is not None:
+            raise ValueError("sizes: expected None for a list, whose images have their own sizes")
+        unaries = [widen(u) for u in unary]
+        images = check_images(unaries, image)
+        if not unaries:
+            return []
+        q = dense_crf_of_images(
+            [u.reshape(u.shape[-3:]) for u in unaries],
+            images,
+            _weights(params, unaries[0]),
+            sigmas,
+            *how,
+        )
+        return [one.view(u.shape) for one, u in zip(q, unaries, strict=True)]
     unary = widen(unary)
     check_unary(unary, ndim=4, layout="(B, L, H, W)")
     check_image(image, unary)
-    check_params(params)
-    return _dense_crf(
-        unary,
-        image,
-        [
-            check_compatibility("params.w2", params.w2, unary),
-            check_compatibility("params.w1", params.w1, unary),
-        ],
-        [float(s) for s in (params.sigma_gamma, params.sigma_alpha, params.sigma_beta)],
-        check_normalization(normalization),
-        check_iterations(iterations),
-    )
-
-
-def _features(image: torch.Tensor, sigmas: list[float]) -> list[torch.Tensor]:
-    sigma_gamma, sigma_alpha, sigma_beta = sigmas
-    gaussian = position_features(*image.shape[2:], sigma_gamma, device=image.device)
-    return [gaussian, image_features(image, sigma_alpha, sigma_beta)]
-
-
-def _dense_crf_of_batch(unary, image, weights, sigmas, normalization, iterations):
-    q = mean_field_of_batch(
-        unary.flatten(2),
-        _features(image, sigmas),
+    weights = _weights(params, unary)
+    if sizes is None:
+        return _dense_crf(unary, image, weights, sigmas, *how)
+    own = check_sizes(sizes, unary)
+    q = dense_crf_of_images(
+        [u[:, :h, :w] for u, (h, w) in zip(unary, own, strict=True)],
+        [i[:, :h, :w] for i, (h, w) in zip(image, own, strict=True)],
         weights,
-        [normalization] * 2,
-        iterations,
-        names=KERNEL_NAMES,
+        sigmas,
+        *how,
     )
-    return q.view(unary.shape)
+    padded = unary.new_zeros(unary.shape)
+    for b, ((h, w), one) in enumerate(zip(own, q, strict=True)):
+        padded[b, :, :h, :w] = one
+    return padded
 
 
-def _dense_crf_fake(unary, image, weights, sigmas, normalization, iterations):
+def _weights(params: CRFParams, unary: torch.Tensor) -> list[torch.Tensor]:
+    """In the order of the kernels."""
+    return [
+        check_compatibility("params.w2", params.w2, unary),
+        check_compatibility("params.w1", params.w1, unary),
+    ]
+
+
+def _dense_crf_fake(unary, image, weights, sigmas, normalization, iterations, scale):
     return torch.empty_like(unary, memory_format=torch.contiguous_format)
-
-
-def _dense_crf_backward_of_batch(
-    grad, unary, image, weights, sigmas, normalization, iterations, needs_weights
-):
-    grad_unary, grad_weights = mean_field_backward_of_batch(
-        grad.flatten(2),
-        unary.flatten(2),
-        _features(image, sigmas),
-        weights,
-        [normalization] * 2,
-        iterations,
-        needs_weights,
-    )
-    return grad_unary.view(unary.shape), grad_weights
 
 
 def _dense_crf_backward_fake(grad, unary, image, weights, *rest):
@@ -118,16 +152,16 @@ def _dense_crf_backward_fake(grad, unary, image, weights, *rest):
 
 _dense_crf_backward = define_op(
     "dense_crf_backward(Tensor grad, Tensor unary, Tensor image, Tensor[] weights, float[] sigmas, "
-    "int normalization, int iterations, bool needs_weights) -> (Tensor, Tensor[])",
-    cpu=_dense_crf_backward_of_batch,
-    cuda=_dense_crf_backward_of_batch,
+    "int normalization, int iterations, bool needs_weights, float scale) -> (Tensor, Tensor[])",
+    cpu=dense_crf_backward_of_batch,
+    cuda=dense_crf_backward_of_batch,
     fake=_dense_crf_backward_fake,
     backward=not_twice_differentiable("dense_crf"),
 )
 
 
 def _setup_context(ctx, inputs, output) -> None:
-    unary, image, weights, *ctx.rest = inputs
+    unary, image, weights, *ctx.how, ctx.scale = inputs
     ctx.save_for_backward(unary, image, *weights)
 
 
@@ -135,16 +169,16 @@ def _backward(ctx, grad):
     unary, image, *weights = ctx.saved_tensors
     needs_weights = any(w.requires_grad for w in weights)
     grad_unary, grad_weights = _dense_crf_backward(
-        grad, unary, image, weights, *ctx.rest, needs_weights
+        grad, unary, image, weights, *ctx.how, needs_weights, ctx.scale
     )
-    return grad_unary, None, grad_weights, None, None, None
+    return grad_unary, None, grad_weights, None, None, None, None
 
 
 _dense_crf = define_op(
     "dense_crf(Tensor unary, Tensor image, Tensor[] weights, float[] sigmas, int normalization, "
-    "int iterations) -> Tensor",
-    cpu=_dense_crf_of_batch,
-    cuda=_dense_crf_of_batch,
+    "int iterations, float scale) -> Tensor",
+    cpu=dense_crf_of_batch,
+    cuda=dense_crf_of_batch,
     fake=_dense_crf_fake,
     backward=_backward,
     setup_context=_setup_context,

@@ -18,13 +18,16 @@ KERNEL_NAMES = (
 )
 
 
+IMAGE_DTYPES = (torch.uint8, torch.float32, torch.float64)
+
+
 def check_image(image: torch.Tensor, unary: torch.Tensor) -> None:
     """Raises where the image is not (B, 3, H, W) for a unary of (B, L, H, W)."""
     check_tensor(
         "image",
         image,
         ndim=4,
-        dtypes=(torch.uint8, torch.float32, torch.float64),
+        dtypes=IMAGE_DTYPES,
         layout="(B, 3, H, W)",
     )
     batch, _, height, width = unary.shape
@@ -34,8 +37,12 @@ def check_image(image: torch.Tensor, unary: torch.Tensor) -> None:
             f"{tuple(unary.shape)}, got {tuple(image.shape)}"
         )
     check_same_device(unary=unary, image=image)
+    check_no_gradient("image", image)
+
+
+def check_no_gradient(name: str, image: torch.Tensor) -> None:
     if image.requires_grad and torch.is_grad_enabled():
-        raise ValueError("image: no gradient with respect to the image; pass image.detach()")
+        raise ValueError(f"{name}: no gradient with respect to the image; pass image.detach()")
 
 
 def position_features(
@@ -55,10 +62,15 @@ def image_features(image: torch.Tensor, sigma_xy: Sigma, sigma_colour: Sigma) ->
     image: (B, C, H, W), uint8, float32 or float64, any strides. The sigmas may be given for x and
     y, and for each channel. On the CPU, ValueError for an image with NaN or infinite values.
     """
-    if not on_cuda(image) and image.is_floating_point() and not image.isfinite().all():
-        raise ValueError("image: expected finite values 0..255, got NaN or infinite ones")
+    check_finite_image("image", image)
     sigmas = _each(sigma_colour, image.shape[1])
     return _features(image.detach(), sigma_xy, sigmas).transpose(1, 2)
+
+
+def check_finite_image(name: str, image: torch.Tensor) -> None:
+    """On the CPU; on CUDA it would be to wait for the device."""
+    if not on_cuda(image) and image.is_floating_point() and not image.isfinite().all():
+        raise ValueError(f"{name}: expected finite values 0..255, got NaN or infinite ones")
 
 
 def _features(image: torch.Tensor, sigma_xy: Sigma, sigmas: Sequence[float]) -> torch.Tensor:

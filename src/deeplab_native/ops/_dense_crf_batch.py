@@ -1,0 +1,56 @@
+"""The CRF of the DeepLab paper on a batch of images of one size, forward and backward."""
+
+from __future__ import annotations
+
+import torch
+
+from ._dense_crf_scaled import scaled_backward_of_batch, scaled_of_batch
+from .mean_field import mean_field_backward_of_batch, mean_field_of_batch
+from .pairwise_features import KERNEL_NAMES, image_features, position_features
+
+
+def features_of(image: torch.Tensor, sigmas: list[float]) -> list[torch.Tensor]:
+    """Of the Gaussian kernel, (H W, 2), and of the bilateral one, (B, H W, 5)."""
+    sigma_gamma, sigma_alpha, sigma_beta = sigmas
+    height, width = image.shape[2:]
+    gaussian = position_features(height, width, sigma_gamma, device=image.device)
+    return [gaussian, image_features(image, sigma_alpha, sigma_beta)]
+
+
+def dense_crf_of_batch(
+    unary, image, weights, sigmas, normalization, iterations, scale
+) -> torch.Tensor:
+    """Q (B, L, H, W) of unary (B, L, H, W) and image (B, 3, H, W); weights of both kernels."""
+    features = features_of(image, sigmas)
+    if scale == 1 or iterations == 0 or unary.numel() == 0:
+        q = mean_field_of_batch(
+            unary.flatten(2),
+            features,
+            weights,
+            [normalization] * 2,
+            iterations,
+            names=KERNEL_NAMES,
+        )
+        return q.view(unary.shape)
+    return scaled_of_batch(unary, features, weights, normalization, iterations, scale)
+
+
+def dense_crf_backward_of_batch(
+    grad, unary, image, weights, sigmas, normalization, iterations, needs_weights, scale
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Gradients with respect to the unary and the weights."""
+    features = features_of(image, sigmas)
+    if scale == 1 or iterations == 0 or unary.numel() == 0:
+        grad_unary, grad_weights = mean_field_backward_of_batch(
+            grad.flatten(2),
+            unary.flatten(2),
+            features,
+            weights,
+            [normalization] * 2,
+            iterations,
+            needs_weights,
+        )
+        return grad_unary.view(unary.shape), grad_weights
+    return scaled_backward_of_batch(
+        grad, unary, features, weights, normalization, iterations, needs_weights, scale
+    )

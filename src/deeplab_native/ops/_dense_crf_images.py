@@ -1,0 +1,208 @@
+"""The CRF of the DeepLab paper on images of different sizes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+
+from .._native import check_tensor, define_op, integer, on_cuda
+from ._dense_crf_batch import dense_crf_backward_of_batch, dense_crf_of_batch, features_of
+from ._mean_field_checks import UNARY_DTYPES
+from ._mean_field_cpu import check_values
+from .mean_field import not_twice_differentiable
+from .pairwise_features import IMAGE_DTYPES, check_finite_image, check_no_gradient
+
+
+def check_images(unaries: Sequence[torch.Tensor], images: object) -> list[torch.Tensor]:
+    """The images as (3, H, W); raises where a list of unaries or of images cannot be used."""
+    if not isinstance(images, Sequence):
+        raise TypeError(
+            f"image: expected a list of images for a list of unaries, got {type(images).__name__}"
+        )
+    if len(images) != len(unaries):
+        raise ValueError(
+            f"image: expected one for each of the {len(unaries)} unaries, got {len(images)}"
+        )
+    for i, (unary, image) in enumerate(zip(unaries, images, strict=True)):
+        _check_one(f"unary[{i}]", unary, UNARY_DTYPES, "L")
+        _check_one(f"image[{i}]", image, IMAGE_DTYPES, "3")
+        labels, height, width = unary.shape[-3:]
+        if labels < 1:
+            raise ValueError(
+                f"unary[{i}]: expected at least one label, got shape {tuple(unary.shape)}"
+            )
+        if tuple(image.shape[-3:]) != (3, height, width):
+            raise ValueError(
+                f"image[{i}]: expected shape {(3, height, width)} for a unary of "
+                f"{tuple(unary.shape)}, got {tuple(image.shape)}"
+            )
+        if unary.dtype != unaries[0].dtype:
+            raise TypeError(
+                f"unary[{i}]: expected dtype {unaries[0].dtype} as unary[0], got {unary.dtype}"
+            )
+        for name, tensor in ((f"unary[{i}]", unary), (f"image[{i}]", image)):
+            if tensor.device != unaries[0].device:
+                raise ValueError(
+                    f"{name}: expected device {unaries[0].device} as unary[0], got {tensor.device}"
+                )
+        check_no_gradient(f"image[{i}]", image)
+    return [image.reshape(image.shape[-3:]) for image in images]
+
+
+def _check_one(name: str, tensor: object, dtypes: Sequence[torch.dtype], channels: str) -> None:
+    layout = f"({channels}, H, W) or (1, {channels}, H, W)"
+    tensor = check_tensor(name, tensor, ndim=(3, 4), dtypes=dtypes, layout=layout)
+    if tensor.ndim == 4 and tensor.shape[0] != 1:
+        raise ValueError(f"{name}: expected {layout}, got shape {tuple(tensor.shape)}")
+
+
+def check_sizes(sizes: object, unary: torch.Tensor) -> list[tuple[int, int]]:
+    """(height, width) of each image of a padded batch (B, L, H, W)."""
+    batch, _, height, width = unary.shape
+    expected = f"expected integers ({batch}, 2), the height and width of each image"
+    if isinstance(sizes, torch.Tensor):
+        if sizes.device.type != "cpu":
+            raise ValueError(f"sizes: expected a tensor on the CPU, got it on {sizes.device}")
+        if sizes.is_floating_point() or sizes.is_complex() or sizes.dtype == torch.bool:
+            raise TypeError(f"sizes: {expected}, got {sizes.dtype}")
+        if tuple(sizes.shape) != (batch, 2):
+            raise ValueError(f"sizes: {expected}, got shape {tuple(sizes.shape)}")
+        sizes = sizes.tolist()
+    if not isinstance(sizes, Sequence):
+        raise TypeError(f"sizes: {expected}, got {type(sizes).__name__}")
+    if len(sizes) != batch:
+        raise ValueError(f"sizes: {expected}, got {len(sizes)} of them")
+    checked = []
+    for i, size in enumerate(sizes):
+        if not isinstance(size, Sequence) or len(size) != 2:
+            raise TypeError(f"sizes[{i}]: expected (height, width), two integers, got {size!r}")
+        pair = integer(f"sizes[{i}]", size[0], least=0), integer(f"sizes[{i}]", size[1], least=0)
+        if pair[0] > height or pair[1] > width:
+            raise ValueError(f"sizes[{i}]: expected (0, 0) to {(height, width)}, got {pair}")
+        checked.append(pair)
+    return checked
+
+
+def _dense_crf_images(
+    unaries, images, weights, sigmas, normalization, iterations, scale
+) -> list[torch.Tensor]:
+    """Q (L, H, W) of each unary (L, H, W) and image (3, H, W)."""
+    _check_all_values(unaries, images, weights, sigmas)
+    results: dict[int, torch.Tensor] = {}
+    for group in _groups(unaries, images):
+        q = dense_crf_of_batch(
+            _stack(unaries, group),
+            _stack(images, group),
+            weights,
+            sigmas,
+            normalization,
+            iterations,
+            scale,
+        )
+        for i, one in zip(group, q, strict=True):
+            results[i] = one if len(group) == 1 else one.clone()  # results share no memory
+    return [results[i] for i in range(len(unaries))]
+
+
+def _dense_crf_images_backward(
+    grads, unaries, images, weights, sigmas, normalization, iterations, needs_weights, scale
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    results: dict[int, torch.Tensor] = {}
+    grad_weights = [torch.zeros_like(w) for w in weights]
+    for group in _groups(unaries, images):
+        grad_unaries, of_group = dense_crf_backward_of_batch(
+            _stack(grads, group),
+            _stack(unaries, group),
+            _stack(images, group),
+            weights,
+            sigmas,
+            normalization,
+            iterations,
+            needs_weights,
+            scale,
+        )
+        for i, one in zip(group, grad_unaries, strict=True):
+            results[i] = one if len(group) == 1 else one.clone()
+        for total, own in zip(grad_weights, of_group, strict=True):
+            total += own
+    return [results[i] for i in range(len(unaries))], grad_weights
+
+
+def _check_all_values(unaries, images, weights, sigmas) -> None:
+    """On the CPU, every image before the first is worked on; on CUDA values are not looked at."""
+    for i, (unary, image) in enumerate(zip(unaries, images, strict=True)):
+        if on_cuda(unary):
+            return
+        check_finite_image(f"image[{i}]", image)
+        names = (
+            (f"pixels of image[{i}] / sigma_gamma", "params.w2"),
+            (f"image[{i}] / (sigma_alpha, sigma_beta)", "params.w1"),
+        )
+        flat = unary.detach().flatten(1)[None].contiguous()
+        features = features_of(image[None], sigmas)
+        check_values(flat, features, weights, names, unary_name=f"unary[{i}]")
+
+
+def _groups(unaries, images) -> list[list[int]]:
+    """On CUDA all images of one size together; on the CPU each alone, which needs no copies."""
+    groups = defaultdict(list)
+    for i, (unary, image) in enumerate(zip(unaries, images, strict=True)):
+        groups[(unary.shape, image.dtype) if on_cuda(unary) else i].append(i)
+    return list(groups.values())
+
+
+def _stack(tensors, group: list[int]) -> torch.Tensor:
+    if len(group) == 1:
+        return tensors[group[0]][None]
+    return torch.stack([tensors[i] for i in group])
+
+
+def _fake(unaries, *rest):
+    return [torch.empty_like(u, memory_format=torch.contiguous_format) for u in unaries]
+
+
+def _backward_fake(grads, unaries, images, weights, *rest):
+    return _fake(grads), [torch.empty_like(w) for w in weights]
+
+
+_backward_op = define_op(
+    "dense_crf_images_backward(Tensor[] grads, Tensor[] unaries, Tensor[] images, "
+    "Tensor[] weights, float[] sigmas, int normalization, int iterations, bool needs_weights, "
+    "float scale) -> (Tensor[], Tensor[])",
+    cpu=_dense_crf_images_backward,
+    cuda=_dense_crf_images_backward,
+    fake=_backward_fake,
+    backward=not_twice_differentiable("dense_crf"),
+)
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    unaries, images, weights, *ctx.how, ctx.scale = inputs
+    ctx.count = len(unaries)
+    ctx.save_for_backward(*unaries, *images, *weights)
+
+
+def _backward(ctx, grads):
+    n = ctx.count
+    saved = ctx.saved_tensors
+    unaries, images, weights = saved[:n], saved[n : 2 * n], saved[2 * n :]
+    # of an image that nothing was computed from there is none
+    grads = [torch.zeros_like(u) if g is None else g for g, u in zip(grads, unaries, strict=True)]
+    needs_weights = any(w.requires_grad for w in weights)
+    grad_unaries, grad_weights = _backward_op(
+        grads, unaries, images, weights, *ctx.how, needs_weights, ctx.scale
+    )
+    return grad_unaries, [None] * n, grad_weights, None, None, None, None
+
+
+dense_crf_of_images = define_op(
+    "dense_crf_images(Tensor[] unaries, Tensor[] images, Tensor[] weights, float[] sigmas, "
+    "int normalization, int iterations, float scale) -> Tensor[]",
+    cpu=_dense_crf_images,
+    cuda=_dense_crf_images,
+    fake=_fake,
+    backward=_backward,
+    setup_context=_setup_context,
+)

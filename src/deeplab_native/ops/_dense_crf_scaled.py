@@ -1,0 +1,110 @@
+"""The CRF of the DeepLab paper at a fraction of the resolution, its result joint-upsampled.
+
+All updates but the last are those of a CRF over cells of the image, each with the means of its
+pixels' energies, positions and colours. Its marginals are enlarged bilinearly, and the last update
+is one of the whole image:
+
+    x_i = -U_i + sum over m of w_m sum over j of Kn_m(i, j) Q_j,    Q = softmax(x)
+
+with Q_j the enlarged ones. So labels follow the edges of the whole image, by its own unary and its
+own pixels' colours. Positions stay in pixels of the whole image, so that the sigmas stay, too.
+Without normalisation a cell counts for all its pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .._native import on_cuda
+from ._cells import Cells
+from ._mean_field_checks import NORMALIZATIONS
+from ._mean_field_cpu import check_values
+from .mean_field import mean_field_backward_of_batch, mean_field_of_batch, mean_fields
+from .pairwise_features import KERNEL_NAMES
+
+
+def scaled_of_batch(unary, features, weights, normalization, iterations, scale) -> torch.Tensor:
+    """Q (B, L, H, W); features (H W, d) or (B, H W, d), iterations at least 1."""
+    flat = unary.detach().flatten(2).contiguous()
+    if not on_cuda(unary):  # all images before the first is worked on, as small ones would not show
+        check_values(flat, features, weights, KERNEL_NAMES)
+    coarse = _Coarse(unary, features, weights, normalization, scale)
+    q = coarse.inference(iterations - 1)
+    out = torch.empty_like(flat)
+    normalizations = [normalization] * len(weights)
+    for images, field in mean_fields(flat, features, weights, normalizations, KERNEL_NAMES):
+        out[images] = field.step(coarse.cells.enlarge(q[images]))
+        del field  # its memory serves the next one
+    return out.view(unary.shape)
+
+
+def scaled_backward_of_batch(
+    grad, unary, features, weights, normalization, iterations, needs_weights, scale
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Gradients with respect to the unary and the weights.
+
+    Of the last update, with q the enlarged marginals: g_x = Q (g - <Q, g>);  g_U = -g_x;
+    g_w = <K_m^T g_x, q>;  g_q = sum over m of w_m K_m^T g_x. The rest follows from g_q.
+    """
+    coarse = _Coarse(unary, features, weights, normalization, scale)
+    q = coarse.inference(iterations - 1)
+    grad_q = torch.empty_like(q)
+    grad_unary = torch.empty_like(grad, memory_format=torch.contiguous_format)
+    grad_weights = [torch.zeros_like(w) for w in weights]
+    normalizations = [normalization] * len(weights)
+    flat = unary.flatten(2)
+    for images, field in mean_fields(flat, features, weights, normalizations, KERNEL_NAMES):
+        enlarged = coarse.cells.enlarge(q[images])
+        updated, g = field.step(enlarged), grad[images].flatten(2)
+        g_x = updated * (g - (updated * g).sum(1, keepdim=True))
+        grad_unary[images] = -g_x.view(grad[images].shape)
+        g_enlarged = torch.zeros_like(g_x)
+        for m, w in enumerate(weights):
+            back = field.filter(m, g_x, transposed=True)
+            g_enlarged += w * back
+            if needs_weights:
+                grad_weights[m] += (back * enlarged).sum()
+        grad_q[images] = coarse.cells.enlarge_transposed(g_enlarged)
+        del field
+    grad_coarse, of_coarse = coarse.backward(grad_q, iterations - 1, needs_weights)
+    grad_unary += coarse.cells.mean_transposed(grad_coarse)
+    return grad_unary, [a + b for a, b in zip(grad_weights, of_coarse, strict=True)]
+
+
+class _Coarse:
+    """The CRF of the cells."""
+
+    def __init__(self, unary, features, weights, normalization: int, scale: float) -> None:
+        self.cells = Cells(unary.shape[2], unary.shape[3], scale)
+        self._unary = self.cells.mean(unary)
+        self._features = [self._of_cells(f) for f in features]
+        none = normalization == NORMALIZATIONS["none"]
+        self._pixels = self.cells.pixels_in_each if none else 1.0
+        self._weights = [w * self._pixels for w in weights]
+        self._normalizations = [normalization] * len(weights)
+
+    def _of_cells(self, features: torch.Tensor) -> torch.Tensor:
+        batched = features if features.ndim == 3 else features[None]
+        means = self.cells.mean(batched.mT.unflatten(2, self.cells.pixels)).mT
+        return means if features.ndim == 3 else means[0]
+
+    def inference(self, iterations: int) -> torch.Tensor:
+        """(B, L, h w)"""
+        return mean_field_of_batch(
+            self._unary, self._features, self._weights, self._normalizations, iterations
+        )
+
+    def backward(
+        self, grad_q: torch.Tensor, iterations: int, needs_weights: bool
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """With respect to the cells' unary, and to the weights of the whole image."""
+        grad_unary, grad_weights = mean_field_backward_of_batch(
+            grad_q,
+            self._unary,
+            self._features,
+            self._weights,
+            self._normalizations,
+            iterations,
+            needs_weights,
+        )
+        return grad_unary, [self._pixels * g for g in grad_weights]
