@@ -38,6 +38,11 @@ class LatticeRows {
     }
   }
 
+  void blur(const Team& team, int axis) const {
+    if (axis > lattice_.d) return;
+    row_kernels<T>().blur_rows(data_, stride_, lines_of(lattice_, axis, team.id()));
+  }
+
  private:
   T* row(int64_t r) const { return data_ + r * stride_; }
 

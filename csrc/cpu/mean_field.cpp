@@ -110,6 +110,13 @@ template <class T>
 void MeanField<T>::run(const T* q_in, T* out, int updates, Output output) {
   const std::lock_guard lock(mutex_);  // the rows are the object's
   prepare();
+  if (has_one_value()) {
+    const bool potts = std::all_of(ordered_.begin(), ordered_.end(), [](const Kernel* k) {
+      return k->kind == CompatibilityKind::kPotts;
+    });
+    if (potts && !q_in && output == Output::kMarginals) return run_two_labels(out, updates);
+    make_rows_of_two();
+  }
   for (int side = 0; side < std::min(updates, 2); ++side) {
     rows_[side].resize(num_rows_ * kPlane);
     cold_rows_[side].resize((num_rows_ + 1) * cold_);

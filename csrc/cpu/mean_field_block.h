@@ -7,8 +7,6 @@
 
 namespace deeplab_native::DEEPLAB_ISA {
 
-constexpr int kGaussianCorners = 3, kBilateralCorners = 6;
-
 // kCold: width of the cold plane, -1 where that is not known when compiling. kUsual: the kernels
 // are a Gaussian and a bilateral one, both Potts.
 template <class T, int kCold, bool kUsual>

@@ -135,6 +135,42 @@ void MeanField<T>::set_unary(const T* unary) {
   const std::lock_guard lock(mutex_);
   choose_places(unary);
   prepared_ = false;
+  if (!has_one_value()) return fill_rows(unary);
+  const int64_t points = blocks_.num_points();
+  const int64_t size = blocks_.size() * kBlock;
+  two_unaries_.resize(2 * size);
+  has_rows_ = false;
+  run_team(num_threads_, [&](Team& team) {
+    for (int64_t b = team.begin(blocks_.size()); b < team.end(blocks_.size()); ++b) {
+      const Blocks::Span span = blocks_[b];
+      for (int l = 0; l < 2; ++l) {
+        T* to = two_unaries_.data() + l * size + b * kBlock;
+        const T* from = unary + l * points + span.first;
+        for (int i = 0; i < kBlock; ++i) to[i] = i < span.count ? from[i] : T(0);
+      }
+    }
+  });
+}
+
+// For what run_two_labels() cannot do.
+template <class T>
+void MeanField<T>::make_rows_of_two() {
+  if (has_rows_) return;
+  const int64_t points = blocks_.num_points(), size = blocks_.size() * kBlock;
+  Buffer<T> unary(2 * points);
+  for (int64_t b = 0; b < blocks_.size(); ++b) {
+    const Blocks::Span span = blocks_[b];
+    for (int l = 0; l < 2; ++l) {
+      const T* from = two_unaries_.data() + l * size + b * kBlock;
+      std::copy_n(from, span.count, unary.data() + l * points + span.first);
+    }
+  }
+  fill_rows(unary.data());
+}
+
+template <class T>
+void MeanField<T>::fill_rows(const T* unary) {
+  has_rows_ = true;
   const int64_t size = blocks_.size() * kBlock;
   unary_hot_.resize(size * kPlane);
   unary_cold_.resize(size * cold_);
@@ -187,11 +223,13 @@ template MeanField<float>::MeanField(int64_t, int, int, int64_t);
 template void MeanField<float>::add_kernel(std::shared_ptr<const Lattice>, CompatibilityKind,
                                            const float*, Normalization);
 template void MeanField<float>::set_unary(const float*);
+template void MeanField<float>::make_rows_of_two();
 template void MeanField<float>::prepare();
 template MeanField<double>::MeanField(int64_t, int, int, int64_t);
 template void MeanField<double>::add_kernel(std::shared_ptr<const Lattice>, CompatibilityKind,
                                             const double*, Normalization);
 template void MeanField<double>::set_unary(const double*);
+template void MeanField<double>::make_rows_of_two();
 template void MeanField<double>::prepare();
 
 }  // namespace deeplab_native

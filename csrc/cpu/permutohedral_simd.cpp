@@ -6,6 +6,7 @@ namespace deeplab_native::DEEPLAB_ISA {
 
 void fill_blur(SimdKernels* kernels);
 void fill_mean_field(SimdKernels* kernels);
+void fill_two_labels(SimdKernels* kernels);
 
 namespace {
 
@@ -264,6 +265,7 @@ void fill(SimdKernels* kernels) {
   fill_rows(&kernels->rows_f64);
   fill_blur(kernels);
   fill_mean_field(kernels);
+  fill_two_labels(kernels);
 }
 
 }  // namespace deeplab_native::DEEPLAB_ISA

@@ -51,6 +51,9 @@ struct Planes {
 constexpr int kColdSum = kPlane - 1;  // its place in the hot row
 constexpr float kNegligibleRow = 1.0f / (1 << 22);
 
+// The usual kernels, which code is specialised for.
+constexpr int kGaussianCorners = 3, kBilateralCorners = 6;
+
 // One pairwise kernel in a pass over the pixels, as one thread sees it.
 template <class T>
 struct KernelPass {
@@ -110,6 +113,25 @@ struct MeanFieldPass {
   }
 };
 
+// The same for two labels (two_labels.cpp), with one value a vertex: Q_0 - Q_1.
+struct TwoLabelsKernel {
+  int corners;
+  const uint32_t* entries;
+  const float *weights, *scale_out, *scale_in;
+  const float* read;
+  float* write;
+  uint32_t shared, copies;
+  const int32_t* fresh;
+};
+struct TwoLabelsPass {
+  const Blocks* blocks;
+  const float *unary_0, *unary_1;  // [blocks * 16]
+  const TwoLabelsKernel* kernels;
+  int num_kernels;
+  bool reads, writes;
+  float* q_out;  // [2][N]
+};
+
 // Lines of one axis, order[begin, end), to be blurred in place.
 struct Lines {
   const int32_t* order;
@@ -136,6 +158,7 @@ struct SimdKernels {
                     uint64_t* keys);
   void (*splat_ones)(const SumPass& pass, int64_t block_begin, int64_t block_end);
   void (*slice_sums)(const SumPass& pass, int64_t block_begin, int64_t block_end);
+  void (*two_labels)(const TwoLabelsPass& pass, int64_t block_begin, int64_t block_end);
   RowKernels<float> rows_f32;
   RowKernels<double> rows_f64;
 };

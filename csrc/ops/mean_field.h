@@ -57,6 +57,10 @@ class MeanField {
   struct Kernel;
   enum class Output { kMarginals, kEnergy };
   void prepare();
+  bool has_one_value() const;  // two labels, see two_labels.cpp
+  void run_two_labels(T* out, int updates);
+  void fill_rows(const T* unary);
+  void make_rows_of_two();
   void run(const T* q_in, T* out, int updates, Output output);
   std::vector<KernelPass<T>> kernel_passes(int thread) const;
 
@@ -71,6 +75,8 @@ class MeanField {
   std::vector<Kernel> kernels_;
   Buffer<T> unary_hot_, unary_cold_;  // min U - U
   Buffer<T> least_unary_;             // min U
+  Buffer<T> two_unaries_;             // U where has_one_value(), [2][blocks * 16] ...
+  bool has_rows_ = false;             // ... and whether the others were made of it
   Buffer<T> cold_sums_;
 
   // Made by prepare() after a kernel was added or the unary changed.
