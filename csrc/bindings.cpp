@@ -168,15 +168,31 @@ PYBIND11_MODULE(_C, m) {
   m.def(
       "build_lattice_cpu",
       [](Address features, int64_t n, int d, int64_t point_stride, int64_t dim_stride,
-         int num_threads, bool like_pydensecrf, int64_t width) {
+         int num_threads, bool like_pydensecrf) {
         return std::const_pointer_cast<Lattice>(build_lattice_cpu(
-            {pointer<const float>(features), point_stride, dim_stride, n, d, like_pydensecrf,
-             width},
+            {pointer<const float>(features), point_stride, dim_stride, n, d, like_pydensecrf},
             num_threads));
       },
-      py::arg("features"), py::arg("n"), py::arg("d"), py::arg("point_stride"),
-      py::arg("dim_stride"), py::arg("num_threads"), py::arg("like_pydensecrf"),
-      py::arg("width") = 0, Unlocked());
+      Unlocked());
+  m.def(
+      "build_image_lattice_cpu",
+      [](Address image, const std::string& dtype, std::array<int64_t, 3> strides, int64_t height,
+         int64_t width, float sigma_x, float sigma_y, const std::vector<float>& sigma_colour,
+         int num_threads) {
+        return std::const_pointer_cast<Lattice>(
+            build_image_lattice_cpu({pointer<const void>(image), pixel_type(dtype), strides},
+                                    height, width, sigma_x, sigma_y, sigma_colour, num_threads));
+      },
+      Unlocked());
+  m.def(
+      "check_image_features_cpu",
+      [](Address image, const std::string& dtype, std::array<int64_t, 3> strides, int64_t height,
+         int64_t width, float sigma_x, float sigma_y, const std::vector<float>& sigma_colour,
+         int num_threads) {
+        check_image_features_cpu({pointer<const void>(image), pixel_type(dtype), strides}, height,
+                                 width, sigma_x, sigma_y, sigma_colour, num_threads);
+      },
+      Unlocked());
   m.attr("max_feature_dim") = kMaxFeatureDim;
   bind_filter<float>(m, "permutohedral_filter_cpu_float");
   bind_filter<double>(m, "permutohedral_filter_cpu_double");

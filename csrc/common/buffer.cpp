@@ -15,8 +15,10 @@
 namespace deeplab_native {
 namespace {
 
-constexpr size_t kLeastKept = size_t{1} << 20;
 constexpr size_t kHugePage = size_t{2} << 20;
+// From here on memory comes in huge pages, and is kept. Rows are visited in the order of the
+// image's colours: on small pages most visits would miss the TLB.
+constexpr size_t kLarge = size_t{1} << 20;
 
 struct Kept {
   std::mutex mutex;
@@ -29,9 +31,15 @@ Kept& kept() {
   return *k;
 }
 
+size_t unit_of(size_t bytes) { return bytes >= kHugePage ? kHugePage : 64; }
+
+size_t whole_units(size_t bytes) {
+  const size_t unit = unit_of(bytes);
+  return (bytes + unit - 1) / unit * unit;
+}
+
 Block allocate(size_t bytes) {
-  const size_t unit = bytes >= kHugePage ? kHugePage : 64;
-  bytes = (bytes + unit - 1) / unit * unit;
+  const size_t unit = unit_of(bytes);
   void* data = std::aligned_alloc(unit, bytes);
   if (!data) {
     release_kept_blocks();
@@ -39,8 +47,6 @@ Block allocate(size_t bytes) {
     if (!data) throw std::bad_alloc();
   }
 #if defined(__linux__)
-  // Rows are visited in the order of the image's colours: without huge pages most visits miss the
-  // TLB as well.
   if (unit == kHugePage) madvise(data, bytes, MADV_HUGEPAGE);
 #endif
   return {data, bytes};
@@ -58,7 +64,8 @@ size_t most_kept_bytes() {
 }
 
 Block take_block(size_t bytes) {
-  if (bytes >= kLeastKept) {
+  bytes = whole_units(bytes);
+  if (bytes >= kLarge) {
     Kept& k = kept();
     // Only tried, here and below: a child forked while another thread held it must not wait.
     const std::unique_lock lock(k.mutex, std::try_to_lock);
@@ -82,7 +89,7 @@ Block take_block(size_t bytes) {
 
 void return_block(Block block) {
   if (!block.data) return;
-  if (block.bytes >= kLeastKept && block.bytes <= most_kept_bytes()) {
+  if (block.bytes >= kLarge && block.bytes <= most_kept_bytes()) {
     Kept& k = kept();
     const std::unique_lock lock(k.mutex, std::try_to_lock);
     if (!lock) return std::free(block.data);

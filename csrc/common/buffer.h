@@ -6,8 +6,9 @@
 
 namespace deeplab_native {
 
-// Blocks of a megabyte and more are kept when they are freed, up to most_kept_bytes() in all: fresh
-// memory has to be cleared by the kernel, a fifth to a third of the time of a whole dense CRF.
+// blocks of half a megabyte and more are kept when they are freed, up to most_kept_bytes() in all:
+// fresh memory has to be cleared by the kernel, a fifth to a third of the time of a whole dense
+// CRF.
 size_t most_kept_bytes();  // an eighth of the machine's memory, 256 MiB to 1 GiB
 
 struct Block {

@@ -12,8 +12,8 @@ constexpr int kAhead = 12;               // rows to prefetch: about the latency 
 constexpr uint8_t kWasHere = 1, kIsHere = 2;
 
 // Walks the lines with the previous, the current and the next row in registers, so that each row is
-// read and written once and no second buffer is needed. kMarks: rows are hot ones, and marks[i] says
-// whether the cold row at order[begin + i] is there.
+// read and written once and no second buffer is needed. kMarks: rows are hot ones, and marks[i]
+// says whether the cold row at order[begin + i] is there.
 template <class T, int N, bool kMarks>
 void blur_lines(T* rows, int stride, const Lines& lines, uint8_t* marks, const T* cold_rows,
                 int cold) {
@@ -32,7 +32,7 @@ void blur_lines(T* rows, int stride, const Lines& lines, uint8_t* marks, const T
     result.store(row_of(i));
     if constexpr (kMarks) {
       const uint8_t mark = (current.last() > T(kNegligibleRow) ? kWasHere : 0) |
-                               (result.last() > T(kNegligibleRow) ? kIsHere : 0);
+                           (result.last() > T(kNegligibleRow) ? kIsHere : 0);
       marks[i - lines.begin] = mark;
       if (mark) __builtin_prefetch(cold_rows + int64_t{order[i] & kVertex} * cold);
     }
@@ -68,7 +68,9 @@ template <class T>
 void blur_rows(T* rows, int stride, Lines lines) {
   if (lines.begin == lines.end) return;
   with_stride(stride, [&]<int kStride>() {
-    for_chunks<kStride>(stride, [&]<int N>(int c) { blur_lines<T, N, false>(rows + c, stride, lines, nullptr, nullptr, 0); });
+    for_chunks<kStride>(stride, [&]<int N>(int c) {
+      blur_lines<T, N, false>(rows + c, stride, lines, nullptr, nullptr, 0);
+    });
   });
 }
 
@@ -90,9 +92,8 @@ void blur_planes(Planes<T> rows, int cold, uint8_t* marks, Lines lines) {
     while (piece.order[piece.end - 1] >= 0) ++piece.end;
     lines.begin = piece.end;
     blur_lines<T, kPlane, true>(rows.hot, kPlane, piece, marks, rows.cold, cold);
-    for_chunks<0>(cold, [&]<int N>(int c) {
-      blur_marked_lines<T, N>(rows.cold + c, cold, piece, marks);
-    });
+    for_chunks<0>(
+        cold, [&]<int N>(int c) { blur_marked_lines<T, N>(rows.cold + c, cold, piece, marks); });
   }
 }
 

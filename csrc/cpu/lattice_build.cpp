@@ -19,7 +19,7 @@ constexpr int32_t kMostVertices = (1 << 29) - 1;  // 8 times their number is an 
 template <int K>
 class Builder {
  public:
-  Builder(const Features& features, const KeyLayout& layout, Lattice* lattice)
+  Builder(const FeatureSource& features, const KeyLayout& layout, Lattice* lattice)
       : f_(features),
         layout_(layout),
         lattice_(*lattice),
@@ -50,20 +50,11 @@ class Builder {
   struct Chunk {
     explicit Chunk(int corners)
         : keys(size_t(kChunk) * corners * kBlock), runs(keys.size()), starts(keys.size()) {}
-    std::vector<Key<K>> keys;     // [blocks][d + 1][16]
-    std::vector<int32_t> runs;    // of each key
-    std::vector<Key<K>> starts;   // of each run
+    std::vector<Key<K>> keys;      // [blocks][d + 1][16]
+    std::vector<int32_t> runs;     // of each key
+    std::vector<Key<K>> starts;    // of each run
     std::vector<int32_t> numbers;  // of each run, in the thread's table
   };
-
-  void gather_features(const Blocks::Span& span, float* out) const {
-    for (int k = 0; k < f_.d; ++k) {
-      const float* from = f_.data + span.first * f_.point_stride + k * f_.dim_stride;
-      for (int i = 0; i < span.count; ++i) out[k * kBlock + i] = from[i * f_.point_stride];
-      // the missing points repeat one that is there: no vertices of their own
-      for (int i = span.count; i < kBlock; ++i) out[k * kBlock + i] = out[k * kBlock];
-    }
-  }
 
   // Keys of the d + 1 vertices of each point. Vertex r + 1 follows from vertex r by adding one to
   // every coordinate, and taking d + 1 off the coordinate of rank d - r (the canonical simplex).
@@ -110,7 +101,7 @@ class Builder {
         entries[k] = static_cast<uint32_t>(chunk.numbers[chunk.runs[k]]);
       }
     }
-    if (f_.has_zero_point() && team.id() == team.size() - 1) {
+    if (f_.has_zero_point && team.id() == team.size() - 1) {
       Embedding e;
       alignas(64) const float zeros[kMaxFeatureDim * kBlock] = {};
       simd_kernels().embed(zeros, layout_.scale.data(), f_.d, &e);
@@ -123,7 +114,7 @@ class Builder {
     alignas(64) float features[kMaxFeatureDim * kBlock];
     alignas(64) Embedding e;
     const Blocks::Span span = lattice_.blocks[block];
-    gather_features(span, features);
+    f_.gather(span, features);
     simd_kernels().embed(features, layout_.scale.data(), f_.d, &e);
     block_keys(e, keys);
     float* weights = lattice_.weights.data() + block * (f_.d + 1) * kBlock;
@@ -229,15 +220,47 @@ class Builder {
     lines.cuts[threads] = length;
   }
 
-  const Features& f_;
+  const FeatureSource& f_;
   const KeyLayout& layout_;
   Lattice& lattice_;
-  std::vector<HashTable<K>> tables_;  // of each thread; [0] becomes that of all
+  std::vector<HashTable<K>> tables_;             // of each thread; [0] becomes that of all
   std::vector<std::vector<int32_t>> vertex_of_;  // [t][number in its table]: in that of all
-  std::vector<int32_t> begin_;   // [t]: the first that thread t added to it
-  std::vector<int32_t> number_;  // [number in that table]: the lattice's
+  std::vector<int32_t> begin_;                   // [t]: the first that thread t added to it
+  std::vector<int32_t> number_;                  // [number in that table]: the lattice's
   Key<K> unit_[kMaxFeatureDim + 1], wrap_[kMaxFeatureDim + 1], ones_{};
 };
+
+std::shared_ptr<const Lattice> build(const FeatureSource& features, int num_threads) {
+  if (features.d < 1 || features.d > kMaxFeatureDim) {
+    throw std::invalid_argument("features: expected 1 to " + std::to_string(kMaxFeatureDim) +
+                                " dimensions, got " + std::to_string(features.d));
+  }
+  if (features.n > INT32_MAX / (features.d + 1)) {
+    throw std::invalid_argument("features: more than 2^31 vertices for " +
+                                std::to_string(features.n) + " points; filter them in parts");
+  }
+  auto lattice = std::make_shared<Lattice>();
+  lattice->d = features.d;
+  lattice->blocks = Blocks(features.n, features.width);
+  const int64_t blocks = lattice->blocks.size();
+  lattice->num_threads = static_cast<int>(std::clamp<int64_t>(blocks, 1, std::max(1, num_threads)));
+  lattice->alpha = 1.0f / (1.0f + std::pow(2.0f, -static_cast<float>(features.d)));
+  const KeyLayout layout = key_layout(features, num_threads);
+  const size_t entries = size_t(blocks) * (features.d + 1) * kBlock;
+  lattice->entries.resize(entries);
+  lattice->weights.resize(entries);
+  lattice->fresh.resize(blocks + 1);
+  if (layout.num_words == 1) {
+    Builder<1>(features, layout, lattice.get()).build();
+  } else if (layout.num_words == 2) {
+    Builder<2>(features, layout, lattice.get()).build();
+  } else if (layout.num_words <= 4) {
+    Builder<4>(features, layout, lattice.get()).build();
+  } else {
+    Builder<8>(features, layout, lattice.get()).build();
+  }
+  return lattice;
+}
 
 }  // namespace
 
@@ -255,36 +278,20 @@ Blocks::Blocks(int64_t num_points, int64_t width)
 }
 
 std::shared_ptr<const Lattice> build_lattice_cpu(const Features& features, int num_threads) {
-  if (features.d < 1 || features.d > kMaxFeatureDim) {
-    throw std::invalid_argument("features: expected 1 to " + std::to_string(kMaxFeatureDim) +
-                                " dimensions, got " + std::to_string(features.d));
-  }
-  if (features.n > INT32_MAX / (features.d + 1)) {
-    throw std::invalid_argument("features: more than 2^31 vertices for " +
-                                std::to_string(features.n) + " points; filter them in parts");
-  }
-  auto lattice = std::make_shared<Lattice>();
-  lattice->d = features.d;
-  lattice->blocks = Blocks(features.n, features.width);
-  const int64_t blocks = lattice->blocks.size();
-  lattice->num_threads =
-      static_cast<int>(std::clamp<int64_t>(blocks, 1, std::max(1, num_threads)));
-  lattice->alpha = 1.0f / (1.0f + std::pow(2.0f, -static_cast<float>(features.d)));
-  const KeyLayout layout = key_layout(features, num_threads);
-  const size_t entries = size_t(blocks) * (features.d + 1) * kBlock;
-  lattice->entries.resize(entries);
-  lattice->weights.resize(entries);
-  lattice->fresh.resize(blocks + 1);
-  if (layout.num_words == 1) {
-    Builder<1>(features, layout, lattice.get()).build();
-  } else if (layout.num_words == 2) {
-    Builder<2>(features, layout, lattice.get()).build();
-  } else if (layout.num_words <= 4) {
-    Builder<4>(features, layout, lattice.get()).build();
-  } else {
-    Builder<8>(features, layout, lattice.get()).build();
-  }
-  return lattice;
+  return build(ArrayFeatures(features), num_threads);
+}
+
+std::shared_ptr<const Lattice> build_image_lattice_cpu(const Image& image, int64_t height,
+                                                       int64_t width, float sigma_x, float sigma_y,
+                                                       const std::vector<float>& sigma_colour,
+                                                       int num_threads) {
+  return build(PixelFeatures(image, height, width, sigma_x, sigma_y, sigma_colour), num_threads);
+}
+
+void check_image_features_cpu(const Image& image, int64_t height, int64_t width, float sigma_x,
+                              float sigma_y, const std::vector<float>& sigma_colour,
+                              int num_threads) {
+  key_layout(PixelFeatures(image, height, width, sigma_x, sigma_y, sigma_colour), num_threads);
 }
 
 }  // namespace deeplab_native

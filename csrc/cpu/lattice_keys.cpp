@@ -3,12 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <limits>
-#include <mutex>
 #include <stdexcept>
 #include <string>
-
-#include "common/parallel.h"
 
 namespace deeplab_native {
 namespace {
@@ -16,35 +12,9 @@ namespace {
 // Rounding in the embedding is exact below this (common/simd.h).
 constexpr double kMostElevated = 1 << 22;
 
-struct Range {
-  float least = std::numeric_limits<float>::infinity();
-  float most = -std::numeric_limits<float>::infinity();
-  bool finite = true;
-};
-
-Range range_of(const Features& f, int k, int num_threads) {
-  Range total;
-  std::mutex mutex;
-  parallel_for(num_threads, f.n, 1 << 15, [&](int64_t begin, int64_t end) {
-    Range r;
-    float not_finite = 0;  // x - x is 0 for finite x, else NaN
-    for (int64_t i = begin; i < end; ++i) {
-      const float x = f.data[i * f.point_stride + k * f.dim_stride];
-      r.least = x < r.least ? x : r.least;
-      r.most = x > r.most ? x : r.most;
-      not_finite += x - x;
-    }
-    std::lock_guard lock(mutex);
-    total.least = std::min(total.least, r.least);
-    total.most = std::max(total.most, r.most);
-    total.finite = total.finite && not_finite == 0;
-  });
-  return total;
-}
-
 }  // namespace
 
-KeyLayout key_layout(const Features& features, int num_threads) {
+KeyLayout key_layout(const FeatureSource& features, int num_threads) {
   const int d = features.d;
   KeyLayout layout{};
   layout.d = d;
@@ -53,14 +23,14 @@ KeyLayout key_layout(const Features& features, int num_threads) {
   for (int k = 0; k < d; ++k) {
     layout.scale[k] = static_cast<float>(1.0 / std::sqrt((k + 2.0) * (k + 1.0)) *
                                          static_cast<double>(inverse_deviation));
-    const Range r = range_of(features, k, num_threads);
+    const FeatureRange r = features.range(k, num_threads);
     if (!r.finite) {
       throw std::invalid_argument("features: dimension " + std::to_string(k) +
                                   " has values that are NaN or infinite");
     }
     least[k] = features.n ? double{r.least} * layout.scale[k] : 0;
     most[k] = features.n ? double{r.most} * layout.scale[k] : 0;
-    if (features.has_zero_point()) {
+    if (features.has_zero_point) {
       least[k] = std::min(least[k], 0.0);
       most[k] = std::max(most[k], 0.0);
     }
@@ -107,7 +77,7 @@ KeyLayout key_layout(const Features& features, int num_threads) {
 }
 
 void check_features_cpu(const Features& features, int num_threads) {
-  key_layout(features, num_threads);
+  key_layout(ArrayFeatures(features), num_threads);
 }
 
 }  // namespace deeplab_native

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 
+#include "cpu/feature_source.h"
 #include "cpu/hash_table.h"
 #include "ops/permutohedral.h"
 
@@ -19,7 +20,7 @@ struct KeyLayout {
 
 // Looks at the range of the features. Throws std::invalid_argument where one is not finite, or so
 // large that float32 cannot tell neighbouring lattice points apart.
-KeyLayout key_layout(const Features& features, int num_threads);
+KeyLayout key_layout(const FeatureSource& features, int num_threads);
 
 // Unit of a coordinate in the packed key; zero for the last, which is not stored.
 template <int K>

@@ -13,8 +13,6 @@
 namespace deeplab_native {
 namespace {
 
-constexpr int32_t kLarge = 20000;  // vertices whose rows are worth prefetching
-
 // The rows of one kernel while threads splat, blur and slice them. Where the cold plane is sparse
 // its rows are there, or not, by their cold sums.
 template <class T>
@@ -89,7 +87,6 @@ std::vector<KernelPass<T>> MeanField<T>::kernel_passes(int thread) const {
     const Lattice& lattice = *k->lattice;
     KernelPass<T> pass{};
     pass.corners = lattice.d + 1;
-    pass.large = lattice.num_vertices > kLarge;
     pass.entries = lattice.entries.data();
     pass.weights = lattice.weights.data();
     pass.scale_out = k->scale_out.data();
@@ -146,9 +143,10 @@ void MeanField<T>::run(const T* q_in, T* out, int updates, Output output) {
     pass.cold_sums = cold_sums_.data();
     pass.kernels = kernels.data();
     pass.num_kernels = static_cast<int>(kernels.size());
-    pass.num_potts = static_cast<int>(
-        std::count_if(kernels.begin(), kernels.end(),
-                      [](const auto& k) { return k.kind == CompatibilityKind::kPotts; }));
+    pass.num_potts =
+        static_cast<int>(std::count_if(kernels.begin(), kernels.end(), [](const auto& k) {
+          return k.kind == CompatibilityKind::kPotts;
+        }));
     // Marginals that are given are not sorted into those that matter and others.
     pass.negligible_marginal = q_in ? T(-1) : negligible_marginal_;
     pass.q_in = q_in;
@@ -236,8 +234,8 @@ template <class T>
 void MeanField<T>::filter(int kernel, const T* in, T* out, bool transposed) {
   const Kernel& k = kernels_.at(kernel);
   permutohedral_filter_cpu<T>(*k.lattice, {in, 1, blocks_.num_points()},
-                              {out, 1, blocks_.num_points()}, num_labels_, k.norm_in(), k.norm_out(),
-                              transposed);
+                              {out, 1, blocks_.num_points()}, num_labels_, k.norm_in(),
+                              k.norm_out(), transposed);
 }
 
 template MeanField<float>::~MeanField();

@@ -22,7 +22,6 @@ class BlockPass : LabelRows<T, kCold> {
 
   void run(int64_t block) {
     this->locate(block);
-    prefetch_rows(block + 1);
     if (p_.q_in) {
       this->read_marginals();
       cold_is_here_ = active_ = true;
@@ -53,24 +52,6 @@ class BlockPass : LabelRows<T, kCold> {
   static constexpr bool kHasCold = kCold != 0;
 
   // ---- slicing ----
-  // Where a lattice is large, most of a block's rows come from far away.
-  void prefetch_rows(int64_t block) const {
-    if (block >= p_.blocks->size()) return;
-    for (int k = 0; k < p_.num_kernels; ++k) {
-      const KernelPass<T>& kernel = p_.kernels[k];
-      if (!kernel.large) continue;
-      const int64_t per_block = int64_t{kernel.corners} * kBlock;
-      const uint32_t* entries = kernel.entries + block * per_block;
-      const T *const read = kernel.read.hot, *const write = kernel.write.hot;
-      if (p_.reads) {
-        for (int i = 0; i < per_block; ++i) __builtin_prefetch(read + entries[i]);
-      }
-      if (p_.writes) {
-        for (int i = 0; i < per_block; ++i) __builtin_prefetch(write + entries[i]);
-      }
-    }
-  }
-
   // to[i] = from[i] plus what the Potts kernels slice, for each pixel i.
   template <int N, class CornersOf>
   DEEPLAB_INLINE void slice_rows(const T* from, T* to, int width, size_t scale,

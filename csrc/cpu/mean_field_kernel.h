@@ -27,9 +27,9 @@ struct MeanField<T>::Kernel {
   }
 
   // Made by prepare():
-  Buffer<T> compatibility;         // rows for kVector and kMatrix, by the labels' places
-  Buffer<T> scale_out, scale_in;   // everything that is constant, of each point; see symmetric()
-  int64_t first_row = 0;           // of its rows among those of all kernels
+  Buffer<T> compatibility;        // rows for kVector and kMatrix, by the labels' places
+  Buffer<T> scale_out, scale_in;  // everything that is constant, of each point; see symmetric()
+  int64_t first_row = 0;          // of its rows among those of all kernels
 
   // What is sliced is multiplied with.
   T factor() const {

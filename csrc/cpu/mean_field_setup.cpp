@@ -176,12 +176,8 @@ void MeanField<T>::fill_rows(const T* unary) {
   unary_cold_.resize(size * cold_);
   cold_sums_.resize(cold_ ? size : 0);
   least_unary_.resize(size);
-  const UnaryPass<T> pass{&blocks_,
-                          num_labels_,
-                          cold_,
-                          labels_.data(),
-                          unary,
-                          {unary_hot_.data(), unary_cold_.data()},
+  const UnaryPass<T> pass{&blocks_,           num_labels_, cold_,
+                          labels_.data(),     unary,       {unary_hot_.data(), unary_cold_.data()},
                           least_unary_.data()};
   run_team(num_threads_, [&](Team& team) {
     row_kernels<T>().unary(pass, team.begin(blocks_.size()), team.end(blocks_.size()));
@@ -198,10 +194,11 @@ void MeanField<T>::prepare() {
                         [](const Kernel* k) { return k->kind == CompatibilityKind::kPotts; });
   corners_ = 0;
   num_rows_ = 0;
-  // Labels are left out where they change no energy by more than this, the last bit of an energy of
-  // 8; only where messages are sums of products of numbers that are not negative, and no larger
-  // than the marginals that they come from.
-  constexpr T kNegligible = T(1) / (1 << 20);
+  // Labels are left out where they change no energy, and so no logarithm of a marginal, by more
+  // than this: measured on photos, a tenth of what rounding to float changes. Only where messages
+  // are sums of products of numbers that are not negative, and no larger than the marginals they
+  // come from.
+  constexpr T kNegligible = T(1) / (1 << 15);
   bool bounded = std::is_same_v<T, float>;
   T sum_of_weights = 0;
   for (Kernel* k : ordered_) {

@@ -49,7 +49,7 @@ struct Planes {
   T* cold;
 };
 constexpr int kColdSum = kPlane - 1;  // its place in the hot row
-constexpr float kNegligibleRow = 1.0f / (1 << 22);
+constexpr float kNegligibleRow = 1.0f / (1 << 17);
 
 // The usual kernels, which code is specialised for.
 constexpr int kGaussianCorners = 3, kBilateralCorners = 6;
@@ -57,11 +57,10 @@ constexpr int kGaussianCorners = 3, kBilateralCorners = 6;
 // One pairwise kernel in a pass over the pixels, as one thread sees it.
 template <class T>
 struct KernelPass {
-  int corners;                           // d + 1
-  bool large;                            // more rows than stay in cache
-  const uint32_t* entries;               // Lattice::entries
-  const float* weights;                  // Lattice::weights
-  const T *scale_out, *scale_in;         // of each pixel, where it is sliced and splatted
+  int corners;                    // d + 1
+  const uint32_t* entries;        // Lattice::entries
+  const float* weights;           // Lattice::weights
+  const T *scale_out, *scale_in;  // of each pixel, where it is sliced and splatted
   CompatibilityKind kind;
   const T* compatibility;  // kVector: [8 + cold]; kMatrix: as many of them, symmetric
   Planes<const T> read;
@@ -98,12 +97,12 @@ struct MeanFieldPass {
   const KernelPass<T>* kernels;
   int num_kernels, num_potts;  // Potts kernels come first: what they slice is just added up
   bool reads, writes;
-  // Where a cold plane is sparse, rows are not there whose cold sum is at most kNegligibleRow (while
-  // splatting: 0). Otherwise all of them are.
+  // Where a cold plane is sparse, rows are not there whose cold sum is at most kNegligibleRow
+  // (while splatting: 0). Otherwise all of them are.
   bool read_sparse, write_sparse;
-  T negligible_marginal;                     // of all cold labels; -1: none is
-  const T* q_in;                             // [L][N]
-  T* q_out;                                  // [L][N]
+  T negligible_marginal;  // of all cold labels; -1: none is
+  const T* q_in;          // [L][N]
+  T* q_out;               // [L][N]
   bool softmax;
   T* scratch;           // this thread's, of scratch_size()
   int64_t* num_active;  // counts the blocks whose cold labels were not left out
@@ -168,8 +167,8 @@ constexpr int cold_width(int num_labels) {
   return num_labels <= kPlane ? 0 : (num_labels - kColdSum + 7) / 8 * 8;
 }
 
-// Number of values in a filter's row for so many channels: whole vectors, in as few sizes as the kernels are
-// compiled for; wider rows are handled in chunks of 16.
+// Number of values in a filter's row for so many channels: whole vectors, in as few sizes as the
+// kernels are compiled for; wider rows are handled in chunks of 16.
 constexpr int row_stride(int num_labels) {
   if (num_labels == 1) return 1;
   if (num_labels <= 4) return 4;

@@ -20,7 +20,8 @@ class TwoLabelsBlock {
       const int64_t first = block * kBlock + lane;
       F x = load<float, kW>(p_.unary_1 + first) - load<float, kW>(p_.unary_0 + first);
       for (int k = 0; p_.reads && k < p_.num_kernels; ++k) {
-        x = x + slice(p_.kernels[k], block, lane) * load<float, kW>(p_.kernels[k].scale_out + first);
+        x = x +
+            slice(p_.kernels[k], block, lane) * load<float, kW>(p_.kernels[k].scale_out + first);
       }
       const F small = exp<kW>(x < 0.0f ? x : -x);  // exp(-|x|)
       const F large = 1.0f / (1.0f + small);       // the marginal of the likelier label

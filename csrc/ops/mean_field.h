@@ -70,7 +70,7 @@ class MeanField {
   std::mutex mutex_;
   Blocks blocks_;
   int num_labels_, num_threads_;
-  int cold_;                 // width of the cold plane, see Planes in cpu/simd_kernels.h
+  int cold_;                          // width of the cold plane, see Planes in cpu/simd_kernels.h
   std::vector<int> places_, labels_;  // of each label in the planes, and of each place
   std::vector<Kernel> kernels_;
   Buffer<T> unary_hot_, unary_cold_;  // min U - U

@@ -2,9 +2,12 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace deeplab_native {
+
+struct Lattice;  // permutohedral.h
 
 enum class PixelType { kUint8, kFloat32, kFloat64 };
 
@@ -21,6 +24,16 @@ struct Image {
 void pairwise_features_cpu(const Image& image, int64_t height, int64_t width, float sigma_x,
                            float sigma_y, const std::vector<float>& sigma_colour, float* features,
                            int num_threads);
+
+// The lattice of these features, like pydensecrf's; they are not stored. And what it throws,
+// without it (see check_features_cpu).
+std::shared_ptr<const Lattice> build_image_lattice_cpu(const Image& image, int64_t height,
+                                                       int64_t width, float sigma_x, float sigma_y,
+                                                       const std::vector<float>& sigma_colour,
+                                                       int num_threads);
+void check_image_features_cpu(const Image& image, int64_t height, int64_t width, float sigma_x,
+                              float sigma_y, const std::vector<float>& sigma_colour,
+                              int num_threads);
 
 #ifdef DEEPLAB_NATIVE_WITH_CUDA
 // The same for `batch` images, image_stride elements apart: features [batch][2 + C][height *

@@ -20,8 +20,8 @@ constexpr int kMaxFeatureDim = 16;
 constexpr int kBlock = 16;  // points are processed and stored in blocks of 16
 
 // n points in blocks of 16. Where they are the pixels of an image, row by row, a block is 16
-// neighbours in a row and blocks go through tiles of 16 x 16 pixels: what lies together in the image
-// touches the same vertices, which are then still in cache.
+// neighbours in a row and blocks go through tiles of 16 x 16 pixels: what lies together in the
+// image touches the same vertices, which are then still in cache.
 class Blocks {
  public:
   struct Span {
@@ -65,9 +65,6 @@ struct Features {
   // which no value reaches but which connect others: pydensecrf does, by filling up its last
   // vector.
   bool like_pydensecrf = false;
-  int64_t width = 0;  // of the image whose pixels the points are, see Blocks
-
-  bool has_zero_point() const { return like_pydensecrf && n % 4 != 0; }
 };
 
 constexpr int kPlane = 8;  // see Lattice::entries
