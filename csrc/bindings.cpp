@@ -168,12 +168,15 @@ PYBIND11_MODULE(_C, m) {
   m.def(
       "build_lattice_cpu",
       [](Address features, int64_t n, int d, int64_t point_stride, int64_t dim_stride,
-         int num_threads, bool like_pydensecrf) {
-        return std::const_pointer_cast<Lattice>(build_lattice_cpu(
-            {pointer<const float>(features), point_stride, dim_stride, n, d, like_pydensecrf},
-            num_threads));
+         int num_threads, bool like_pydensecrf, int64_t width) {
+        return std::const_pointer_cast<Lattice>(
+            build_lattice_cpu({pointer<const float>(features), point_stride, dim_stride, n, d,
+                               like_pydensecrf, width},
+                              num_threads));
       },
-      Unlocked());
+      py::arg("features"), py::arg("n"), py::arg("d"), py::arg("point_stride"),
+      py::arg("dim_stride"), py::arg("num_threads"), py::arg("like_pydensecrf"),
+      py::arg("width") = 0, Unlocked());
   m.def(
       "build_image_lattice_cpu",
       [](Address image, const std::string& dtype, std::array<int64_t, 3> strides, int64_t height,

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from deeplab_native.pydensecrf import _memory
+from deeplab_native import _memory
 from deeplab_native.pydensecrf import densecrf as dcrf
 from pydensecrf_cases import Problem, problem
 

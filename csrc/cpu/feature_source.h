@@ -33,7 +33,8 @@ class FeatureSource {
 class ArrayFeatures final : public FeatureSource {
  public:
   explicit ArrayFeatures(const Features& features)
-      : FeatureSource(features.n, features.d, 0, features.like_pydensecrf), f_(features) {}
+      : FeatureSource(features.n, features.d, features.width, features.like_pydensecrf),
+        f_(features) {}
   void gather(const Blocks::Span& span, float* out) const override;
   FeatureRange range(int k, int num_threads) const override;
 

@@ -65,6 +65,7 @@ struct Features {
   // which no value reaches but which connect others: pydensecrf does, by filling up its last
   // vector.
   bool like_pydensecrf = false;
+  int64_t width = 0;  // of the image whose pixels the points are, see Blocks
 };
 
 constexpr int kPlane = 8;  // see Lattice::entries

@@ -1,6 +1,8 @@
 """The native module: addresses, sizes and thread counts in; the callers check the arguments."""
 # ruff: noqa: N999
 
+from collections.abc import Sequence
+
 __version__: str
 has_cuda: bool
 cuda_architectures: str  # as CMake writes them: "75-real, 80-real, 90"; empty without CUDA
@@ -293,6 +295,28 @@ max_feature_dim: int
 class Lattice:
     num_vertices: int
 
+def build_image_lattice_cpu(
+    image: int,
+    dtype: str,
+    strides: tuple[int, ...],
+    height: int,
+    width: int,
+    sigma_x: float,
+    sigma_y: float,
+    sigma_colour: Sequence[float],
+    num_threads: int,
+) -> Lattice: ...
+def check_image_features_cpu(
+    image: int,
+    dtype: str,
+    strides: tuple[int, ...],
+    height: int,
+    width: int,
+    sigma_x: float,
+    sigma_y: float,
+    sigma_colour: Sequence[float],
+    num_threads: int,
+) -> None: ...
 def build_lattice_cpu(
     features: int,
     n: int,
@@ -301,6 +325,7 @@ def build_lattice_cpu(
     dim_stride: int,
     num_threads: int,
     like_pydensecrf: bool,
+    width: int = 0,
 ) -> Lattice: ...
 def check_features_cpu(
     features: int,
@@ -336,7 +361,9 @@ def all_finite_cpu_double(values: int, count: int, num_threads: int) -> bool: ..
 
 class MeanFieldFloat:
     num_kernels: int
-    def __init__(self, num_points: int, num_labels: int, num_threads: int) -> None: ...
+    def __init__(
+        self, num_points: int, num_labels: int, num_threads: int, width: int = 0
+    ) -> None: ...
     def add_kernel(
         self, lattice: Lattice, kind: int, compatibility: list[float], normalization: int
     ) -> None: ...

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import torch
 
 from .._native import check_tensor
+from ..ops._dense_crf_batch import features_of
 from ..ops._mean_field_checks import (
     NORMALIZATIONS,
     PairwiseKernel,
+    check_compatibility,
     check_iterations,
     check_kernels,
     check_normalization,
@@ -17,7 +19,7 @@ from ..ops._mean_field_checks import (
     widen,
 )
 from ..ops.mean_field import mean_fields
-from ..ops.pairwise_features import KERNEL_NAMES, check_image, image_features, position_features
+from ..ops.pairwise_features import KERNEL_NAMES, check_image
 from .params import CRFParams, check_params
 
 
@@ -47,7 +49,14 @@ class MeanField:
     def __init__(self, unary: torch.Tensor, kernels: Sequence[PairwiseKernel]) -> None:
         unary = widen(unary)
         check_unary(unary, ndim=3, layout="(B, L, N)")
-        self._build(unary, check_kernels(unary, kernels), unary.shape)
+        checked = check_kernels(unary, kernels)
+        self._build(
+            unary,
+            [k.features for k in checked],
+            [k.compatibility for k in checked],
+            [k.normalization for k in checked],
+            unary.shape,
+        )
 
     @classmethod
     def from_image(
@@ -64,29 +73,25 @@ class MeanField:
         check_image(image, unary)
         check_params(params)
         check_normalization(normalization)
-        height, width = image.shape[2:]
-        gaussian = position_features(height, width, params.sigma_gamma, device=image.device)
-        bilateral = image_features(image, params.sigma_alpha, params.sigma_beta)
-        kernels = [
-            PairwiseKernel(gaussian, params.w2, normalization),
-            PairwiseKernel(bilateral, params.w1, normalization),
-        ]
+        sigmas = [float(s) for s in (params.sigma_gamma, params.sigma_alpha, params.sigma_beta)]
         self = cls.__new__(cls)
-        flat = unary.flatten(2)
-        self._build(flat, check_kernels(flat, kernels), unary.shape, KERNEL_NAMES)
+        self._build(
+            unary.flatten(2),
+            features_of(image, sigmas),
+            [
+                check_compatibility("params.w2", params.w2, unary),
+                check_compatibility("params.w1", params.w1, unary),
+            ],
+            [normalization] * 2,
+            unary.shape,
+            KERNEL_NAMES,
+        )
         return self
 
-    def _build(self, unary, kernels: list[PairwiseKernel], shape, names=None) -> None:
+    def _build(self, unary, features, compatibilities, normalizations, shape, names=None) -> None:
         self._shape, self._like = torch.Size(shape), unary.new_empty(0)
-        self._fields = list(
-            mean_fields(
-                unary,
-                [k.features for k in kernels],
-                [k.compatibility for k in kernels],
-                [NORMALIZATIONS[k.normalization] for k in kernels],
-                names,
-            )
-        )
+        numbers = [NORMALIZATIONS[n] for n in normalizations]
+        self._fields = list(mean_fields(unary, features, compatibilities, numbers, names))
 
     def __reduce_ex__(self, protocol):
         raise TypeError("MeanField: it holds native memory, and cannot be copied or pickled")

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 import torch
 
 from .. import _C
+from .._memory import check_memory, least_bytes_of_crf
 from .._native import num_threads
+from .pairwise_features import PixelFeatures
 from .permutohedral import build_lattice, check_lattice
 
 _NATIVE = {torch.float32: _C.MeanFieldFloat, torch.float64: _C.MeanFieldDouble}
@@ -20,8 +22,8 @@ _ALL_FINITE = {torch.float32: _C.all_finite_cpu_float, torch.float64: _C.all_fin
 class CpuMeanField:
     """Mean field of one image; every tensor is (1, L, N), of the unary's dtype."""
 
-    def __init__(self, unary, lattices, compatibilities, normalizations) -> None:
-        self._unary = unary
+    def __init__(self, unary, lattices, compatibilities, normalizations, width: int = 0) -> None:
+        self._unary, self._width = unary, width
         self._kernels = [
             # the dimensions of a compatibility are its CompatibilityKind of mean_field.h
             (lattice, c.ndim, c.detach().flatten().tolist(), n)
@@ -32,7 +34,7 @@ class CpuMeanField:
 
     def _build(self):
         _, labels, points = self._unary.shape
-        native = _NATIVE[self._unary.dtype](points, labels, self._threads)
+        native = _NATIVE[self._unary.dtype](points, labels, self._threads, self._width)
         native.set_unary(self._unary.data_ptr())
         for kernel in self._kernels:
             native.add_kernel(*kernel)
@@ -80,7 +82,8 @@ def check_values(
 ) -> None:
     """Raises ValueError where the values of a batch could not be worked with.
 
-    unary (B, L, N), contiguous; features (N, d) or (B, N, d), of the images from `first` on; the
+    unary (B, L, N), contiguous; features (N, d) or (B, N, d) tensors, or `PixelFeatures`, of the
+    images from `first` on; the
     names are those of `mean_fields`.
     """
     for (_, name), c in zip(names, compatibilities, strict=True):
@@ -93,8 +96,18 @@ def check_values(
             "(clip probabilities before taking the logarithm)"
         )
     for f, (name, _) in zip(features, names, strict=True):
-        for own in (f if f.ndim == 3 else f[None])[first:]:
-            check_lattice(own, name, like_pydensecrf=True)
+        for b in range(first, unary.shape[0] if f.ndim == 3 else 1):
+            if isinstance(f, PixelFeatures):
+                f.check(b, name)
+            else:
+                check_lattice(f[b] if f.ndim == 3 else f, name, like_pydensecrf=True)
+
+
+def _lattice(features, b: int, name: str) -> _C.Lattice:
+    if isinstance(features, PixelFeatures):
+        return features.lattice(b, name)
+    own = features[b] if features.ndim == 3 else features
+    return build_lattice(own, name, like_pydensecrf=True)
 
 
 def cpu_mean_fields(
@@ -108,15 +121,18 @@ def cpu_mean_fields(
     # the first one's features are checked as its lattice is built
     check_values(unary, features, compatibilities, names, first=1)
     named = [(f, name) for f, (name, _) in zip(features, names, strict=True)]
-    batch = unary.shape[0]
-    shared = [
-        build_lattice(f, name, like_pydensecrf=True) if f.ndim == 2 and batch else None
-        for f, name in named
-    ]
+    batch, labels, points = unary.shape
+    dims = [f.shape[-1] for f in features]
+    size = least_bytes_of_crf(labels, points, dims, unary.element_size())
+    check_memory(f"unary: a CRF of {labels} labels and {points} points", size)
+    shared = [_lattice(f, 0, name) if f.ndim == 2 and batch else None for f, name in named]
+    # tiles of pixels, where all kernels are of the same image
+    widths = {f.width if isinstance(f, PixelFeatures) else 0 for f in features}
+    width = widths.pop() if len(widths) == 1 else 0
     for b in range(batch):
         lattices = [
-            lattice or build_lattice(f[b], name, like_pydensecrf=True)
+            lattice or _lattice(f, b, name)
             for lattice, (f, name) in zip(shared, named, strict=True)
         ]
         image = slice(b, b + 1)
-        yield image, CpuMeanField(unary[image], lattices, compatibilities, normalizations)
+        yield image, CpuMeanField(unary[image], lattices, compatibilities, normalizations, width)

@@ -73,6 +73,46 @@ def check_finite_image(name: str, image: torch.Tensor) -> None:
         raise ValueError(f"{name}: expected finite values 0..255, got NaN or infinite ones")
 
 
+class PixelFeatures:
+    """The features of a batch's pixels on the CPU, not yet made: lattices need no memory for them.
+
+    image: (B, C, H, W) for those of `image_features`; with C = 0 those of `position_features`,
+    which are the same for every image. ndim: 3, or 2 where all images share them.
+    """
+
+    def __init__(self, image: torch.Tensor, sigma_xy: Sigma, sigma_colour: Sigma = ()) -> None:
+        check_finite_image("image", image)
+        self._image = image.detach()
+        self._sigmas = _each(sigma_xy, 2), _each(sigma_colour, image.shape[1])
+        batch, channels, height, width = image.shape
+        self.shape = (batch, height * width, 2 + channels) if channels else (height * width, 2)
+        self.ndim, self.width = len(self.shape), width
+
+    def tensor(self) -> torch.Tensor:
+        """(H W, 2) or (B, H W, 2 + C) float32."""
+        if self.ndim == 2:
+            return _features(self._image[:1], *self._sigmas)[0].T
+        return _features(self._image, *self._sigmas).transpose(1, 2)
+
+    def lattice(self, b: int, name: str) -> _C.Lattice:
+        """Of image b, like pydensecrf's; ValueError where its range is too large."""
+        return self._native(_C.build_image_lattice_cpu, b, name)
+
+    def check(self, b: int, name: str) -> None:
+        """Raises what `lattice` would."""
+        self._native(_C.check_image_features_cpu, b, name)
+
+    def _native(self, native, b: int, name: str):
+        image = self._image[b]
+        (sigma_x, sigma_y), sigmas = self._sigmas
+        dtype = str(image.dtype).removeprefix("torch.")
+        where = image.data_ptr(), dtype, image.stride()
+        try:
+            return native(*where, *image.shape[1:], sigma_x, sigma_y, sigmas, num_threads())
+        except ValueError as error:
+            raise ValueError(str(error).replace("features", name, 1)) from None
+
+
 def _features(image: torch.Tensor, sigma_xy: Sigma, sigmas: Sequence[float]) -> torch.Tensor:
     """(B, 2 + C, H W)"""
     batch, channels, *size = image.shape

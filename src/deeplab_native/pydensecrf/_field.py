@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import _C
 from ._checks import Floats, address, aligned, element_strides
@@ -13,11 +14,12 @@ from ._checks import Floats, address, aligned, element_strides
 class Field:
     """Arguments were checked; every q and u is C-contiguous float32 (L, N)."""
 
-    def __init__(self, labels: int, points: int, threads: int) -> None:
+    def __init__(self, labels: int, points: int, threads: int, width: int = 0) -> None:
+        """width: of the image whose pixels the points are, 0 for others."""
         self.shape = labels, points
         self.has_unary = False
-        self._threads = threads
-        self._native = _C.MeanFieldFloat(points, labels, threads)
+        self._threads, self._width = threads, width
+        self._native = _C.MeanFieldFloat(points, labels, threads, width)
         self._lock = threading.Lock()  # the native object locks inference, but not its set-up
 
     def add_kernel(
@@ -31,7 +33,28 @@ class Field:
         d, n = features.shape
         where = address(features), n, d, strides[1], strides[0]
         try:
-            lattice = _C.build_lattice_cpu(*where, self._threads, True)
+            lattice = _C.build_lattice_cpu(*where, self._threads, True, self._width)
+        except ValueError as error:
+            raise ValueError(str(error).replace("features", name, 1)) from None
+        with self._lock:
+            self._native.add_kernel(lattice, kind, values, normalization)
+
+    def add_image_kernel(
+        self,
+        name: str,
+        image: NDArray[np.uint8] | None,
+        sxy: tuple[float, float],
+        srgb: list[float],
+        kind: int,
+        values: list[float],
+        normalization: int,
+    ) -> None:
+        """Of the pixels of an image (H, W, 3) of any strides, or of their positions alone."""
+        start, y, x, c = (0, 0, 0, 0) if image is None else (address(image), *image.strides)
+        size = self.shape[1] // self._width, self._width
+        where = start, "uint8", (c, y, x), *size
+        try:
+            lattice = _C.build_image_lattice_cpu(*where, *sxy, srgb, self._threads)
         except ValueError as error:
             raise ValueError(str(error).replace("features", name, 1)) from None
         with self._lock:

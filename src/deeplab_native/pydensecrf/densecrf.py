@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _C
+from .._memory import check_memory
 from . import eigen
 from ._checks import (
     LARGEST_INT,
     Floats,
-    address,
     aligned,
     array,
     choice,
@@ -41,7 +41,6 @@ from ._kinds import (
     KernelType,
     NormalizationType,
 )
-from ._memory import check_memory
 from ._threads import get_num_threads, set_num_threads
 from ._unary import ConstUnary, LogisticUnary, Unary, product
 
@@ -85,11 +84,15 @@ class DenseCRF:
         self._nvar = integer("nvar", nvar, least=1)
         self._nlabels = integer("nlabels", nlabels, least=1)
         self._threads = get_num_threads()
-        self._field = Field(self._nlabels, self._nvar, self._threads)
+        self._field = Field(self._nlabels, self._nvar, self._threads, self._image_width())
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         kind = type(self).__name__
         raise TypeError(f"{kind}: it holds native memory, and cannot be copied or pickled")
+
+    def _image_width(self) -> int:
+        """Of the image whose pixels the points are; 0 for others."""
+        return 0
 
     def addPairwiseEnergy(
         self,
@@ -223,8 +226,11 @@ class DenseCRF2D(DenseCRF):
     def __init__(self, w: int, h: int, nlabels: int, *_: object, **__: object) -> None:
         w, h = integer("w", w, least=1), integer("h", h, least=1)
         integer("w * h", w * h, least=1)
-        super().__init__(w * h, nlabels)
         self._w, self._h = w, h
+        super().__init__(w * h, nlabels)
+
+    def _image_width(self) -> int:
+        return self._w
 
     def addPairwiseGaussian(
         self,
@@ -240,7 +246,7 @@ class DenseCRF2D(DenseCRF):
         """
         sx, sy = sigmas("sxy", sxy, 2, "x, y")
         how = self._check_kernel(2, compat, kernel, normalization)
-        self._add_image_kernel("pixels / sxy", (sx, sy), [], None, how)
+        self._field.add_image_kernel("pixels / sxy", None, (sx, sy), [], *how)
 
     def addPairwiseBilateral(
         self,
@@ -270,27 +276,4 @@ class DenseCRF2D(DenseCRF):
                 + (hint if image.shape[2:] != (3,) else "")
             )
         how = self._check_kernel(5, compat, kernel, normalization)
-        self._add_image_kernel("rgbim / (sxy, srgb)", (sx, sy), deviations, image, how)
-
-    def _add_image_kernel(
-        self,
-        name: str,
-        sxy: tuple[float, float],
-        srgb: list[float],
-        image: NDArray[np.uint8] | None,
-        how: tuple[int, list[float], int],
-    ) -> None:
-        features = np.empty((2 + len(srgb), self._nvar), np.float32)
-        start, y, x, c = (0, 0, 0, 0) if image is None else (address(image), *image.strides)
-        _C.pairwise_features_cpu(
-            start,
-            "uint8",
-            (c, y, x),
-            self._h,
-            self._w,
-            *sxy,
-            srgb,
-            address(features),
-            self._threads,
-        )
-        self._field.add_kernel(name, features, *how)
+        self._field.add_image_kernel("rgbim / (sxy, srgb)", image, (sx, sy), deviations, *how)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from .. import _C
+from . import _C
 
 _LEAST = 1 << 28  # bytes that are not worth a look
 _MEMINFO = Path("/proc/meminfo")
@@ -14,6 +15,16 @@ _LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
+
+
+def least_bytes_of_crf(labels: int, points: int, dims: Sequence[int], itemsize: int = 4) -> int:
+    """Of a mean field on the CPU with kernels of `dims` dimensions, beside its unary.
+
+    Q, the energies in planes of 8 labels, and the number and the weight of d + 1 vertices of each
+    point; not the vertices themselves, which depend on the features.
+    """
+    values = labels + 8 * (-(-(labels + 1) // 8)) + len(dims) + 2
+    return points * (values * itemsize + sum(8 * (d + 1) for d in dims))
 
 
 def check_memory(what: str, size: int) -> None:
