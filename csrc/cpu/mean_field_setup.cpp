@@ -195,9 +195,9 @@ void MeanField<T>::prepare() {
   corners_ = 0;
   num_rows_ = 0;
   // Labels are left out where they change no energy, and so no logarithm of a marginal, by more
-  // than this: measured on photos, a tenth of what rounding to float changes. Only where messages
-  // are sums of products of numbers that are not negative, and no larger than the marginals they
-  // come from.
+  // than about this: on photos it is lost in what rounding to float changes. Only where messages
+  // are sums of products of numbers that are not negative, and as large as the marginals they come
+  // from.
   constexpr T kNegligible = T(1) / (1 << 15);
   bool bounded = std::is_same_v<T, float>;
   T sum_of_weights = 0;

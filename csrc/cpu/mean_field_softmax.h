@@ -124,7 +124,7 @@ class SoftmaxRows : protected LabelRows<T, kCold> {
     if constexpr (kJoint) {
       if (both) slice_both();
     }
-    const T messages_to_cold = exp_hot(both ? hot_ : slice_hot());
+    const T message_to_cold = exp_hot(both ? hot_ : slice_hot());
     const Sums hot_sums = row_sums<T, kPlane>(hot_, kPlane);
     Sums sums = hot_sums, cold_sums = Sums::zero();
     bool messages = false;  // to cold labels
@@ -139,10 +139,12 @@ class SoftmaxRows : protected LabelRows<T, kCold> {
         cold_sums = exp_cold(cold_);
       } else {
         cold_sums = Sums::load(constant);
-        // Messages of m in all change the marginals of cold labels by a factor of exp(m) at most.
-        const T growth = DEEPLAB_ISA::exp(messages_to_cold) - T(1);
-        const T largest = cold_sums.times((hot_sums + cold_sums).inverse()).max();
-        messages = largest * growth > p_.negligible_marginal;
+        // A message of m changes a marginal by a factor of exp(m) at most; a marginal of 0 may be a
+        // small number that was too small.
+        constexpr T kTooSmall = T(1e-36);
+        const T growth = DEEPLAB_ISA::exp(message_to_cold) - T(1);
+        const T largest = cold_sums.times((hot_sums + cold_sums).inverse()).max() + kTooSmall;
+        messages = !(largest * growth <= p_.negligible_marginal);  // also where it is NaN
         if (messages) cold_sums = exp_cold(slice_cold(true));
       }
       cold_sums.store(cold_sums_);
@@ -161,19 +163,19 @@ class SoftmaxRows : protected LabelRows<T, kCold> {
   // Two rows of 8 at a time: half as many chains of operations as row by row.
   using TwoRows = Row<T, 2 * kPlane>;
 
-  // hot = exp(x), 0 in place of the cold sum. Returns the sum of what was there: the messages to
-  // all cold labels of all pixels.
+  // hot = exp(x), 0 in place of the cold sum. Returns the largest of what was there: the messages
+  // to all cold labels together, of a pixel.
   T exp_hot(const T* x) const {
     const TwoRows labels = TwoRows::load(kHasCold ? Base::kLabels : Base::kOnes);
-    TwoRows total = TwoRows::zero();
+    TwoRows most = TwoRows::zero();
     for (int i = 0; i < kBlock * kPlane; i += 2 * kPlane) {
       const TwoRows rows = TwoRows::load(x + i);
-      total = total + rows;
+      most = most.max(rows);
       rows.exp_minus(T(0)).times(labels).store(hot_ + i);
     }
-    T sums[2 * kPlane];
-    total.store(sums);
-    return sums[kColdSum] + sums[kPlane + kColdSum];
+    T row[2 * kPlane];
+    most.store(row);
+    return row[kColdSum] > row[kPlane + kColdSum] ? row[kColdSum] : row[kPlane + kColdSum];
   }
 
   // cold = exp(x); returns the sums of the rows.

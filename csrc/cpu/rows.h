@@ -78,7 +78,10 @@ struct Row {
   }
   DEEPLAB_INLINE Row minus(const Row& o) const { return {head - o.head, tail.minus(o.tail)}; }
   DEEPLAB_INLINE Row min(const Row& o) const {
-    return {head < o.head ? head : o.head, tail.min(o.tail)};
+    return {smaller<T, kHead>(head, o.head), tail.min(o.tail)};
+  }
+  DEEPLAB_INLINE Row max(const Row& o) const {
+    return {larger<T, kHead>(head, o.head), tail.max(o.tail)};
   }
   DEEPLAB_INLINE Row inverse() const { return {T(1) / head, tail.inverse()}; }
   DEEPLAB_INLINE T max() const {
@@ -145,6 +148,7 @@ struct Row<T, 0> {
   DEEPLAB_INLINE Row times(const Row&) const { return {}; }
   DEEPLAB_INLINE Row minus(const Row&) const { return {}; }
   DEEPLAB_INLINE Row min(const Row&) const { return {}; }
+  DEEPLAB_INLINE Row max(const Row&) const { return {}; }
   DEEPLAB_INLINE Row inverse() const { return {}; }
   DEEPLAB_INLINE Row exp_minus(T) const { return {}; }
 };

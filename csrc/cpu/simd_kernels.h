@@ -49,7 +49,7 @@ struct Planes {
   T* cold;
 };
 constexpr int kColdSum = kPlane - 1;  // its place in the hot row
-constexpr float kNegligibleRow = 1.0f / (1 << 17);
+constexpr float kNegligibleRow = 1.0f / (1 << 20);
 
 // The usual kernels, which code is specialised for.
 constexpr int kGaussianCorners = 3, kBilateralCorners = 6;
