@@ -33,7 +33,9 @@ class Blocks {
 
   int64_t size() const { return size_; }
   int64_t num_points() const { return num_points_; }
-  bool operator==(const Blocks& other) const = default;
+  bool operator==(const Blocks& other) const {
+    return num_points_ == other.num_points_ && width_ == other.width_;
+  }
   // From a block's first point to that of the next one, mostly.
   int64_t step() const { return width_ == 0 ? kBlock : width_; }
   Span operator[](int64_t block) const {
