@@ -171,7 +171,8 @@ class BlockPass : LabelRows<T, kCold> {
         // Messages of m in all change the marginals of cold labels by a factor of exp(m) at most.
         const T growth = DEEPLAB_ISA::exp(messages_to_cold) - T(1);
         const T largest = cold_sums.times((hot_sums + cold_sums).inverse()).max();
-        messages = largest * growth > p_.negligible_marginal;
+        // Not for messages below 0, nor where this is NaN: 0 times an infinite growth.
+        messages = p_.negligible_marginal < 0 || !(largest * growth <= p_.negligible_marginal);
         if (messages) cold_sums = exp_cold(slice_cold(true));
       }
       cold_sums.store(cold_sums_);
