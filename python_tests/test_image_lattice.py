@@ -35,7 +35,7 @@ def random_image(height, width, channels, dtype, seed=0):
 
 def features_of(image, sigma_xy, sigmas, dtype, threads):
     """(2 + C, N) of image (H, W, C)."""
-    height, width, channels = image.shape
+    height, width, _ = image.shape
     features = np.full((2 + len(sigmas), height * width), np.nan, np.float32)
     strides = [s // image.itemsize for s in image.strides]
     _C.pairwise_features_cpu(
