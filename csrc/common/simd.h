@@ -199,7 +199,7 @@ DEEPLAB_INLINE Vec<float, N> gather(const float* p, Vec<uint32_t, N> i) {
 
 // Sets "flush to zero, denormals are zero" while it lives: the far tails of Q are denormal, and
 // each such number costs a hundred cycles.
-class FlushDenormals {
+class [[maybe_unused]] FlushDenormals {
  public:
 #if defined(__x86_64__)
   FlushDenormals() : old_(__builtin_ia32_stmxcsr()) { __builtin_ia32_ldmxcsr(old_ | 0x8040u); }

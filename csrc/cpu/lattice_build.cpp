@@ -265,13 +265,13 @@ std::shared_ptr<const Lattice> build(const FeatureSource& features, int num_thre
 }  // namespace
 
 // A block per 16 pixels of a row pays where rows fill their blocks.
-Blocks::Blocks(int64_t num_points, int64_t width)
-    : num_points_(num_points), across_((width + kBlock - 1) / kBlock) {
-  const bool image = width > 0 && num_points % width == 0 && across_ * kBlock * 8 <= width * 9;
-  if (image) {
+Blocks::Blocks(int64_t num_points, int64_t width) : num_points_(num_points) {
+  const int64_t across = (width + kBlock - 1) / kBlock;
+  if (width > 0 && num_points % width == 0 && across * kBlock * 8 <= width * 9) {
     width_ = width;
     height_ = num_points / width;
-    size_ = height_ * across_;
+    across_ = across;
+    size_ = height_ * across;
   } else {
     size_ = (num_points + kBlock - 1) / kBlock;
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 #include <string>
 
@@ -24,7 +25,7 @@ KeyLayout key_layout(const FeatureSource& features, int num_threads) {
     layout.scale[k] = static_cast<float>(1.0 / std::sqrt((k + 2.0) * (k + 1.0)) *
                                          static_cast<double>(inverse_deviation));
     const FeatureRange r = features.range(k, num_threads);
-    if (!r.finite) {
+    if (!r.finite || r.most == std::numeric_limits<float>::infinity()) {
       throw std::invalid_argument("features: dimension " + std::to_string(k) +
                                   " has values that are NaN or infinite");
     }

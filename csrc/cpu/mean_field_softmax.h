@@ -144,7 +144,8 @@ class SoftmaxRows : protected LabelRows<T, kCold> {
         constexpr T kTooSmall = T(1e-36);
         const T growth = DEEPLAB_ISA::exp(message_to_cold) - T(1);
         const T largest = cold_sums.times((hot_sums + cold_sums).inverse()).max() + kTooSmall;
-        messages = !(largest * growth <= p_.negligible_marginal);  // also where it is NaN
+        // Also where that is NaN, and for messages below 0.
+        messages = p_.negligible_marginal < 0 || !(largest * growth <= p_.negligible_marginal);
         if (messages) cold_sums = exp_cold(slice_cold(true));
       }
       cold_sums.store(cold_sums_);
