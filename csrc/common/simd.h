@@ -137,8 +137,8 @@ DEEPLAB_INLINE Vec<float, N> scale_exponent(Vec<float, N> p, Vec<float, N> n) {
 template <int N>
 DEEPLAB_INLINE Vec<float, N> exp(Vec<float, N> x) {
   using F = Vec<float, N>;
-  x = larger<float, N>(x, broadcast<float, N>(-100.0f));
-  x = smaller<float, N>(x, broadcast<float, N>(88.0f));
+  x = larger<float, N>(broadcast<float, N>(-100.0f), x);  // in this order NaN stays
+  x = smaller<float, N>(broadcast<float, N>(88.0f), x);
   const F n = round_even<N>(x * 1.44269504088896341f);
   F r = fma(n, broadcast<float, N>(-0.693359375f), x);
   r = fma(n, broadcast<float, N>(2.12194440e-4f), r);

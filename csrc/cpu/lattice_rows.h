@@ -23,8 +23,8 @@ class LatticeRows {
 
   // Those that this thread will splat into.
   void clear_shared(const Team& team) const {
-    std::memset(row(lattice_.copies_of_shared(team.id())), 0,
-                size_t(lattice_.num_shared) * stride_ * sizeof(T));
+    const size_t bytes = size_t(lattice_.num_shared) * stride_ * sizeof(T);
+    if (bytes > 0) std::memset(row(lattice_.copies_of_shared(team.id())), 0, bytes);
   }
 
   // After a barrier: the copies of all threads onto the shared rows, in the threads' order. Each

@@ -98,23 +98,24 @@ void embed(const float* features, const float* scale, int d, Embedding* out) {
 void pack_keys(const Embedding& e, const int* shift, const int32_t* least, int d, uint64_t* keys) {
   constexpr int kWide = kLanes<int64_t>;
   using I64 = Vec<int64_t, kWide>;
+  using U64 = Vec<uint64_t, kWide>;  // the uppermost field may reach the sign
   const auto widened = [](const int32_t* p) {
     return __builtin_convertvector(load<int32_t, kWide>(p), I64);
   };
-  int64_t ones = 0;
-  for (int j = 0; j < d; ++j) ones += int64_t{1} << shift[j];
+  uint64_t ones = 0;
+  for (int j = 0; j < d; ++j) ones += uint64_t{1} << shift[j];
   for (int lane = 0; lane < kBlock; lane += kWide) {
-    I64 key{};
+    U64 key{};
     for (int j = 0; j < d; ++j) {
-      key += (widened(e.remainder0[j] + lane) - int64_t{least[j]}) << int64_t{shift[j]};
+      key += (U64)(widened(e.remainder0[j] + lane) - int64_t{least[j]}) << uint64_t(shift[j]);
     }
     for (int r = 0;; ++r) {
-      store<int64_t, kWide>(reinterpret_cast<int64_t*>(keys) + r * kBlock + lane, key);
+      store<uint64_t, kWide>(keys + r * kBlock + lane, key);
       if (r == d) break;
       key += ones;
       for (int j = 0; j < d; ++j) {  // the last coordinate is not stored
-        const I64 wraps = widened(e.rank[j] + lane) == int64_t{d - r};
-        key -= wraps & (int64_t{d + 1} << shift[j]);
+        const U64 wraps = (U64)(widened(e.rank[j] + lane) == int64_t{d - r});
+        key -= wraps & (uint64_t(d + 1) << shift[j]);
       }
     }
   }
