@@ -1,6 +1,7 @@
 """The paper's nets, their input format, and prediction from an image to labels."""
 
 from .base import DeepLab
+from .output_stride import set_output_stride
 from .predict import Prediction, predict
 from .preprocessing import CAFFE, Preprocessing
 from .registry import ModelInfo, create_model, list_models
@@ -14,4 +15,5 @@ __all__ = [
     "create_model",
     "list_models",
     "predict",
+    "set_output_stride",
 ]

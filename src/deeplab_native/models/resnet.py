@@ -118,6 +118,7 @@ class DeepLabResNet101(DeepLab):
     ) -> None:
         super().__init__(name, num_classes, options={"stride_in_1x1": stride_in_1x1})
         self.conv1 = ConvBN(3, 64, 7, stride=2)
+        self.pool1 = nn.MaxPool2d(3, 2, padding=1, ceil_mode=True)
         channels = 64
         for stage, blocks, width, stride, rate in _STAGES:
             bottlenecks = OrderedDict()
@@ -154,8 +155,7 @@ class DeepLabResNet101(DeepLab):
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Input (B, 3, H, W) -> res5c (B, 2048, h, w)."""
         x = nn.functional.relu(self.conv1(x), inplace=True)
-        x = nn.functional.max_pool2d(x, 3, 2, padding=1, ceil_mode=True)
-        return self.res5(self.res4(self.res3(self.res2(x))))
+        return self.res5(self.res4(self.res3(self.res2(self.pool1(x)))))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc1(self.features(x))

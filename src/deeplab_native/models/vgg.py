@@ -61,7 +61,7 @@ class DeepLabVGG16(DeepLab):
                 f"go with 4096), got {kernel_size!r}"
             )
         channels = 3
-        for block, (width, convolutions, rate, _) in enumerate(_BLOCKS, start=1):
+        for block, (width, convolutions, rate, stride) in enumerate(_BLOCKS, start=1):
             for i in range(1, convolutions + 1):
                 if rate == 1:
                     conv = nn.Conv2d(channels, width, 3, padding=1)
@@ -69,7 +69,10 @@ class DeepLabVGG16(DeepLab):
                     conv = AtrousConv2d(channels, width, 3, padding="same", rate=rate)
                 self.add_module(f"conv{block}_{i}", conv)
                 channels = width
-        self.pool5a = pool5a
+            # modules, so that `set_output_stride` finds them also where `features` is called
+            self.add_module(f"pool{block}", nn.MaxPool2d(3, stride, padding=1, ceil_mode=True))
+        # Caffe divides by 9 at the border as well, hence with the padding counted
+        self.pool5a = nn.AvgPool2d(3, stride=1, padding=1) if pool5a else None
         self._branches = [""] if len(rates) == 1 else [f"_{i + 1}" for i in range(len(rates))]
         for branch, rate in zip(self._branches, rates, strict=True):
             fc6 = AtrousConv2d(channels, _FEATURES, kernel_size, padding="same", rate=rate)
@@ -83,17 +86,16 @@ class DeepLabVGG16(DeepLab):
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Input (B, 3, H, W) -> pool5 (B, 512, h, w)."""
-        for block, (_, convolutions, _, stride) in enumerate(_BLOCKS, start=1):
+        for block, (_, convolutions, _, _) in enumerate(_BLOCKS, start=1):
             for i in range(1, convolutions + 1):
                 x = nn.functional.relu(getattr(self, f"conv{block}_{i}")(x), inplace=True)
-            x = nn.functional.max_pool2d(x, 3, stride, padding=1, ceil_mode=True)
+            x = getattr(self, f"pool{block}")(x)
         return x
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         pool5 = self.features(x)
-        if self.pool5a:
-            # Caffe divides by 9 at the border as well, hence with the padding counted
-            pool5 = nn.functional.avg_pool2d(pool5, 3, stride=1, padding=1, count_include_pad=True)
+        if self.pool5a is not None:
+            pool5 = self.pool5a(pool5)
         return reduce(torch.add, (self._scores(pool5, branch) for branch in self._branches))
 
     def _scores(self, pool5: torch.Tensor, branch: str) -> torch.Tensor:
