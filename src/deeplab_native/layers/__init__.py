@@ -1,4 +1,4 @@
-"""Layers of the nets: atrous convolution and pooling, ASPP, batch normalisation that stays frozen."""
+"""Layers of the nets: atrous convolution and pooling, ASPP, frozen batch normalisation."""
 
 from .algorithm import set_algorithm, using_algorithm
 from .aspp import ASPP

@@ -48,9 +48,7 @@ def atrous_max_pool2d(
     Raises:
         TypeError, ValueError: a number is no integer, or too small.
     """
-    axes = _axes(
-        input, kernel_size, stride, padding, dilation, ceil_mode, rate, undone_stride
-    )
+    axes = _axes(input, kernel_size, stride, padding, dilation, ceil_mode, rate, undone_stride)
     pads = [axis.padding for axis in axes]
     # torch itself pads both sides alike, and by half a kernel at most, whatever its dilation
     if any(a.padding[0] != a.padding[1] or 2 * a.padding[0] > a.kernel for a in axes):

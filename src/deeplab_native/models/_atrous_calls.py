@@ -3,7 +3,8 @@
 A pool that is a module can be changed where it stands. One that is called as a function, as in
 `x = F.max_pool2d(x, 3, 2)`, has no place but the code; a mode of torch function overrides, on
 while that `forward` runs, changes the arguments of the calls by their number. `torch.compile` and
-`torch.export` trace through it.
+`torch.export` trace through it; only `F.pad` is not shown to modes under `torch.compile`, which
+then ends in an error, as the count is wrong.
 """
 
 from __future__ import annotations
@@ -198,7 +199,8 @@ class WithAtrousCalls:
             if counts[kind] not in seen:
                 raise RuntimeError(
                     f"{name}: {counts[kind]} calls of {kind} in forward, and {seen} when "
-                    "set_output_stride looked at it: forward took another way"
+                    "set_output_stride looked at it: forward took another way, or is compiled, "
+                    "where calls of pad are not seen (nn.ZeroPad2d is)"
                 )
         return result
 

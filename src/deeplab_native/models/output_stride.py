@@ -11,13 +11,14 @@ from torch import nn
 
 from .._native import check_tensor, integer
 from ._edits import Edit, apply, check_untouched, edits_for, revert
-from ._grid import Grid, GridTrace
+from ._grid import GridTrace
+from ._grid_rules import Grid
 from .base import DeepLab
 
 Model = TypeVar("Model", bound=nn.Module)
 
 _EDITS = "_output_stride_edits"
-_SIZE = (129, 97)  # 32 m + 1: every stride up to 32 has its pixels at both borders
+_SIZE = (97, 65)  # 32 m + 1: every stride up to 32 has pixels at both borders
 # of what is compared, relative to the largest value; a wrong border is off by 0.1 and more
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 _ROUGH = 0.1
@@ -49,7 +50,7 @@ def set_output_stride(
         model: any module with maps (B, C, H, W). Its hooks run with it, in evaluation mode.
         output_stride: input pixels a pixel, at least 1: usually 32, 16, 8 or 4. 8 costs 16 times
             as much as 32 in the layers between.
-        inputs: example inputs, maps of one resolution; None takes noise (1, 3, 129, 97).
+        inputs: example inputs, maps of one resolution; None takes noise (1, 3, 97, 65).
 
     Returns:
         The model; a net of `create_model` has its `output_stride` set as well.
@@ -95,6 +96,8 @@ def _follow_and_compare(
                 f"model: expected one that takes inputs of shape {shapes} (give others as "
                 f"`inputs`); it raised {type(error).__name__}: {error}"
             ) from error
+    if trace.problems:
+        raise ValueError(f"output_stride: {target} cannot be had: {trace.problems[0]}")
     if not trace.changes:
         raise ValueError("model: expected a net of convolutions or pools, found none on its input")
     if max(trace.stride) < target:
@@ -102,10 +105,8 @@ def _follow_and_compare(
             f"output_stride: the net's own stride is {max(trace.stride)}, and only a smaller one "
             f"can be made of it, got {target}"
         )
-    if trace.problems:
-        raise ValueError(f"output_stride: {target} cannot be had: {trace.problems[0]}")
     edits = edits_for(trace)
-    if isinstance(model, DeepLab):
+    if edits and isinstance(model, DeepLab):
         edits.append(Edit.of("the model", model, output_stride=target))
     apply(edits)
     try:
@@ -171,9 +172,7 @@ def _close(actual: torch.Tensor, expected: torch.Tensor) -> bool:
     return torch.allclose(actual, expected, rtol=0, atol=tolerance, equal_nan=True)
 
 
-def _examples(
-    model: nn.Module, inputs: Sequence[torch.Tensor] | None
-) -> tuple[torch.Tensor, ...]:
+def _examples(model: nn.Module, inputs: Sequence[torch.Tensor] | None) -> tuple[torch.Tensor, ...]:
     if inputs is not None:
         if not isinstance(inputs, (list, tuple)) or not inputs:
             raise TypeError(
