@@ -151,10 +151,8 @@ def run(
     console.out.print(
         console.facts(
             ("image", f"{width} x {height}"),
-            (
-                "network",
-                f"{model}{f', tiles of {tile}' if tile else ''}, {weights or 'RANDOM weights: the labels mean nothing'}",
-            ),
+            ("network", f"{model}, {weights or 'RANDOM weights: the labels mean nothing'}"),
+            *([("tiles", f"of {tile} pixels")] if tile else []),
             (
                 "CRF",
                 f"{options.describe(params)}, {iterations} iterations, {normalization}"

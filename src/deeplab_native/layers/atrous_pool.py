@@ -106,18 +106,20 @@ def atrous_avg_pool2d(
     height, width = maps.shape[-2] // y.rate, maps.shape[-1] // x.rate
     maps = maps.reshape(-1, height, y.rate, width, x.rate).permute(0, 2, 4, 1, 3)
     maps = maps.reshape(-1, 1, height, width)
-    sums = functional.avg_pool2d(maps, (y.kernel, x.kernel), 1, divisor_override=1)
-    height, width = sums.shape[-2:]
-    sums = sums.reshape(-1, y.rate, x.rate, height, width).permute(0, 3, 1, 4, 2)
-    sums = sums.reshape(*lead, height * y.rate, width * x.rate)
-    sums = sums[..., : y.steps : y.stride, : x.steps : x.stride]
+    # without a divisor: exporters drop it
+    means = functional.avg_pool2d(maps, (y.kernel, x.kernel), 1)
+    height, width = means.shape[-2:]
+    means = means.reshape(-1, y.rate, x.rate, height, width).permute(0, 3, 1, 4, 2)
+    means = means.reshape(*lead, height * y.rate, width * x.rate)
+    means = means[..., : y.steps : y.stride, : x.steps : x.stride]
+    taps = y.kernel * x.kernel
     if divisor_override is not None:
-        return sums / divisor_override
+        return means * (taps / divisor_override)
     if not ceil_mode and count_include_pad:
-        return sums / (y.kernel * x.kernel)
-    rows = y.counts(count_include_pad, sums.device)
-    counts = rows[:, None] * x.counts(count_include_pad, sums.device)
-    return sums / counts.clamp(min=1).to(sums.dtype)  # 0 only where a map has no pixel at all
+        return means
+    rows = y.counts(count_include_pad, means.device)
+    counts = rows[:, None] * x.counts(count_include_pad, means.device)
+    return means * (taps / counts.clamp(min=1)).to(means.dtype)  # 0 only of a map without pixels
 
 
 class _Axis:

@@ -11,6 +11,7 @@ from torch import nn
 
 from .._native import check_tensor, integer
 from ._edits import Edit, apply, check_untouched, edits_for, revert
+from ._evaluation import evaluating
 from ._grid import GridTrace
 from ._grid_rules import Grid
 from .base import DeepLab
@@ -69,7 +70,7 @@ def set_output_stride(
     before: list[Edit] = model.__dict__.get(_EDITS, [])
     check_untouched(before)
     edits: list[Edit] = []
-    with _one_scale(model), _evaluation(model), torch.no_grad():
+    with _one_scale(model), evaluating(model), torch.no_grad():
         revert(before)
         try:
             edits = _follow_and_compare(model, target, examples)
@@ -213,17 +214,6 @@ def _leaving(leave: Callable[..., None]) -> Callable[..., None]:
         leave(module, args, kwargs, output)
 
     return hook
-
-
-@contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @contextmanager

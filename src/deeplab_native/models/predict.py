@@ -15,6 +15,7 @@ from ..crf import CRFParams
 from ..ops._mean_field_checks import check_iterations, check_normalization, check_scale
 from ..ops.dense_crf import dense_crf
 from ..ops.upsample_unary import upsample_unary
+from ._evaluation import evaluating
 from .preprocessing import Preprocessing, as_rgb_batch
 from .tiles import Progress, check_tiling, tiled_score_map
 
@@ -153,13 +154,8 @@ def predict(
 
 def _evaluate(model: nn.Module, net_input: torch.Tensor) -> torch.Tensor:
     """Scores (B, L, h, w) in evaluation mode; every module's own mode is put back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+    with evaluating(model):
         scores = model(net_input)
-    finally:
-        for module, training in modes:
-            module.training = training
     expected = (net_input.shape[0], model.num_classes)
     if scores.ndim != 4 or tuple(scores.shape[:2]) != expected:
         raise ValueError(
