@@ -32,7 +32,7 @@ def check_denser(model, own, asked, size=(65, 81), x=None):
     assert set_output_stride(model, asked, inputs=inputs) is model
     dense = scores(model, x)
     k = own // asked
-    if k > 1:
+    if k > 1 and expected.shape[-1] > 1:
         assert dense.shape[-1] > expected.shape[-1]
     sampled = dense[:, :, ::k, ::k]
     atol = 1e-5 * expected.abs().max().item()
@@ -297,6 +297,27 @@ def test_a_rate_that_was_set_in_between_is_not_lost():
     assert model[5].conv2.dilation == (6, 6)
 
 
+def test_a_single_tap_may_be_shared_between_strides():
+    class Pyramid(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = STRIDED[0], nn.Conv2d(4, 4, 3, 2, padding=1)
+            self.head = nn.Conv2d(4, 2, 1)
+
+        def forward(self, x):
+            x.sub_(0.5)  # on its input in place
+            x = self.one(x)
+            return self.head(x), self.head(self.two(x))
+
+    model, x = copy.deepcopy(Pyramid()), torch.randn(1, 3, 33, 33)
+    expected = model(x.clone())
+    before = x.clone()
+    dense = set_output_stride(model, 2, inputs=(x,))(x.clone())
+    assert torch.equal(x, before)
+    torch.testing.assert_close(dense[0], expected[0])
+    torch.testing.assert_close(dense[1][:, :, ::2, ::2], expected[1])
+
+
 def test_the_model_and_the_random_state_are_left_alone():
     model = nn.Sequential(resnet(), nn.Dropout(0.5))
     model[0][2].eval()
@@ -461,7 +482,7 @@ def test_random_nets(net, power, height):
     x = torch.randn(1, 3, height, 65)
     try:
         scores(model, x)
-    except RuntimeError:  # a kernel larger than the map, or no pixel left
+    except (RuntimeError, ValueError):  # a kernel larger than the map, or no pixel left
         assume(False)
     check_denser(model, own, asked, x=x)
 

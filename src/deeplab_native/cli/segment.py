@@ -196,6 +196,7 @@ def _following(
         TimeElapsedColumn(),
         console=console.err,
         disable=not console.err.is_terminal,
+        transient=True,
     )
     with bar:
         task = bar.add_task(f"{model}, {threads} threads", total=None)

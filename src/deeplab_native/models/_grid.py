@@ -72,6 +72,7 @@ class GridTrace(TorchFunctionMode):
         counts: of modules with calls, how many of each kind were in each run of their forward.
         problems: why the stride cannot be had, in order; empty where it can.
         stride: the largest stride of a layer's output, (vertical, horizontal).
+        layers: how many convolutions, pools and pads were met on maps of known stride.
     """
 
     def __init__(self, model: nn.Module, target: int) -> None:
@@ -83,6 +84,7 @@ class GridTrace(TorchFunctionMode):
         self.counts: dict[nn.Module, list[dict[str, int]]] = {}
         self.problems: list[str] = []
         self.stride: Strides = (Fraction(1), Fraction(1))
+        self.layers = 0
         self._met: dict[Site, Strides] = {}
         self._states: dict[int, tuple[torch.Tensor, Grid | Lost]] = {}  # keeps the tensors alive
         self._stack: list[nn.Module] = []
@@ -181,7 +183,7 @@ class GridTrace(TorchFunctionMode):
             return
         if isinstance(state, Lost):
             self._states[id(output)] = output, state
-            if max(*kernel, *stride) > 1 or kind == "pad":
+            if max(*kernel, *stride) > 1 or kind == "pad":  # what a single tap does not care for
                 self.problem(f"works on a map of a stride unknown since {state.why}", site)
             return
         if input.ndim != 4 or state.dims != (2, 3):
@@ -193,7 +195,11 @@ class GridTrace(TorchFunctionMode):
             after = tuple(s / step for s, step in zip(state.stride, stride, strict=True))
         else:
             after = tuple(s * step for s, step in zip(state.stride, stride, strict=True))
-            self._change(site, state, after, stride)
+            # a single tap without stride and padding is the same at every rate, shared or not
+            same_size = output.shape[-2:] == input.shape[-2:]
+            if kind == "pad" or (*kernel, *stride) != (1, 1, 1, 1) or not same_size:
+                self._change(site, state, after, stride)
+        self.layers += 1
         self.stride = tuple(max(s, a) for s, a in zip(self.stride, after, strict=True))
         self._states[id(output)] = output, Grid(after, state.dims)
 
