@@ -42,10 +42,10 @@ def set_output_stride(
     pixels, whatever order its modules stand in: residual branches, concatenations, several
     inputs, functions such as `F.max_pool2d` called in `forward` (by way of a subclass that stands
     in for the module's class). What does not stay the same on a denser grid is refused: global or
-    adaptive pooling, flattening, transposed convolutions, normalisation over the map, and nets
-    that pad by TensorFlow's "SAME" rule, where that depends on the stride.
-    Only zero padding, which is the usual one, is exact at every input size; reflected or
-    replicated borders are at sizes of a multiple of the original stride plus 1.
+    adaptive pooling, flattening, transposed convolutions, normalisation over the map.
+    With zeros around the maps, the usual padding, this holds at every input size. Reflected or
+    replicated borders and TensorFlow's "SAME" rule depend on a map's size: for them it holds at
+    heights and widths of a multiple of the original stride plus 1, and is shown at one such size.
 
     Call it again for another stride; the net's own brings back the original.
 
