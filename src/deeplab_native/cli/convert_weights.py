@@ -84,9 +84,7 @@ def run(
     ] = None,
     class_names: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="Names of the labels to keep with the weights, a line each."
-        ),
+        typer.Option(metavar="FILE", help="Names of the labels to keep with them, a line each."),
     ] = None,
     palette: Annotated[
         str | None, typer.Option(help="Colours to keep with them: voc or cityscapes.")
@@ -104,7 +102,7 @@ def run(
 
     if out.suffix not in (".safetensors", ".pth"):
         raise ValueError(f"OUT {out}: expected a name that ends in .safetensors or .pth")
-    options.check_outputs([out], inputs=[source_file] + [class_names] * (class_names is not None))
+    options.check_outputs([out], inputs=[source_file, *([class_names] if class_names else [])])
     if input_format is not None and input_format not in _FORMATS:
         raise ValueError(
             f"--input-format: expected one of {', '.join(_FORMATS)}; got {input_format!r}"

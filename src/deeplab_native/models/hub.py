@@ -7,15 +7,13 @@ functions is called and not before: `pip install 'deeplab_native[hub]'`. The wei
 
 from __future__ import annotations
 
+import json
 import os
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .base import DeepLab
-
-if TYPE_CHECKING:
-    from ..weights import Metadata
 
 _FILE = "model.safetensors"
 
@@ -75,23 +73,25 @@ def from_pretrained(name_or_folder: str | os.PathLike[str], **arguments: Any) ->
         ValueError, OSError: the file is missing, damaged or not ours, see `weights.load`.
         Exception: what huggingface_hub raises for a download.
     """
-    model: DeepLab = _adapter().from_pretrained(name_or_folder, **arguments).net
+    adapter = _adapter()
+    path = Path(name_or_folder)
+    # what has the form of a repository's name is left to huggingface_hub
+    if not path.is_dir() and (path.is_absolute() or len(path.parts) > 2 or path.parts[0] == ".."):
+        raise FileNotFoundError(f"{path}: no such folder (check the path)")
+    model: DeepLab = adapter.from_pretrained(name_or_folder, **arguments).net
     return model
 
 
 def _config(model: DeepLab) -> dict[str, Any]:
+    """The metadata of the weights file with its values as JSON; raises what `weights.save` does,
+    before huggingface_hub touches the folder."""
     from ..weights import Metadata
 
-    return _as_config(Metadata.of(model))
-
-
-def _as_config(metadata: Metadata) -> dict[str, Any]:
-    import json
-
-    # one form of every value, that of the file's header, whose numbers and lists are JSON
-    header = metadata.header()
+    if any(p.is_meta for p in model.parameters()):
+        raise ValueError("model: a net on the meta device has no weights to save")
     texts = ("format", "model")
-    return {k: v if k in texts else json.loads(v) for k, v in header.items()}
+    header = Metadata.of(model).header()
+    return {key: v if key in texts else json.loads(v) for key, v in header.items()}
 
 
 @cache
@@ -136,7 +136,7 @@ def _adapter() -> Any:
             token: str | bool | None,
             **options: Any,
         ) -> HubModel:
-            from ..weights import load_model, read_metadata
+            from ..weights import check_file, load_model, read_metadata
 
             path = Path(model_id) / _FILE
             if not Path(model_id).is_dir():
@@ -151,8 +151,7 @@ def _adapter() -> Any:
                         local_files_only=local_files_only,
                     )
                 )
-            if path.exists():
-                read_metadata(path)  # says that a file is not ours, which load_model could read
+            read_metadata(check_file(path))  # load_model would read files of others, too
             return cls(load_model(path, **options).eval())
 
     return HubModel

@@ -108,6 +108,8 @@ def load_model(
     """
     from ..models import create_model
 
+    if torch.get_default_device().type == "meta":
+        raise ValueError("path: a net on the meta device has no memory to read weights into")
     checkpoint = path if isinstance(path, Checkpoint) else recognise(path, source=source)
     if name is None:
         name = _the_only(checkpoint, new_layers)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import torch
 
 _FILTERS, _CHANNELS, _TAPS = 4096, 512, 7
+_EVERY = {7: 1, 4: 2, 3: 3}  # taps {0, ..., 6}, {0, 2, 4, 6} and {0, 3, 6} in each direction
 _FC6 = re.compile(r"fc6(_\d+)?\.weight")
 
 
@@ -53,17 +54,14 @@ def convolutions(
     branches = [match[1] or "" for match in map(_FC6.fullmatch, own) if match]
     for i, branch in enumerate(branches):
         shape = own[f"fc6{branch}.weight"].shape
-        if len(shape) != 4 or shape[2] != shape[3] or not 2 <= shape[2] <= _TAPS:
+        if len(shape) != 4 or shape[2] not in _EVERY:
             continue
-        count, taps = min(shape[0], _FILTERS), _taps(shape[2])
-        chosen = order[torch.arange(i * count, (i + 1) * count) % _FILTERS].sort().values
-        result[f"fc6{branch}.weight"] = fc6[chosen][:, :, taps][:, :, :, taps]
+        count, every = min(shape[0], _FILTERS), _EVERY[shape[2]]
+        chosen: torch.Tensor | slice = slice(None)
+        if count < _FILTERS:
+            chosen = order[torch.arange(i * count, (i + 1) * count) % _FILTERS].sort().values
+        result[f"fc6{branch}.weight"] = fc6[chosen][:, :, ::every, ::every]
         result[f"fc6{branch}.bias"] = head["fc6.bias"][chosen]
         result[f"fc7{branch}.weight"] = head["fc7.weight"][chosen][:, chosen, None, None]
         result[f"fc7{branch}.bias"] = head["fc7.bias"][chosen]
     return result
-
-
-def _taps(kernel_size: int) -> torch.Tensor:
-    """Which of 7 taps a kernel of so many keeps: {0, 2, 4, 6} of 4, {0, 3, 6} of 3."""
-    return torch.linspace(0, _TAPS - 1, kernel_size).round().long()
