@@ -158,7 +158,15 @@ def test_pickled_code_is_not_run(other, tmp_path):
     ("content", "message"),
     [
         ([torch.zeros(1)], "expected a state dict, got list"),
-        ({"state_dict": {"fc1.weight": torch.zeros(1)}}, "got dict at 'state_dict'"),
+        ({"epochs": {"fc1.weight": torch.zeros(1)}}, "got dict at 'epochs'"),
+        ({"state_dict": {"a": {"b": 3}}}, "got dict at 'a' at 'state_dict'"),
+        ({3: torch.zeros(1)}, "got Tensor at 3"),
+        ({"state_dict": {"model": {"net": {"model": {"net": {}}}}}}, "got dict at 'net' at 'st"),
+        (
+            {"layer.weight": torch.zeros(1)},
+            r"has no keys of a source .* \(its keys: layer.weight\)",
+        ),
+        ({}, "its keys: none at all"),
     ],
 )
 def test_other_content(other, tmp_path, content, message):
@@ -171,6 +179,14 @@ def test_safetensors_of_others_have_no_input_format(net, other, tmp_path):
     save_file(net.state_dict(), tmp_path / "net.safetensors")
     with pytest.raises(ValueError, match=r"was not written by deeplab_native\.weights\.save"):
         weights.load(other, tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match=r"was not written by deeplab_native\.weights\.save"):
+        weights.read_metadata(tmp_path / "net.safetensors")
+    assert other.unchanged()
+    weights.load(other, tmp_path / "net.safetensors", source="deeplab_native")
+    assert same(other.state_dict(), net.state_dict())
+    save_file(net.state_dict(), tmp_path / "net.safetensors", {"format": "deeplab_native/2"})
+    with pytest.raises(ValueError, match="format deeplab_native/2, expected deeplab_native/1"):
+        weights.load(other, tmp_path / "net.safetensors")
     damaged = {"format": "deeplab_native/1", "model": "small", "num_classes": "three"}
     save_file(net.state_dict(), tmp_path / "net.safetensors", damaged)
     with pytest.raises(ValueError, match="damaged metadata"):
@@ -180,15 +196,16 @@ def test_safetensors_of_others_have_no_input_format(net, other, tmp_path):
 def test_paths(net, other, tmp_path):
     with pytest.raises(ValueError, match=r"path: expected a name ending in \.safetensors, got"):
         weights.save(net, tmp_path / "net.pth")
-    with pytest.raises(ValueError, match=r"path: expected a name ending in \.safetensors, \.pth"):
-        weights.load(other, tmp_path / "net.onnx")
-    for name in ("none.safetensors", "none.pth"):
+    for name in ("none.safetensors", "none.pth", "none"):
         with pytest.raises(FileNotFoundError, match=name):
             weights.load(other, tmp_path / name)
     (tmp_path / "folder.pth").mkdir()
     for folder in (tmp_path, tmp_path / "folder.pth"):
         with pytest.raises(IsADirectoryError, match="is a folder"):
             weights.load(other, folder)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="is no regular file"):
+        weights.load(other, tmp_path / "pipe")
 
 
 def test_saving_follows_a_symbolic_link(net, saved, other, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +24,11 @@ def recognise(path: str | os.PathLike[str], *, source: str | None = None) -> Che
     return read_checkpoint(check_file(path), source=source, own=_our_keys)
 
 
-def _our_keys() -> Iterable[str]:
+@cache
+def _our_keys() -> frozenset[str]:
     from ..models import list_models
 
-    return {key for info in list_models() for key in _on_meta(info.name, 1).state_dict()}
+    return frozenset(key for info in list_models() for key in _on_meta(info.name, 1).state_dict())
 
 
 def _on_meta(name: str, num_classes: int, **options: Any) -> DeepLab:

@@ -117,13 +117,23 @@ def fit(
     found |= converted
     problems = _other_net(model, checkpoint, new, own)
     problems += _mismatches(wanted, found, checkpoint)
-    imagenet |= checkpoint.source.name.startswith("torchvision")
-    if problems and new_layers is None and imagenet:
-        problems.append(
-            'weights for ImageNet have no scores of your classes: new_layers="classifier" keeps '
-            'those of the net, new_layers="head" all of fc6, fc7 and fc8'
-        )
+    if problems:
+        problems += _remedy(checkpoint, new_layers, imagenet)
     return {key: found[key] for key in wanted if key in found}, problems
+
+
+def _remedy(checkpoint: Checkpoint, new_layers: str | None, imagenet: bool) -> list[str]:
+    source = checkpoint.source.name
+    if source == "torchvision-features" and new_layers != "head":
+        return [
+            'only the trunk was trained: new_layers="head" keeps the net\'s own fc6, fc7 and fc8'
+        ]
+    if new_layers is None and (imagenet or source == "torchvision"):
+        return [
+            'weights for ImageNet have no scores of your classes: new_layers="classifier" keeps '
+            'those of the net, new_layers="head" all of its fc layers'
+        ]
+    return []
 
 
 def _new_keys(model: DeepLab, own: Mapping[str, Any], new_layers: str | None) -> set[str]:
