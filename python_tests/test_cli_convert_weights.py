@@ -96,7 +96,7 @@ def test_our_names_without_an_input_format(here, run):
 
 def test_wrong_arguments_before_anything_is_read(public, here, run):
     before = public.read_bytes()
-    fails(run("convert-weights", public, "out.onnx"), "ends in .safetensors or .pth", advice=False)
+    fails(run("convert-weights", public, "out.onnx"), "that ends in .safetensors or .pth")
     fails(run("convert-weights", public, public), "is already an input")
     fails(run("convert-weights", public, "none/out.safetensors"), "does not exist")
     fails(run("convert-weights", "none.pth", "out.safetensors"), "no such weights file")

@@ -1,6 +1,7 @@
 """Weights files: whole or not at all, strict, and without code execution."""
 
 import os
+import tarfile
 from collections import OrderedDict
 
 import pytest
@@ -164,7 +165,7 @@ def test_pickled_code_is_not_run(other, tmp_path):
         ({"state_dict": {"model": {"net": {"model": {"net": {}}}}}}, "got dict at 'net' at 'st"),
         (
             {"layer.weight": torch.zeros(1)},
-            r"has no keys of a source .* \(its keys: layer.weight\)",
+            r"has no keys of deeplab_native, .* \(its keys: layer.weight\)",
         ),
         ({}, "its keys: none at all"),
     ],
@@ -245,3 +246,28 @@ def test_meta_nets_have_no_weights(saved, tmp_path):
         weights.load(model, saved)
     with pytest.raises(ValueError, match="no weights to save"):
         weights.save(model, tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("bias", "problem"),
+    [
+        (torch.zeros(3).to_sparse(), "torch.sparse_coo in the file, expected plain floating point"),
+        (torch.zeros(3, dtype=torch.float8_e4m3fn), "torch.float8_e4m3fn in the file"),
+        (torch.zeros(3, dtype=torch.complex64), "torch.complex64 in the file, expected floating"),
+        (torch.zeros(3, device="meta"), "on the meta device in the file"),
+    ],
+)
+def test_values_that_cannot_be_copied(net, other, tmp_path, bias, problem):
+    torch.save(net.state_dict() | {"fc1.bias": bias}, tmp_path / "net.pth")
+    with pytest.raises(ValueError, match=f"fc1.bias: {problem}"):
+        weights.load(other, tmp_path / "net.pth")
+    assert other.unchanged()
+
+
+def test_the_tar_format_of_the_first_versions(other, tmp_path):
+    with tarfile.open(tmp_path / "old.pth", "w") as tar:
+        for name in ("sys_info", "pickle", "storages", "tensors"):
+            tar.addfile(tarfile.TarInfo(name))
+    with pytest.raises(ValueError, match="is in the tar format of the first PyTorch versions"):
+        weights.load(other, tmp_path / "old.pth")
+    assert other.unchanged()

@@ -57,7 +57,7 @@ def test_the_net_of_a_file(saved):
     assert net.preprocessing.std == (4, 5, 6)
     with safe_open(saved, "pt") as file:
         assert torch.equal(net.fc1.weight, file.get_tensor("fc1.weight"))
-    with pytest.raises(ValueError, match="options: {'stride_in_1x1': False} in the file, "):
+    with pytest.raises(ValueError, match=r"options: {'stride_in_1x1': False} in the file, "):
         weights.load_model(saved, stride_in_1x1=True)
     with pytest.raises(ValueError, match="brings its own input format, expected None"):
         weights.load_model(saved, preprocessing=CAFFE)

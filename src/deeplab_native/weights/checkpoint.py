@@ -206,9 +206,10 @@ def _recognise(
     best = [score for score in scores if score[0] == most]
     if most == 0:
         some = ", ".join(list(keys)[:3]) or "none at all"
+        known = ", ".join(SOURCES) if source is None else source
         raise ValueError(
-            f"{path} has no keys of {'a source' if source is None else source!r} that is known "
-            f"(its keys: {some:.200}{', ...' if len(keys) > 3 else ''})"
+            f"{path} has no keys of {known} (its keys: {some:.200}"
+            f"{', ...' if len(keys) > 3 else ''})"
         )
     if source is not None:
         return source, best[0][2]

@@ -106,8 +106,8 @@ def fit(
     found = dict(checkpoint.tensors)
     imagenet = is_classification_head({key: t.shape for key, t in found.items()})
     converted: dict[str, torch.Tensor] = {}
-    if imagenet:
-        head = {key: found.pop(key) for key in HEAD_KEYS if key in found}
+    if imagenet and all(plain(found[key]) is None for key in HEAD_KEYS):
+        head = {key: found.pop(key) for key in HEAD_KEYS}
         if any(t.is_meta for t in own.values()):  # only shapes are asked for
             head = {key: t.to("meta") for key, t in head.items()}
         converted = convolutions(head, wanted, seed)
@@ -191,7 +191,7 @@ def _mismatches(
             problems.append(
                 f"{label(key)}: {shape} in the file, {tuple(wanted[key].shape)} in the net"
             )
-        elif (obstacle := plain(tensor)) is not None:
+        elif obstacle := key in checkpoint.tensors and plain(checkpoint.tensors[key]):
             problems.append(f"{label(key)}: {obstacle}, expected plain floating point")
         elif tensor.is_floating_point() != wanted[key].is_floating_point():
             expected = "floating point" if wanted[key].is_floating_point() else wanted[key].dtype
