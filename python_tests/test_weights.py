@@ -2,6 +2,7 @@
 
 import os
 import tarfile
+import zipfile
 from collections import OrderedDict
 
 import pytest
@@ -261,6 +262,22 @@ def test_values_that_cannot_be_copied(net, other, tmp_path, bias, problem):
     torch.save(net.state_dict() | {"fc1.bias": bias}, tmp_path / "net.pth")
     with pytest.raises(ValueError, match=f"fc1.bias: {problem}"):
         weights.load(other, tmp_path / "net.pth")
+    assert other.unchanged()
+
+
+def test_compressed_files_are_not_unpacked(net, other, tmp_path):
+    """A file of a megabyte could unpack to a gigabyte."""
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "net.pth") as plain,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for entry in plain.infolist():
+            content = plain.read(entry)
+            empty = bytes(len(content)) if "/data/" in entry.filename else content
+            bomb.writestr(entry.filename, empty)
+    with pytest.raises(ValueError, match="is no state dict of plain tensors, or truncated"):
+        weights.load(other, tmp_path / "bomb.pth")
     assert other.unchanged()
 
 

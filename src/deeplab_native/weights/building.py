@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ..models.base import DeepLab
     from ..models.preprocessing import Preprocessing
 
+_MAX_CLASSES = 100_000  # a shape costs nothing to claim
+
 
 def recognise(path: str | os.PathLike[str], *, source: str | None = None) -> Checkpoint:
     """Reads a weights file and says whose it is; arguments and errors are those of `load`."""
@@ -45,7 +47,7 @@ def num_classes_of(checkpoint: Checkpoint) -> int | None:
         for key, tensor in checkpoint.tensors.items()
         if CLASSIFIER.fullmatch(key) and key.endswith(".weight") and tensor.ndim == 4
     }
-    return found.pop() if len(found) == 1 and min(found) > 0 else None
+    return found.pop() if len(found) == 1 and 0 < min(found) <= _MAX_CLASSES else None
 
 
 def fitting_models(checkpoint: Checkpoint, *, new_layers: str | None = None) -> list[str]:

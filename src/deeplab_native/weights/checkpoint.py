@@ -17,6 +17,7 @@ from .caffemodel import read_caffemodel
 from .metadata import Metadata
 from .safetensors_file import read_safetensors
 from .state_dict import plain, read_pickled, without_prefixes
+from .vgg_head import HEAD_KEYS
 
 TORCHVISION = Preprocessing("RGB", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 1.0)
 """Of torchvision's weights: RGB of 0..1, ImageNet's mean and standard deviation."""
@@ -102,12 +103,12 @@ def read_checkpoint(
         raise ValueError(f"source: expected one of {', '.join(SOURCES)}; got {source!r}")
     kind = _kind(path)
     if kind == "caffemodel":
-        _allow(path, source, ("caffemodel",))
+        _allow(path, source, "caffemodel")
         return _from_caffe(path)
     if kind == "safetensors":
         metadata, _, tensors = read_safetensors(path)
         if metadata is not None:
-            _allow(path, source, ("deeplab_native",))
+            _allow(path, source, "deeplab_native")
             return Checkpoint(path, SOURCES["deeplab_native"], tensors, metadata=metadata)
     else:
         tensors = read_pickled(path)
@@ -116,7 +117,8 @@ def read_checkpoint(
     if source is None and name == "torchvision" and "features.0.weight" in keys:
         # the file is whole, but what is behind the features was never trained
         head = tensors[keys["classifier.0.weight"]]
-        if plain(head) is None and not head.isfinite().all():
+        whole = plain(head) is None and head.shape == HEAD_KEYS["fc6.weight"]
+        if whole and not head.isfinite().all():
             name = "torchvision-features"
     if name == "deeplab_native" and source is None and kind == "safetensors":
         raise ValueError(
@@ -143,12 +145,11 @@ def _kind(path: Path) -> str:
     return "caffemodel"
 
 
-def _allow(path: Path, source: str | None, possible: Iterable[str]) -> None:
-    possible = list(possible)
+def _allow(path: Path, source: str | None, *possible: str) -> None:
     if source is not None and source not in possible:
         raise ValueError(
-            f"source: {path} can be {' or '.join(map(repr, possible)) or 'none of them'}, "
-            f"not {source!r}"
+            f"source: expected {' or '.join(map(repr, possible))}, or None, for {path}; "
+            f"got {source!r}"
         )
 
 

@@ -6,9 +6,10 @@ Nothing that a file holds is executed: pickled files are read by torch's restric
 from __future__ import annotations
 
 import tarfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -29,6 +30,7 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
     """
     with open(path, "rb") as file:
         try:
+            _check_zip(file)
             content = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
             # The kind depends on where the file breaks. Torch's own message is left out: it
@@ -43,6 +45,19 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
                 f"{path} is no state dict of plain tensors, or truncated ({type(error).__name__})"
             ) from None
     return _unwrapped(path, content)
+
+
+def _check_zip(file: BinaryIO) -> None:
+    """ValueError where a zip file would unpack to more than it is long.
+
+    torch.save does not compress; a file that does can ask for any amount of memory.
+    """
+    if file.read(2) == b"PK":
+        with zipfile.ZipFile(file) as entries:
+            unpacked = sum(entry.file_size for entry in entries.infolist())
+        if unpacked > file.seek(0, 2):
+            raise ValueError("compressed")
+    file.seek(0)
 
 
 def _is_tar(path: Path) -> bool:
