@@ -105,6 +105,7 @@ def test_wrong_arguments_before_anything_is_read(public, here, run):
     fails(run(*command, "--crf", "voc"), "preset: expected one of")
     fails(run(*command, "--palette", "grey"), "unknown palette 'grey'")
     fails(run(*command, "--source", "kazuto"), "source: expected one of deeplab_native")
+    fails(run(*command, "--new-layers", "fc8"), "new_layers: expected None or one of classifier")
     fails(run(*command, "--model", "unet"), "unknown net 'unet'")
     (here / "names.txt").write_text("cat\ndog\n")
     fails(run(*command, "--class-names", "names.txt"), "class_names: expected one for each of 21")

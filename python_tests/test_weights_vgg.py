@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from checkpoint_cases import layer, v1_layer
@@ -160,6 +161,26 @@ def test_kernels_that_are_no_decimation_are_left_to_the_mismatches():
         convolutions({key: empty(*s) for key, s in weights.vgg_head.HEAD_KEYS.items()}, own, 0)
         == {}
     )
+
+
+@pytest.mark.parametrize("taps", [4, 5])
+def test_a_net_with_other_taps(trunk, tmp_path, taps):
+    """The conversion follows the net's own names and shapes."""
+    torch.save(torchvision(trunk) | head_values(), tmp_path / "vgg16.pth")
+    model = net("deeplab_vgg16_largefov")
+    filters = 4096 if taps == 4 else 8
+    model.fc6 = nn.Conv2d(512, filters, taps)
+    model.fc7 = nn.Conv2d(filters, filters, 1)
+    model.fc8 = nn.Conv2d(filters, 2, 1)
+    if taps == 5:
+        with pytest.raises(ValueError, match="does not fit") as error:
+            weights.load(model, tmp_path / "vgg16.pth", new_layers="classifier")
+        assert "(our fc6.weight): (4096, 25088) in the file, (8, 512, 5, 5)" in str(error.value)
+        return
+    weights.load(model, tmp_path / "vgg16.pth", new_layers="classifier")
+    filters = torch.arange(4096.0)
+    assert torch.equal(model.fc6.weight, filters[:, None, None, None].expand(-1, 512, 4, 4))
+    assert torch.equal(model.fc7.bias, filters + 0.5)
 
 
 def test_features_without_a_classifier(trunk, tmp_path):

@@ -12,7 +12,7 @@ import torch
 from .._files import atomic_path
 from . import names
 from .checkpoint import Checkpoint, check_file, read_checkpoint
-from .loading import CLASSIFIER, fit, load_checkpoint
+from .loading import CLASSIFIER, check_new_layers, fit, load_checkpoint
 
 if TYPE_CHECKING:
     from ..models.base import DeepLab
@@ -57,6 +57,7 @@ def fitting_models(checkpoint: Checkpoint, *, new_layers: str | None = None) -> 
     """
     from ..models import list_models
 
+    check_new_layers(new_layers)
     if checkpoint.metadata is not None and new_layers is None:
         return [checkpoint.metadata.model]
     num_classes = num_classes_of(checkpoint) or 1
@@ -111,6 +112,7 @@ def load_model(
     """
     from ..models import create_model
 
+    check_new_layers(new_layers)
     if torch.get_default_device().type == "meta":
         raise ValueError("path: a net on the meta device has no memory to read weights into")
     checkpoint = path if isinstance(path, Checkpoint) else recognise(path, source=source)

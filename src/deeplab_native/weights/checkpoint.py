@@ -195,12 +195,12 @@ def _recognise(
     """The source, and the names that explain most keys of the file."""
     scores: list[tuple[int, tuple[str, ...], names.Names]] = []
     for sources, table, prefixes in _TABLES:
-        plain = table()
+        bare = table()
         for prefix in prefixes:
-            prefixed: names.Names = {prefix + theirs: ours for theirs, ours in plain.items()}
+            prefixed: names.Names = {prefix + theirs: ours for theirs, ours in bare.items()}
             scores.append((len(prefixed.keys() & keys.keys()), sources, prefixed))
-    ours: names.Names = {key: key for key in own()}
-    scores.append((len(ours.keys() & keys.keys()), ("deeplab_native",), ours))
+    native: names.Names = {key: key for key in own()}
+    scores.append((len(native.keys() & keys.keys()), ("deeplab_native",), native))
     if source is not None:
         scores = [score for score in scores if source in score[1] and score[0]]
     most = max((score[0] for score in scores), default=0)
@@ -215,7 +215,8 @@ def _recognise(
     if source is not None:
         return source, best[0][2]
     certain = {sources[0] for _, sources, _ in best}
-    # VGG-16 without classifier, a ResNet without one: the trunks of all three have the same names
+    # without a classifier: isht7's and torchvision's trunks have the same names, and VGG-16's
+    # features in torchvision's two versions
     candidates = best[0][1] if "features.0.weight" in keys else tuple(certain)
     open_ = len(certain) > 1 or (len(candidates) > 1 and "classifier.0.weight" not in keys)
     if open_ and "torchvision" in certain:

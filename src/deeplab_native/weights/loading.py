@@ -63,16 +63,20 @@ def load(
             `new_layers`.
         OSError: the file cannot be opened.
     """
-    if new_layers is not None and new_layers not in NEW_LAYERS:
-        raise ValueError(
-            f"new_layers: expected None or one of {', '.join(NEW_LAYERS)}; got {new_layers!r}"
-        )
+    check_new_layers(new_layers)
     path = check_file(path)
     own = model.state_dict()
     if any(t.is_meta for t in own.values()):
         raise ValueError("model: a net on the meta device has no memory to read weights into")
     checkpoint = read_checkpoint(path, source=source, own=own.keys)
     load_checkpoint(model, checkpoint, new_layers=new_layers, seed=seed)
+
+
+def check_new_layers(new_layers: str | None) -> None:
+    if new_layers is not None and new_layers not in NEW_LAYERS:
+        raise ValueError(
+            f"new_layers: expected None or one of {', '.join(NEW_LAYERS)}; got {new_layers!r}"
+        )
 
 
 def load_checkpoint(
@@ -107,10 +111,12 @@ def fit(
     imagenet = is_classification_head({key: t.shape for key, t in found.items()})
     converted: dict[str, torch.Tensor] = {}
     if imagenet and all(plain(found[key]) is None for key in HEAD_KEYS):
-        head = {key: found.pop(key) for key in HEAD_KEYS}
+        head = {key: found[key] for key in HEAD_KEYS}
         if any(t.is_meta for t in own.values()):  # only shapes are asked for
             head = {key: t.to("meta") for key, t in head.items()}
         converted = convolutions(head, wanted, seed)
+        if converted:
+            found = {key: t for key, t in found.items() if key not in HEAD_KEYS}
     skip = {None: None, "classifier": CLASSIFIER, "head": _HEAD}[new_layers]
     if skip is not None:
         found = {key: t for key, t in found.items() if key in wanted or not skip.fullmatch(key)}
