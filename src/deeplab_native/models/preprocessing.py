@@ -70,6 +70,9 @@ class Preprocessing:
 CAFFE = Preprocessing()
 """The format of the authors' nets: BGR, 0..255, the ImageNet mean taken away, std 1."""
 
+TENSORFLOW = Preprocessing("RGB", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
+"""The format of TensorFlow's MobileNets: RGB, x / 127.5 - 1."""
+
 
 def as_rgb_batch(image: np.ndarray | Image.Image | torch.Tensor) -> torch.Tensor:
     """RGB image or images as one tensor (B, 3, H, W) uint8.

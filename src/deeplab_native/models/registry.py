@@ -11,6 +11,8 @@ from functools import partial
 import torch
 
 from .base import DeepLab
+from .mobilenet import DeepLabMobileNetV2
+from .multi_scale import check_scales
 from .resnet import DeepLabResNet101
 from .vgg import DeepLabVGG16
 
@@ -25,10 +27,11 @@ class ModelInfo:
 
     Attributes:
         name: for `create_model`.
-        field_of_view: side in input pixels of the window that the classifier's widest filter
-            sees, counted as in the paper's Table 1: 32 ((k - 1) r / 4 + 1).
+        field_of_view: side in input pixels of the window that the widest filter of the head sees,
+            counted as in the paper's Table 1: 32 ((k - 1) r / 4 + 1).
         output_stride: input pixels a pixel of the score map.
-        paper_row: where the paper reports it, mIOU in % before / after the CRF.
+        paper_row: where the paper reports it, mIOU in % before / after the CRF; or that it does
+            not.
     """
 
     name: str
@@ -51,7 +54,7 @@ def _info(
     *,
     rates: Sequence[int],
     kernel_size: int = 3,
-    **arguments: bool,
+    **arguments: int,
 ) -> ModelInfo:
     return ModelInfo(
         name=name,
@@ -63,9 +66,34 @@ def _info(
 
 
 _VOC = "VOC 2012 val"
+_NOT_IN_THE_PAPER = "not in the paper, which has no MobileNetV2"
 _MODELS = {
     info.name: info
     for info in (
+        _info(
+            "deeplab_vgg16_7x7",
+            f"Table 1, 7 x 7 at rate 4, {_VOC}: 64.38 / 67.64",
+            DeepLabVGG16,
+            kernel_size=7,
+            rates=(4,),
+            filters=4096,
+        ),
+        _info(
+            "deeplab_vgg16_4x4",
+            f"Table 1, 4 x 4 at rate 4, {_VOC}: 59.80 / 63.74",
+            DeepLabVGG16,
+            kernel_size=4,
+            rates=(4,),
+            filters=4096,
+        ),
+        _info(
+            "deeplab_vgg16_4x4_r8",
+            f"Table 1, 4 x 4 at rate 8, {_VOC}: 63.41 / 67.14",
+            DeepLabVGG16,
+            kernel_size=4,
+            rates=(8,),
+            filters=4096,
+        ),
         _info(
             "deeplab_vgg16_largefov",
             f"Table 3, LargeFOV, {_VOC}: 65.76 / 69.84",
@@ -104,6 +132,25 @@ _MODELS = {
             DeepLabResNet101,
             rates=_ASPP_L,
         ),
+        _info(
+            "deeplab_mobilenetv2_largefov",
+            _NOT_IN_THE_PAPER,
+            DeepLabMobileNetV2,
+            rates=_LARGEFOV,
+            pool5a=True,
+        ),
+        _info(
+            "deeplab_mobilenetv2_aspp_s",
+            _NOT_IN_THE_PAPER,
+            DeepLabMobileNetV2,
+            rates=_ASPP_S,
+        ),
+        _info(
+            "deeplab_mobilenetv2_aspp_l",
+            _NOT_IN_THE_PAPER,
+            DeepLabMobileNetV2,
+            rates=_ASPP_L,
+        ),
     )
 }
 
@@ -119,6 +166,7 @@ def create_model(
     *,
     weights: str | os.PathLike[str] | None = None,
     seed: int | None = None,
+    scales: Sequence[float] = (1.0,),
     **options: bool,
 ) -> DeepLab:
     """Makes a net, in training mode, on the default device (`torch.device` as a context).
@@ -132,11 +180,15 @@ def create_model(
         num_classes: channels L of the score map, background included (21 for PASCAL VOC).
         weights: file that `deeplab_native.weights.load` reads.
         seed: of the drawn parameters, the same on every device; None takes torch's generator.
+        scales: of the input. The paper's nets with multi-scale inputs ("MSC") have (1.0, 0.75,
+            0.5): the net runs at each, and the score map is the maximum. `DeepLab.scales` may
+            change it later; the weights are the same.
         options: switches of the architecture (ResNet-101: `stride_in_1x1=True`).
 
     Raises:
-        ValueError: the name is unknown; `num_classes` is not positive; `weights` and the net do
-            not match; weights are asked for on the meta device.
+        ValueError: the name is unknown; `num_classes` is not positive; `scales` are no fractions
+            p / q with 1.0 among them; `weights` and the net do not match; weights are asked for
+            on the meta device.
         TypeError: an argument has another type; an option is unknown to the architecture.
         OSError: `weights` cannot be opened.
     """
@@ -145,12 +197,14 @@ def create_model(
         raise TypeError(f"name: expected a string, got {type(name).__name__}{advice}")
     if name not in _MODELS:
         raise ValueError(f"name: unknown net {name!r}; {_suggest(name)}")
+    scales = check_scales(scales)
     if weights is not None:
         from ..weights import check_file, load  # they import the input format from here
 
         check_file(weights)
     with torch.device("meta"):
         model = _MODELS[name].build(num_classes, name=name, **options)
+    model.scales = scales
     device = torch.get_default_device()
     if device.type == "meta":
         if weights is not None:

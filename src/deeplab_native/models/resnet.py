@@ -11,7 +11,7 @@ is a convolution on res5c.
 What differs from torchvision's ResNet-101: the stride of res3 is in its first 1 x 1 convolution,
 there in the 3 x 3 one (`stride_in_1x1=False`), and pool1 rounds up. Weights load either way without
 a complaint and give other features, so the switch is saved with them.
-This is one scale; the paper's multi-scale input is a wrapper around it.
+The paper's multi-scale input is `scales=(1.0, 0.75, 0.5)` of `create_model`, for this and any net.
 """
 
 from __future__ import annotations
@@ -157,5 +157,5 @@ class DeepLabResNet101(DeepLab):
         x = nn.functional.max_pool2d(x, 3, 2, padding=1, ceil_mode=True)
         return self.res5(self.res4(self.res3(self.res2(x))))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def score_map(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc1(self.features(x))
