@@ -288,3 +288,5 @@ def test_unknown_name_lists_the_names_close_ones_first():
 def test_unknown_option():
     with pytest.raises(TypeError, match="stride_in_1x1"):
         on_meta("deeplab_vgg16_largefov", stride_in_1x1=True)
+    with pytest.raises(TypeError, match="stride_in_1x1: expected True or False, got 'no'"):
+        on_meta("deeplab_resnet101", stride_in_1x1="no")

@@ -105,6 +105,9 @@ class DeepLabResNet101(DeepLab):
     Shapes:
         input (B, 3, H, W) -> scores (B, L, h, w); H = 8 m + 1 gives h = m + 1. Elsewhere pool1
         rounds up and the convolutions down, as in Caffe: 320 to 326 give 41, 327 gives 42.
+
+    Raises:
+        TypeError, ValueError: `stride_in_1x1` is no bool; or as `AtrousConv2d`, for `fc1`.
     """
 
     def __init__(
@@ -116,6 +119,8 @@ class DeepLabResNet101(DeepLab):
         rates: Sequence[int],
         stride_in_1x1: bool = True,
     ) -> None:
+        if not isinstance(stride_in_1x1, bool):  # it is compared with that of weights files
+            raise TypeError(f"stride_in_1x1: expected True or False, got {stride_in_1x1!r}")
         super().__init__(name, num_classes, options={"stride_in_1x1": stride_in_1x1})
         self.conv1 = ConvBN(3, 64, 7, stride=2)
         channels = 64

@@ -86,9 +86,12 @@ def _read(
                     problems.append(f"{key}: {times}, {shape} in the net")
                     continue
                 try:
-                    with archive.open(f"{key}.npy") as member:
-                        problem, array = _read_array(member, shape)
-                except (*_DAMAGED, KeyError) as error:
+                    member = archive.getinfo(f"{key}.npy")
+                    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                        raise zipfile.BadZipFile("NumPy compresses by deflate, or not at all")
+                    with archive.open(member) as content:
+                        problem, array = _read_array(content, shape)
+                except (*_DAMAGED, KeyError, OSError) as error:  # OSError: a position before 0
                     problem = f"damaged: {error}"
                 if problem:
                     problems.append(f"{key}: {problem}")
