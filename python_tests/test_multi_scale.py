@@ -67,6 +67,12 @@ def test_other_scales(net):
     torch.testing.assert_close(result.fused, fused, atol=1e-4, rtol=1e-4)
 
 
+def test_scales_become_their_fractions(net):
+    net.scales = [0.99999999, 0.3333333333]
+    assert net.scales == (1.0, 1 / 3)
+    assert net(torch.randn(1, 3, 17, 17)).shape == (1, 4, 3, 3)
+
+
 def test_a_single_scale_is_the_net_itself():
     net = SmallNet()
     x = torch.randn(1, 3, 33, 41)

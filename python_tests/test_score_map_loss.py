@@ -47,6 +47,21 @@ def test_labels_are_picked_not_mixed(dtype):
     assert (label_shrink(labels[:, :16, :24], 8, (3, 4), void=7)[:, 2] == 7).all()
 
 
+@pytest.mark.parametrize(
+    ("stride", "size", "error", "message"),
+    [
+        (0, (3, 3), ValueError, "stride: expected at least 1"),
+        (8.0, (3, 3), TypeError, "stride: expected an integer"),
+        (8, (3, 3, 3), TypeError, "size: expected an integer or two"),
+        (8, (2, 3), ValueError, r"labels: shape \(1, 17, 17\) gives \(3, 3\) labels at stride 8"),
+        (8, (3, 5), ValueError, r"no score map of \(3, 5\)"),
+    ],
+)
+def test_label_shrink_says_what_is_wrong(stride, size, error, message):
+    with pytest.raises(error, match=message):
+        label_shrink(torch.zeros(1, 17, 17, dtype=torch.uint8), stride, size)
+
+
 @pytest.mark.parametrize("size", [(65, 97), (70, 94), (33, 33)])
 def test_four_losses(net, size):
     """Fused, 1, and 0.75 at the size of 1 against every 8th label; 0.5 against every 16th."""
@@ -95,6 +110,13 @@ def test_loss_without_a_pixel_is_0():
     loss.backward()
     assert loss.item() == 0
     assert not scores.grad.any()
+
+
+def test_another_output_stride():
+    scores, labels = torch.randn(1, 4, 5, 5), random_labels(1, 17, 17)
+    expected = cross_entropy(scores, labels[:, ::4, ::4]).item()
+    loss = score_map_loss(scores, labels, output_stride=4)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_void_may_be_another_label():

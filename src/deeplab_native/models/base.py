@@ -68,7 +68,11 @@ class DeepLab(nn.Module):
 
         Each scale is one pass over the whole batch (section 4.1.2; the authors' ResNet-101 trains
         on the losses of 1, 0.75, 0.5 and the fused map). Of a single scale, the only branch is
-        the fused map.
+        the fused map. Wrappers such as DistributedDataParallel see `forward` only: give them a
+        module whose `forward` calls this and the loss.
+
+        Raises:
+            TypeError, ValueError: `x` is no tensor (B, 3, H, W) with pixels.
         """
         return scores_at_scales(self.score_map, x, self._scales, self.output_stride)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
-from .._native import check_same_device, check_tensor, integer
+from .._native import check_same_device, check_tensor, integer, pair
 from ..ops.atrous_im2col import FLOATS
 from .multi_scale import MultiScaleScores
 
@@ -16,7 +18,7 @@ _LABELS = (torch.uint8, torch.int32, torch.int64)
 
 
 def label_shrink(
-    labels: torch.Tensor, stride: int, size: tuple[int, int], *, void: int = VOID
+    labels: torch.Tensor, stride: int, size: Sequence[int], *, void: int = VOID
 ) -> torch.Tensor:
     """Labels at the pixels of a score map: every `stride`-th, none mixed or moved.
 
@@ -32,24 +34,28 @@ def label_shrink(
 
     Raises:
         TypeError, ValueError: `labels` has another type or shape, or a size that gives no such
-            map; `stride` is not positive.
+            map; `stride` or `size` is not positive.
 
     Source: the label_shrink layers (Interp) of the authors' training nets.
     """
     check_tensor("labels", labels, ndim=3, dtypes=_LABELS, layout="(B, H, W)")
-    stride = integer("stride", stride, least=1)
+    stride, size = integer("stride", stride, least=1), pair("size", size, least=1)
     shrunk = labels[:, ::stride, ::stride].to(torch.int64)
     beyond = [n - m for n, m in zip(size, shrunk.shape[1:], strict=True)]
     if 0 in shrunk.shape[1:] or any(not 0 <= pixels <= 1 for pixels in beyond):
         raise ValueError(
             f"labels: shape {tuple(labels.shape)} gives {tuple(shrunk.shape[1:])} labels at stride "
-            f"{stride}, which is no score map of {tuple(size)}; expected those of the whole input"
+            f"{stride}, which is no score map of {size}; expected those of the whole input"
         )
     return nn.functional.pad(shrunk, (0, beyond[1], 0, beyond[0]), value=void)
 
 
 def score_map_loss(
-    scores: torch.Tensor | MultiScaleScores, labels: torch.Tensor, *, void: int = VOID
+    scores: torch.Tensor | MultiScaleScores,
+    labels: torch.Tensor,
+    *,
+    output_stride: int = 8,
+    void: int = VOID,
 ) -> torch.Tensor:
     """Softmax cross-entropy over the pixels of the score map, all of the same weight.
 
@@ -59,8 +65,9 @@ def score_map_loss(
     The authors' batches are single images whose gradients are averaged over 10 (iter_size).
 
     Args:
-        scores: (B, L, h, w) floating point of stride 8, or what `DeepLab.multi_scale` returns.
+        scores: (B, L, h, w) floating point, or what `DeepLab.multi_scale` returns.
         labels: (B, H, W) uint8, int32 or int64 of the net's whole input: 0 .. L - 1, or `void`.
+        output_stride: image pixels a pixel of a tensor `scores`; several scales say their own.
         void: label that does not count.
 
     Returns:
@@ -78,7 +85,7 @@ def score_map_loss(
         if len(scores.branches) > 1:  # of a single scale, the branch is the fused map
             terms += zip(scores.branches, scores.strides, strict=True)
     else:
-        terms = [(scores, 8)]
+        terms = [(scores, output_stride)]
     for tensor, _ in terms:
         check_tensor("scores", tensor, ndim=4, dtypes=FLOATS, layout="(B, L, h, w)")
     check_tensor("labels", labels, ndim=3, dtypes=_LABELS, layout="(B, H, W)")

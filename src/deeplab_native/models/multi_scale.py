@@ -1,8 +1,8 @@
 """Multi-scale inputs (DeepLab v2, section 4.1.2): one net at several scales, the maximum of all.
 
 The conventions are those of the authors' Interp layer: corners stay aligned, and of n pixels a
-shrinking by q keeps (n - 1) // q + 1 and a zoom by p then makes p times the intervals. In sizes
-of 8 m + 1 an image at scale 1/2 is every second pixel, and so are its labels.
+shrinking by q keeps (n - 1) // q + 1 and a zoom by p then makes p times the intervals. So in odd
+sizes an image at scale 1/2 is every second pixel of it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class MultiScaleScores(NamedTuple):
 
 
 def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
-    """`scales` as a tuple of floats.
+    """`scales` as a tuple of floats, each the nearest to its fraction.
 
     Raises:
         TypeError: no sequence of numbers.
@@ -66,7 +66,7 @@ def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
         raise ValueError(
             f"scales: expected 1.0 among them, whose size the fused map has, got {tuple(scales)}"
         )
-    return tuple(float(scale) for scale in scales)
+    return tuple(float(fraction) for fraction in fractions)
 
 
 def _fraction(scale: float) -> Fraction:

@@ -62,6 +62,7 @@ class DeepLabVGG16(FullyConnectedHead):
         channels = 3
         for block, (width, convolutions, rate, _) in enumerate(_BLOCKS, start=1):
             for i in range(1, convolutions + 1):
+                conv: nn.Module
                 if rate == 1:
                     conv = nn.Conv2d(channels, width, 3, padding=1)
                 else:
