@@ -114,7 +114,7 @@ def test_vgg_structure():
     assert tuple(convs["fc6"].weight.shape) == (1024, 512, 3, 3)
     assert tuple(convs["fc7"].weight.shape) == (1024, 1024, 1, 1)
     assert model.classifiers() == [convs["fc8"]]
-    assert model.pool5a
+    assert model.pool5a is not None
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_vgg_aspp_branches(name, rates):
     model = on_meta(name)
     assert tuple(getattr(model, f"fc6_{i}").rate[0] for i in (1, 2, 3, 4)) == rates
     assert [m.out_channels for m in model.classifiers()] == [21] * 4
-    assert not model.pool5a
+    assert model.pool5a is None
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_vgg_of_table_1(name, taps, rate, padding):
     assert tuple(model.fc6.weight.shape) == (4096, 512, taps, taps)
     assert (model.fc6.rate, model.fc6.padding) == ((rate, rate), (padding, padding))
     assert tuple(model.fc7.weight.shape) == (4096, 4096, 1, 1)
-    assert not model.pool5a
+    assert model.pool5a is None
 
 
 def test_mobilenet_structure():
@@ -150,7 +150,7 @@ def test_mobilenet_structure():
     assert all(m.padding == m.dilation and m.groups == m.in_channels for m in filters)
     assert all(m.bias is not None for m in trunk)
     assert model.fc6.in_channels == 320
-    assert model.pool5a
+    assert model.pool5a is not None
     assert model.preprocessing == TENSORFLOW
     keys = list(model.state_dict())
     assert keys[:4] == [

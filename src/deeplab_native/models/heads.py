@@ -32,6 +32,8 @@ class FullyConnectedHead(DeepLab):
     ) -> None:
         """Adds `fc6`, `fc7`, `fc8`, or with several rates `fc6_1`, `fc7_1`, `fc8_1`, `fc6_2`, ...
 
+        `pool5a`, too, is a module, or None.
+
         Args:
             channels: C of the features.
             filters: of fc6 and of fc7.
@@ -39,7 +41,9 @@ class FullyConnectedHead(DeepLab):
             rates: of fc6, one a branch.
             pool5a: average pool 3 x 3 before fc6.
         """
-        self.pool5a = pool5a
+        # Caffe divides by 9 at the border as well, hence with the padding counted
+        pool = nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=True)
+        self.pool5a = pool if pool5a else None
         self._branches = [""] if len(rates) == 1 else [f"_{i + 1}" for i in range(len(rates))]
         for branch, rate in zip(self._branches, rates, strict=True):
             fc6 = AtrousConv2d(channels, filters, kernel_size, padding="same", rate=rate)
@@ -57,11 +61,8 @@ class FullyConnectedHead(DeepLab):
 
     def score_map(self, x: torch.Tensor) -> torch.Tensor:
         features = self.features(x)
-        if self.pool5a:
-            # Caffe divides by 9 at the border as well, hence with the padding counted
-            features = nn.functional.avg_pool2d(
-                features, 3, stride=1, padding=1, count_include_pad=True
-            )
+        if self.pool5a is not None:
+            features = self.pool5a(features)
         return reduce(torch.add, (self._scores(features, branch) for branch in self._branches))
 
     def _scores(self, x: torch.Tensor, branch: str) -> torch.Tensor:

@@ -29,8 +29,8 @@ _BLOCKS = ((64, 2, 1, 2), (128, 2, 1, 2), (256, 3, 1, 2), (512, 3, 1, 1), (512, 
 class DeepLabVGG16(FullyConnectedHead):
     """VGG-16 with one head fc6-fc7-fc8 or several summed (ASPP).
 
-    Layers are named as in Caffe: `conv1_1` ... `conv5_3`, then `fc6`, `fc7`, `fc8`, or with
-    several rates `fc6_1`, `fc7_1`, `fc8_1`, `fc6_2`, ...
+    Layers are named as in Caffe: `conv1_1` ... `conv5_3`, with `pool1` ... `pool5` after the
+    blocks, then `fc6`, `fc7`, `fc8`, or with several rates `fc6_1`, `fc7_1`, `fc8_1`, `fc6_2`, ...
 
     Args:
         num_classes: L.
@@ -60,7 +60,7 @@ class DeepLabVGG16(FullyConnectedHead):
     ) -> None:
         super().__init__(name, num_classes)
         channels = 3
-        for block, (width, convolutions, rate, _) in enumerate(_BLOCKS, start=1):
+        for block, (width, convolutions, rate, stride) in enumerate(_BLOCKS, start=1):
             for i in range(1, convolutions + 1):
                 conv: nn.Module
                 if rate == 1:
@@ -69,14 +69,15 @@ class DeepLabVGG16(FullyConnectedHead):
                     conv = AtrousConv2d(channels, width, 3, padding="same", rate=rate)
                 self.add_module(f"conv{block}_{i}", conv)
                 channels = width
+            self.add_module(f"pool{block}", nn.MaxPool2d(3, stride, padding=1, ceil_mode=True))
         self.add_head(
             channels, filters=filters, kernel_size=kernel_size, rates=rates, pool5a=pool5a
         )
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Input (B, 3, H, W) -> pool5 (B, 512, h, w)."""
-        for block, (_, convolutions, _, stride) in enumerate(_BLOCKS, start=1):
+        for block, (_, convolutions, _, _) in enumerate(_BLOCKS, start=1):
             for i in range(1, convolutions + 1):
                 x = nn.functional.relu(getattr(self, f"conv{block}_{i}")(x), inplace=True)
-            x = nn.functional.max_pool2d(x, 3, stride, padding=1, ceil_mode=True)
+            x = getattr(self, f"pool{block}")(x)
         return x
