@@ -22,6 +22,7 @@ def saved(tmp_path_factory):
     net.preprocessing = Preprocessing("RGB", (1, 2, 3), (4, 5, 6), 1.0)
     net.class_names = NAMES
     net.palette = np.array(COLOURS, np.uint8)
+    net.scales = (1.0, 0.5)
     net.crf = CRFParams(torch.tensor(4.5, requires_grad=True), 67, 3, 3, 1)
     path = tmp_path_factory.mktemp("saved") / "net.safetensors"
     weights.save(net, path)
@@ -47,6 +48,7 @@ def test_everything_comes_back(saved):
         class_names=NAMES,
         palette=COLOURS,
         crf=CRFParams(4.5, 67, 3, 3, 1),
+        scales=(1.0, 0.5),
     )
 
 
@@ -55,6 +57,8 @@ def test_the_net_of_a_file(saved):
     assert (net.name, net.num_classes, net.options) == (NET, 4, {"stride_in_1x1": False})
     assert (net.class_names, net.palette, net.crf.w1) == (NAMES, COLOURS, 4.5)
     assert net.preprocessing.std == (4, 5, 6)
+    assert net.scales == (1.0, 0.5)
+    assert weights.load_model(saved, scales=(1.0,)).scales == (1.0,)
     with safe_open(saved, "pt") as file:
         assert torch.equal(net.fc1.weight, file.get_tensor("fc1.weight"))
     with pytest.raises(ValueError, match=r"options: {'stride_in_1x1': False} in the file, "):
@@ -97,7 +101,7 @@ def test_files_of_before_have_no_names(tmp_path):
         ("options", [1], "options: expected a dictionary, got list"),
         ("options", "[" * 100_000, "RecursionError"),
         ("preprocessing", {"mean": [1, 2]}, "mean: expected three numbers"),
-        ("preprocessing", {"mean": [1, 2, float("nan")]}, "preprocessing: expected finite numbers"),
+        ("preprocessing", {"mean": [1, 2, float("nan")]}, "mean: expected finite numbers"),
         ("preprocessing", {"scale": 10**400}, "OverflowError"),
         ("preprocessing", {"gamma": 1}, "unexpected keyword argument"),
         ("class_names", ["a", "b"], "class_names: expected one for each of 4 classes, got 2"),
@@ -111,6 +115,8 @@ def test_files_of_before_have_no_names(tmp_path):
         ("crf", {"w1": 1}, "missing 4 required"),
         ("crf", {"w1": 1, "sigma_alpha": -1, "sigma_beta": 1, "w2": 1, "sigma_gamma": 1}, "alpha"),
         ("crf", [1], "CRFParams"),
+        ("scales", [0.5], "scales: expected"),
+        ("scales", ["a"], "scales"),
     ],
 )
 def test_damaged_entries(tmp_path, entry, value, problem):

@@ -1,17 +1,23 @@
 """The paper's nets, their input format, and prediction from an image to labels."""
 
 from .base import DeepLab
+from .loss import label_shrink, score_map_loss
+from .multi_scale import MultiScaleScores
 from .predict import Prediction, predict
-from .preprocessing import CAFFE, Preprocessing
+from .preprocessing import CAFFE, TENSORFLOW, Preprocessing
 from .registry import ModelInfo, create_model, list_models
 
 __all__ = [
     "CAFFE",
+    "TENSORFLOW",
     "DeepLab",
     "ModelInfo",
+    "MultiScaleScores",
     "Prediction",
     "Preprocessing",
     "create_model",
+    "label_shrink",
     "list_models",
     "predict",
+    "score_map_loss",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 
 from .._native import integer
 from ..layers import AtrousConv2d, FrozenBatchNorm2d
+from .multi_scale import MultiScaleScores, check_scales, scores_at_scales
 from .preprocessing import CAFFE, Preprocessing
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 class DeepLab(nn.Module):
     """Fully convolutional net from preprocessed images to a score map.
 
-    A subclass gives `forward` and `classifiers`. Nets are made by `create_model`, which draws the
+    A subclass gives `score_map` and `classifiers`. Nets are made by `create_model`, which draws the
     parameters; a subclass called directly leaves them as the layers' own defaults.
 
     Attributes:
@@ -35,11 +36,14 @@ class DeepLab(nn.Module):
         palette: (r, g, b) of every class, 0..255, or None.
         crf: parameters of the CRF found for the weights, or None. Like the two above it is for
             users and files: nothing is computed with it.
+        scales: of the input, (1.0,) or several with 1.0 among them: `forward` then runs the net
+            at each, with the same weights, and returns the maximum. It may be set at any time,
+            and is no part of the state dict: weights trained in either way load in both.
 
     Shapes:
         input (B, 3, H, W) float -> scores (B, L, h, w), at 1/8 of the resolution. H = 8 m + 1
         gives h = m + 1, whose pixels lie at 0, 8, ..., 8 m: the sizes the authors use. Other
-        sizes round as in Caffe, which each net says.
+        sizes round as each net says. Several scales change nothing in the shape.
     """
 
     output_stride = 8
@@ -60,6 +64,35 @@ class DeepLab(nn.Module):
         self.num_classes = integer("num_classes", num_classes, least=1)
         self.preprocessing = preprocessing
         self.options = dict(options or {})
+        self._scales: tuple[float, ...] = (1.0,)
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        return self._scales
+
+    @scales.setter
+    def scales(self, scales: Sequence[float]) -> None:
+        self._scales = check_scales(scales)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.score_map(x) if self._scales == (1.0,) else self.multi_scale(x).fused
+
+    def multi_scale(self, x: torch.Tensor) -> MultiScaleScores:
+        """Score maps of every one of `scales`, and the fused one; `score_map_loss` takes them.
+
+        Each scale is one pass over the whole batch (section 4.1.2; the authors' ResNet-101 trains
+        on the losses of 1, 0.75, 0.5 and the fused map). Of a single scale, the only branch is
+        the fused map. Wrappers such as DistributedDataParallel see `forward` only: give them a
+        module whose `forward` calls this and the loss.
+
+        Raises:
+            TypeError, ValueError: `x` is no tensor (B, 3, H, W) with pixels.
+        """
+        return scores_at_scales(self.score_map, x, self._scales, self.output_stride)
+
+    def score_map(self, x: torch.Tensor) -> torch.Tensor:
+        """Scores (B, L, h, w) of an input (B, 3, H, W), at the one scale that it has."""
+        raise NotImplementedError
 
     def classifiers(self) -> list[AtrousConv2d | nn.Conv2d]:
         """The last layers, whose outputs are scores (the authors train them at 10x the rate)."""
@@ -110,4 +143,5 @@ class DeepLab(nn.Module):
         return push_to_hub(self, repo_id, **arguments)
 
     def extra_repr(self) -> str:
-        return f"{self.name!r}, num_classes={self.num_classes}"
+        scales = "" if self._scales == (1.0,) else f", scales={self._scales}"
+        return f"{self.name!r}, num_classes={self.num_classes}{scales}"

@@ -76,7 +76,8 @@ def _options(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
     """Options of the net that the weights ask for."""
     known = _on_meta(name, 1).options
     if checkpoint.metadata is not None:
-        return {key: v for key, v in checkpoint.metadata.options.items() if key in known}
+        asked = {key: v for key, v in checkpoint.metadata.options.items() if key in known}
+        return asked | {"scales": checkpoint.metadata.scales}
     stride = checkpoint.source.stride_in_1x1
     return {"stride_in_1x1": stride} if stride is not None and "stride_in_1x1" in known else {}
 

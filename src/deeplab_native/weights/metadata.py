@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..crf import CRFParams
+from ..models.multi_scale import check_scales
 from ..models.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from ..models.base import DeepLab
 
 FORMAT = "deeplab_native/1"
-"""Files of this format may lack `class_names`, `palette` and `crf`, which came later."""
+"""Files of this format may lack `class_names`, `palette`, `crf` and `scales`, which came later."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Metadata:
         class_names: one a class; None where the file has none.
         palette: (r, g, b) of every class, 0..255; or None.
         crf: parameters of the CRF found for these weights; or None.
+        scales: of the net that was saved. `load` leaves those of its net, `load_model` takes them.
     """
 
     model: str
@@ -37,11 +38,10 @@ class Metadata:
     class_names: tuple[str, ...] | None = None
     palette: tuple[tuple[int, int, int], ...] | None = None
     crf: CRFParams | None = None
+    scales: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        numbers = (*self.preprocessing.mean, *self.preprocessing.std, self.preprocessing.scale)
-        if not all(map(math.isfinite, numbers)):
-            raise ValueError(f"preprocessing: expected finite numbers, got {self.preprocessing}")
+        object.__setattr__(self, "scales", check_scales(self.scales))
         if self.class_names is not None:
             names = tuple(self.class_names)
             if isinstance(self.class_names, str) or not all(isinstance(n, str) for n in names):
@@ -76,6 +76,7 @@ class Metadata:
             class_names=model.class_names,
             palette=model.palette,
             crf=model.crf,
+            scales=model.scales,
         )
 
     def put_on(self, model: DeepLab, *, classes: bool = True) -> None:
@@ -104,6 +105,8 @@ class Metadata:
             # learned weights are tensors
             values = {k: getattr(v, "detach", lambda v=v: v)() for k, v in vars(self.crf).items()}
             result["crf"] = json.dumps({k: float(v) for k, v in values.items()})
+        if self.scales != (1.0,):
+            result["scales"] = json.dumps(self.scales)
         return result
 
     @classmethod
@@ -122,6 +125,7 @@ class Metadata:
                 class_names=_optional(header, "class_names"),
                 palette=_optional(header, "palette"),
                 crf=None if crf is None else CRFParams(**crf),
+                scales=json.loads(header.get("scales", "[1.0]")),
             )
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError(f"damaged metadata: {error!r}") from error
