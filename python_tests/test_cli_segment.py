@@ -43,7 +43,6 @@ def test_segment_of_unusable_arguments(given, run):
         ("none.pth", ["none.pth: no such weights file", "(check the path)"]),
         ("folder", ["folder is a folder", "(give one weights file)"]),
         ("folder.pth", ["folder.pth is a folder"]),
-        ("net.onnx", ["net.onnx", ".safetensors, .pth or .pt"]),
     ],
 )
 def test_weights_are_looked_at_before_the_net_is_built(given, run, monkeypatch, path, words):

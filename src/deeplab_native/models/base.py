@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -11,6 +13,11 @@ from .._native import integer
 from ..layers import AtrousConv2d, FrozenBatchNorm2d
 from .multi_scale import MultiScaleScores, check_scales, scores_at_scales
 from .preprocessing import CAFFE, Preprocessing
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ..crf import CRFParams
 
 
 class DeepLab(nn.Module):
@@ -25,6 +32,10 @@ class DeepLab(nn.Module):
         preprocessing: input format; it is replaced by that of the weights when they are loaded.
         options: switches of the architecture that the shapes of its parameters don't show.
         output_stride: input pixels a pixel of the score map.
+        class_names: one a class, or None.
+        palette: (r, g, b) of every class, 0..255, or None.
+        crf: parameters of the CRF found for the weights, or None. Like the two above it is for
+            users and files: nothing is computed with it.
         scales: of the input, (1.0,) or several with 1.0 among them: `forward` then runs the net
             at each, with the same weights, and returns the maximum. It may be set at any time,
             and is no part of the state dict: weights trained in either way load in both.
@@ -36,6 +47,9 @@ class DeepLab(nn.Module):
     """
 
     output_stride = 8
+    class_names: tuple[str, ...] | None = None
+    palette: tuple[tuple[int, int, int], ...] | None = None
+    crf: CRFParams | None = None
 
     def __init__(
         self,
@@ -102,6 +116,31 @@ class DeepLab(nn.Module):
                     nn.init.zeros_(module.bias)
             elif isinstance(module, FrozenBatchNorm2d):
                 module.reset_parameters()
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **arguments: Any) -> Self:
+        """The net of a folder or a hub's repository, see `models.hub.from_pretrained`."""
+        from .hub import from_pretrained
+
+        model = from_pretrained(name_or_folder, **arguments)
+        if not isinstance(model, cls):
+            raise TypeError(
+                f"name_or_folder: expected a {cls.__name__}, {name_or_folder} is a "
+                f"{type(model).__name__}"
+            )
+        return model
+
+    def save_pretrained(self, folder: str | os.PathLike[str], **arguments: Any) -> str | None:
+        """Writes weights and configuration to a folder, see `models.hub.save_pretrained`."""
+        from .hub import save_pretrained
+
+        return save_pretrained(self, folder, **arguments)
+
+    def push_to_hub(self, repo_id: str, **arguments: Any) -> str:
+        """Writes weights and configuration to a hub, see `models.hub.push_to_hub`."""
+        from .hub import push_to_hub
+
+        return push_to_hub(self, repo_id, **arguments)
 
     def extra_repr(self) -> str:
         scales = "" if self._scales == (1.0,) else f", scales={self._scales}"
