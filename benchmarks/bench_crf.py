@@ -90,26 +90,33 @@ def energies(scores: torch.Tensor, case: Case) -> torch.Tensor:
     return -full.log_softmax(1).contiguous()
 
 
+PHOTO = (375, 500)  # a frequent size in the folder of score maps
+
+
 def inputs(
     case: Case, voc: Path | None, photos: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The sample, or photos of the case's size with their real scores (the largest L labels)."""
-    if voc is None or (case.height, case.width) != (375, 500):
+    """The sample, or photos with their real scores (the largest L labels), enlarged to the case."""
+    if voc is None:
         yield sample(case)
         return
     found = 0
+    size = (case.height, case.width)
     for name in (voc / "ids.txt").read_text().split():
         with np.load(voc / "scores" / f"{name}.npz") as file:
-            if tuple(file["hw"]) != (case.height, case.width):
+            if tuple(file["hw"]) != PHOTO:
                 continue
         logits, image, _ = load(voc, name)
         strongest = logits.amax((0, 2, 3)).topk(case.labels).indices
-        yield -logits[:, strongest].log_softmax(1).contiguous(), image
+        logits = logits[:, strongest]
+        if size != PHOTO:
+            image = torch.nn.functional.interpolate(image, size, mode="bicubic")
+        yield energies(logits, case), image.contiguous()
         found += 1
         if found == photos:
             return
     if found < photos:
-        sys.exit(f"{voc} has only {found} photos of {case.height}x{case.width}, not {photos}")
+        sys.exit(f"{voc} has only {found} photos of {PHOTO[0]}x{PHOTO[1]}, not {photos}")
 
 
 def peer_crf(case: Case, unary: np.ndarray, image: np.ndarray, iterations: int) -> np.ndarray:

@@ -43,7 +43,6 @@ def test_segment_of_unusable_arguments(given, run):
         ("none.pth", ["none.pth: no such weights file", "(check the path)"]),
         ("folder", ["folder is a folder", "(give one weights file)"]),
         ("folder.pth", ["folder.pth is a folder"]),
-        ("net.onnx", ["net.onnx", ".safetensors, .pth or .pt"]),
     ],
 )
 def test_weights_are_looked_at_before_the_net_is_built(given, run, monkeypatch, path, words):
@@ -81,6 +80,22 @@ def test_random_weights_are_the_same_every_time(given, run):
     assert np.array_equal(*pictures)
 
 
+def test_multi_scale(given, run):
+    """Its scores are those of the net at all scales."""
+    net = create_model(NET, 3, seed=5, scales=(1.0, 0.75, 0.5))
+    weights.save(net, "net.safetensors")
+    with Image.open("photo.png") as image:
+        expected = predict(net, image).labels
+        net.scales = (1.0,)
+        assert not torch.equal(expected, predict(net, image).labels)
+    args = ("--model", NET, "--num-classes", 3, "--weights", "net.safetensors", "--no-crf")
+    result = run("segment", "photo.png", *args, "--multi-scale")
+    assert (result.code, result.err) == (0, "")
+    assert "scales 1.0, 0.75, 0.5" in " ".join(result.out.split())
+    with Image.open("photo_labels.png") as image:
+        assert np.array_equal(image, expected)
+
+
 def test_normalization(given, run):
     result = run("segment", "photo.png", "--model", NET, "--normalization", "after")
     assert result.code == 0
@@ -116,3 +131,5 @@ def test_names_of_the_nets(run, monkeypatch):
     for name in names:
         assert name in help
         assert name in info
+    largefov = next(line for line in info.splitlines() if "deeplab_vgg16_largefov" in line)
+    assert largefov.split()[1:5] == ["20.5", "M", "224", "8"]

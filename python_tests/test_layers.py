@@ -24,12 +24,24 @@ def test_atrous_conv_is_conv2d_with_dilation(kernel_size, stride, padding, rate,
 
 @pytest.mark.parametrize(
     ("kernel_size", "rate", "expected"),
-    [(1, 1, (0, 0)), (3, 12, (12, 12)), (4, 4, (6, 6)), (7, 4, (12, 12)), ((1, 3), 2, (0, 2))],
+    [
+        (1, 1, (0, 0)),
+        (3, 12, (12, 12)),
+        (4, 4, (6, 6)),
+        (4, 8, (12, 12)),
+        (7, 4, (12, 12)),
+        ((1, 3), 2, (0, 2)),
+    ],
 )
 def test_same_padding_keeps_the_size(kernel_size, rate, expected):
     layer = AtrousConv2d(2, 3, kernel_size, padding="same", rate=rate)
     assert layer.padding == expected
-    assert layer(torch.randn(1, 2, 41, 30)).shape == (1, 3, 41, 30)
+    x = torch.randn(1, 2, 41, 30)
+    vertical, horizontal = expected
+    padded = functional.pad(x, (horizontal, horizontal, vertical, vertical))
+    reference = functional.conv2d(padded, layer.weight, layer.bias, dilation=rate)
+    assert reference.shape == (1, 3, 41, 30)
+    torch.testing.assert_close(layer(x), reference, atol=1e-5, rtol=1e-5)
 
 
 def test_initialisation_is_that_of_conv2d():

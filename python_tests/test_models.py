@@ -6,16 +6,26 @@ import torch
 from torch import nn
 
 from deeplab_native.layers import ASPP, AtrousConv2d, FrozenBatchNorm2d
-from deeplab_native.models import create_model, list_models
-from deeplab_native.models.vgg import DeepLabVGG16
+from deeplab_native.models import TENSORFLOW, create_model, list_models
+from reference_nets import head_parameters, mobilenet_trunk_parameters
 
-PARAMETERS = {  # by number of classes
-    "deeplab_vgg16_largefov": {21: 20505429, 60: 20545404, 7: 20491079, 19: 20503379},
-    "deeplab_vgg16_aspp_s": {21: 37877652, 60: 38037552, 7: 37820252, 19: 37869452},
-    "deeplab_vgg16_aspp_l": {21: 37877652, 60: 38037552, 7: 37820252, 19: 37869452},
-    "deeplab_resnet101": {21: 42543189, 60: 42623100, 7: 42514503, 19: 42539091},
-    "deeplab_resnet101_largefov": {21: 42887253, 60: 43606140, 7: 42629191, 19: 42850387},
-    "deeplab_resnet101_aspp": {21: 44048532, 60: 46924080, 7: 43016284, 19: 43901068},
+CLASSES = (21, 60, 7, 19)
+PARAMETERS = {  # by number of classes, from the paper and the authors' net definitions
+    "deeplab_vgg16_7x7": (134346581, 134506364, 134289223, 134338387),
+    "deeplab_vgg16_4x4": (65140565, 65300348, 65083207, 65132371),
+    "deeplab_vgg16_4x4_r8": (65140565, 65300348, 65083207, 65132371),
+    "deeplab_vgg16_largefov": (20505429, 20545404, 20491079, 20503379),
+    "deeplab_vgg16_aspp_s": (37877652, 38037552, 37820252, 37869452),
+    "deeplab_vgg16_aspp_l": (37877652, 38037552, 37820252, 37869452),
+    "deeplab_resnet101": (42543189, 42623100, 42514503, 42539091),
+    "deeplab_resnet101_largefov": (42887253, 43606140, 42629191, 42850387),
+    "deeplab_resnet101_aspp": (44048532, 46924080, 43016284, 43901068),
+    **{
+        f"deeplab_mobilenetv2_{kind}": tuple(
+            mobilenet_trunk_parameters() + head_parameters(kind, 320, n) for n in CLASSES
+        )
+        for kind in ("largefov", "aspp_s", "aspp_l")
+    },
 }
 NAMES = list(PARAMETERS)
 INFO = {info.name: info for info in list_models()}
@@ -28,16 +38,25 @@ def on_meta(name, num_classes=21, **options):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_number_of_parameters(name):
-    for num_classes, expected in PARAMETERS[name].items():
+    for num_classes, expected in zip(CLASSES, PARAMETERS[name], strict=True):
         assert INFO[name].parameters(num_classes) == expected
-    assert sum(p.numel() for p in on_meta(name).parameters()) == PARAMETERS[name][21]
+    assert sum(p.numel() for p in on_meta(name).parameters()) == PARAMETERS[name][0]
+
+
+def test_parameters_of_mobilenet():
+    """The published net has 3,504,872: 1.0 wide, 1,000 classes, batch normalisation with two
+    numbers a channel (17,056 channels) where we have a bias. Less its last two layers."""
+    last = 320 * 1280 + 2 * 1280 + 1280 * 1000 + 1000
+    assert mobilenet_trunk_parameters() == 3_504_872 - last - (17_056 - 1280)
 
 
 def test_registry_lists_all():
     assert list(INFO) == NAMES
     assert {info.output_stride for info in INFO.values()} == {8}
-    assert [INFO[name].field_of_view for name in NAMES] == [224, 224, 416, 32, 224, 416]
-    assert all(info.paper_row.startswith("Table ") for info in INFO.values())
+    fields = [224, 128, 224, *[224, 224, 416], *[32, 224, 416], *[224, 224, 416]]
+    assert [INFO[name].field_of_view for name in NAMES] == fields
+    for info in INFO.values():
+        assert info.paper_row.startswith("not in" if "mobilenet" in info.name else "Table ")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -48,12 +67,13 @@ def test_score_map_is_an_eighth(name, size, expected):
     assert scores.shape == (1, 5, expected, expected + 1)
 
 
-# Caffe's pools round up, its convolutions down
+# Caffe's pools round up, its convolutions down; MobileNetV2 has no pools
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [
         ("deeplab_vgg16_largefov", {320: 41, 322: 42, 98: 14, 16: 3}),
         ("deeplab_resnet101_aspp", {320: 41, 326: 41, 327: 42, 98: 13}),
+        ("deeplab_mobilenetv2_aspp_s", {320: 40, 321: 41, 328: 41, 98: 13}),
     ],
 )
 def test_score_map_of_other_sizes(name, sizes):
@@ -62,7 +82,9 @@ def test_score_map_of_other_sizes(name, sizes):
         assert model(torch.empty(1, 3, size, 97, device="meta")).shape[2:] == (expected, 13)
 
 
-@pytest.mark.parametrize("name", ["deeplab_vgg16_aspp_l", "deeplab_resnet101_aspp"])
+@pytest.mark.parametrize(
+    "name", ["deeplab_vgg16_aspp_l", "deeplab_resnet101_aspp", "deeplab_mobilenetv2_aspp_s"]
+)
 def test_real_forward_and_backward(name):
     model = create_model(name, 4, seed=0)
     scores = model(30 * torch.randn(1, 3, 33, 49))
@@ -92,7 +114,7 @@ def test_vgg_structure():
     assert tuple(convs["fc6"].weight.shape) == (1024, 512, 3, 3)
     assert tuple(convs["fc7"].weight.shape) == (1024, 1024, 1, 1)
     assert model.classifiers() == [convs["fc8"]]
-    assert model.pool5a
+    assert model.pool5a is not None
 
 
 @pytest.mark.parametrize(
@@ -103,38 +125,38 @@ def test_vgg_aspp_branches(name, rates):
     model = on_meta(name)
     assert tuple(getattr(model, f"fc6_{i}").rate[0] for i in (1, 2, 3, 4)) == rates
     assert [m.out_channels for m in model.classifiers()] == [21] * 4
-    assert not model.pool5a
+    assert model.pool5a is None
 
 
-def test_vgg_forward_step_by_step():
-    """LargeFOV and ASPP from their state dicts, with torch's functions only."""
-    x = 30 * torch.randn(1, 3, 33, 42, generator=torch.Generator().manual_seed(1))
-    F = nn.functional
-    for name, rates in (
-        ("deeplab_vgg16_largefov", {"": 12}),
-        ("deeplab_vgg16_aspp_s", {"_1": 2, "_2": 4, "_3": 8, "_4": 12}),
-    ):
-        model = create_model(name, 3, seed=0).eval()
-        state = model.state_dict()
+@pytest.mark.parametrize(
+    ("name", "taps", "rate", "padding"),
+    [("7x7", 7, 4, 12), ("4x4", 4, 4, 6), ("4x4_r8", 4, 8, 12)],
+)
+def test_vgg_of_table_1(name, taps, rate, padding):
+    model = on_meta(f"deeplab_vgg16_{name}")
+    assert tuple(model.fc6.weight.shape) == (4096, 512, taps, taps)
+    assert (model.fc6.rate, model.fc6.padding) == ((rate, rate), (padding, padding))
+    assert tuple(model.fc7.weight.shape) == (4096, 4096, 1, 1)
+    assert model.pool5a is None
 
-        def conv(y, key, rate=1, state=state):
-            weight = state[key + ".weight"]
-            padding = rate * (weight.shape[-1] // 2)
-            return F.conv2d(y, weight, state[key + ".bias"], padding=padding, dilation=rate)
 
-        y = x
-        for block, count in enumerate((2, 2, 3, 3, 3), start=1):
-            for i in range(count):
-                y = conv(y, f"conv{block}_{i + 1}", rate=2 if block == 5 else 1).relu()
-            y = F.max_pool2d(y, 3, 2 if block <= 3 else 1, padding=1, ceil_mode=True)
-        if name.endswith("largefov"):
-            y = F.avg_pool2d(y, 3, 1, padding=1)
-        expected = 0
-        for branch, rate in rates.items():
-            fc7 = conv(conv(y, "fc6" + branch, rate).relu(), "fc7" + branch).relu()
-            expected = expected + conv(fc7, "fc8" + branch)
-        with torch.no_grad():
-            torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-3)
+def test_mobilenet_structure():
+    model = on_meta("deeplab_mobilenetv2_largefov")
+    trunk = model.trunk()
+    assert len(trunk) == 51
+    filters = [m for m in trunk if m.groups > 1]
+    assert [m.stride[0] for m in filters] == [1, 2, 1, 2] + 13 * [1]
+    assert [m.dilation[0] for m in filters] == 7 * [1] + 7 * [2] + 3 * [4]
+    assert all(m.padding == m.dilation and m.groups == m.in_channels for m in filters)
+    assert all(m.bias is not None for m in trunk)
+    assert model.fc6.in_channels == 320
+    assert model.pool5a is not None
+    assert model.preprocessing == TENSORFLOW
+    keys = list(model.state_dict())
+    assert keys[:4] == [
+        f"{m}.{p}" for m in ("conv1", "block1.depthwise") for p in ("weight", "bias")
+    ]
+    assert keys[-1] == "fc8.bias"
 
 
 def test_vgg_drops_out_half_in_training():
@@ -174,7 +196,7 @@ def test_resnet_structure(stride_in_1x1):
 
 
 def test_resnet_heads():
-    plain, largefov, aspp = (on_meta(n).fc1 for n in NAMES[3:])
+    plain, largefov, aspp = (on_meta(n).fc1 for n in NAMES[6:9])
     assert (plain.kernel_size, plain.rate, plain.padding) == ((1, 1), (1, 1), (0, 0))
     assert (largefov.kernel_size, largefov.rate, largefov.padding) == ((3, 3), (12, 12), (12, 12))
     assert isinstance(aspp, ASPP)
@@ -236,13 +258,7 @@ def test_number_of_classes_must_be_positive(num_classes):
 def test_number_of_classes_may_be_an_integer_of_numpy(name):
     model = on_meta(name, np.int64(7))
     assert type(model.num_classes) is int
-    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name][7]
-
-
-def test_vgg_with_another_filter_size():
-    """Of 7 x 7 or 4 x 4 taps, fc6 has 4096 filters in the paper, not 1024."""
-    with pytest.raises(ValueError, match=r"kernel_size: expected 3.*got 7"):
-        DeepLabVGG16(21, name="vgg", kernel_size=7, rates=(4,))
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name][CLASSES.index(7)]
 
 
 def test_the_name_is_a_string():
@@ -264,7 +280,7 @@ def test_unknown_name_lists_the_names_close_ones_first():
     with pytest.raises(ValueError, match="did you mean deeplab_resnet101_aspp") as error:
         create_model("deeplab_resnet101_asp")
     assert all(name in str(error.value) for name in NAMES)
-    with pytest.raises(ValueError, match="expected one of deeplab_vgg16_largefov") as error:
+    with pytest.raises(ValueError, match="expected one of deeplab_vgg16_7x7") as error:
         create_model("unet")
     assert all(name in str(error.value) for name in NAMES)
 
@@ -272,3 +288,5 @@ def test_unknown_name_lists_the_names_close_ones_first():
 def test_unknown_option():
     with pytest.raises(TypeError, match="stride_in_1x1"):
         on_meta("deeplab_vgg16_largefov", stride_in_1x1=True)
+    with pytest.raises(TypeError, match="stride_in_1x1: expected True or False, got 'no'"):
+        on_meta("deeplab_resnet101", stride_in_1x1="no")

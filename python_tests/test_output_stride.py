@@ -61,13 +61,21 @@ def test_pools(asked, size, ceil_mode):
     check_denser(model, 8, asked, size)
 
 
+@pytest.mark.parametrize("asked", [4, 2])
 @pytest.mark.parametrize(
-    ("name", "asked"), [("deeplab_vgg16_largefov", 4), ("deeplab_resnet101_aspp", 4)]
+    ("name", "scales"),
+    [
+        ("deeplab_vgg16_largefov", (1.0,)),
+        ("deeplab_resnet101_aspp", (1.0,)),
+        ("deeplab_mobilenetv2_aspp_s", (1.0, 0.75, 0.5)),
+    ],
 )
-def test_nets_of_ours(name, asked):
+def test_nets_of_ours(name, scales, asked):
     model = create_model(name, 3, seed=0)
     x = 30 * torch.randn(1, 3, 33, 46)
     check_denser(model, 8, asked, x=x)
+    model.scales = scales  # the layers that were changed are those of every scale
+    assert scores(model, x).shape[2] == 32 // asked + 1
     assert model.output_stride == asked
     set_output_stride(model, 8, inputs=(x,))
     assert model.output_stride == 8

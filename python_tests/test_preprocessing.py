@@ -1,5 +1,6 @@
 """Input formats of the nets."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,11 +26,22 @@ def test_preprocessing_of_torchvision():
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"channel_order": "RBG"}, {"mean": (1, 2)}, {"std": (1, 0, 1)}, {"scale": 0}],
+    [
+        *[{"channel_order": "RBG"}, {"mean": (1, 2)}, {"std": (1, 0, 1)}, {"scale": 0}],
+        *[{"mean": (0, float("nan"), 0)}, {"std": (1, 1, float("inf"))}, {"scale": float("nan")}],
+        *[{"mean": 0.5}, {"mean": "abc"}, {"std": (1, "1", 1)}, {"scale": "1"}, {"scale": True}],
+    ],
 )
 def test_preprocessing_says_what_is_wrong(arguments):
-    with pytest.raises(ValueError, match=next(iter(arguments))):
+    with pytest.raises((TypeError, ValueError), match=f"{next(iter(arguments))}: expected"):
         Preprocessing(**arguments)
+
+
+def test_numbers_become_floats():
+    """Equal to what comes back from the JSON of a weights file."""
+    ours = Preprocessing("RGB", [1, np.float32(2), 3], (np.int64(1), 1, 1), scale=1)
+    assert ours == Preprocessing("RGB", (1.0, 2.0, 3.0), scale=1.0)
+    assert {type(v) for v in (*ours.mean, *ours.std, ours.scale)} == {float}
 
 
 def test_preprocessing_takes_bytes_only():

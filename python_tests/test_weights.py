@@ -1,6 +1,8 @@
 """Weights files: whole or not at all, strict, and without code execution."""
 
 import os
+import tarfile
+import zipfile
 from collections import OrderedDict
 
 import pytest
@@ -158,7 +160,15 @@ def test_pickled_code_is_not_run(other, tmp_path):
     ("content", "message"),
     [
         ([torch.zeros(1)], "expected a state dict, got list"),
-        ({"state_dict": {"fc1.weight": torch.zeros(1)}}, "got dict at 'state_dict'"),
+        ({"epochs": {"fc1.weight": torch.zeros(1)}}, "got dict at 'epochs'"),
+        ({"state_dict": {"a": {"b": 3}}}, "got dict at 'a' at 'state_dict'"),
+        ({3: torch.zeros(1)}, "got Tensor at 3"),
+        ({"state_dict": {"model": {"net": {"model": {"net": {}}}}}}, "got dict at 'net' at 'st"),
+        (
+            {"layer.weight": torch.zeros(1)},
+            r"has no keys of deeplab_native, .* \(its keys: layer.weight\)",
+        ),
+        ({}, "its keys: none at all"),
     ],
 )
 def test_other_content(other, tmp_path, content, message):
@@ -171,6 +181,14 @@ def test_safetensors_of_others_have_no_input_format(net, other, tmp_path):
     save_file(net.state_dict(), tmp_path / "net.safetensors")
     with pytest.raises(ValueError, match=r"was not written by deeplab_native\.weights\.save"):
         weights.load(other, tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match=r"was not written by deeplab_native\.weights\.save"):
+        weights.read_metadata(tmp_path / "net.safetensors")
+    assert other.unchanged()
+    weights.load(other, tmp_path / "net.safetensors", source="deeplab_native")
+    assert same(other.state_dict(), net.state_dict())
+    save_file(net.state_dict(), tmp_path / "net.safetensors", {"format": "deeplab_native/2"})
+    with pytest.raises(ValueError, match="format deeplab_native/2, expected deeplab_native/1"):
+        weights.load(other, tmp_path / "net.safetensors")
     damaged = {"format": "deeplab_native/1", "model": "small", "num_classes": "three"}
     save_file(net.state_dict(), tmp_path / "net.safetensors", damaged)
     with pytest.raises(ValueError, match="damaged metadata"):
@@ -180,15 +198,16 @@ def test_safetensors_of_others_have_no_input_format(net, other, tmp_path):
 def test_paths(net, other, tmp_path):
     with pytest.raises(ValueError, match=r"path: expected a name ending in \.safetensors, got"):
         weights.save(net, tmp_path / "net.pth")
-    with pytest.raises(ValueError, match=r"path: expected a name ending in \.safetensors, \.pth"):
-        weights.load(other, tmp_path / "net.onnx")
-    for name in ("none.safetensors", "none.pth"):
+    for name in ("none.safetensors", "none.pth", "none"):
         with pytest.raises(FileNotFoundError, match=name):
             weights.load(other, tmp_path / name)
     (tmp_path / "folder.pth").mkdir()
     for folder in (tmp_path, tmp_path / "folder.pth"):
         with pytest.raises(IsADirectoryError, match="is a folder"):
             weights.load(other, folder)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="is no regular file"):
+        weights.load(other, tmp_path / "pipe")
 
 
 def test_saving_follows_a_symbolic_link(net, saved, other, tmp_path):
@@ -228,3 +247,44 @@ def test_meta_nets_have_no_weights(saved, tmp_path):
         weights.load(model, saved)
     with pytest.raises(ValueError, match="no weights to save"):
         weights.save(model, tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("bias", "problem"),
+    [
+        (torch.zeros(3).to_sparse(), "torch.sparse_coo in the file, expected plain floating point"),
+        (torch.zeros(3, dtype=torch.float8_e4m3fn), "torch.float8_e4m3fn in the file"),
+        (torch.zeros(3, dtype=torch.complex64), "torch.complex64 in the file, expected floating"),
+        (torch.zeros(3, device="meta"), "on the meta device in the file"),
+    ],
+)
+def test_values_that_cannot_be_copied(net, other, tmp_path, bias, problem):
+    torch.save(net.state_dict() | {"fc1.bias": bias}, tmp_path / "net.pth")
+    with pytest.raises(ValueError, match=f"fc1.bias: {problem}"):
+        weights.load(other, tmp_path / "net.pth")
+    assert other.unchanged()
+
+
+def test_compressed_files_are_not_unpacked(net, other, tmp_path):
+    """A file of a megabyte could unpack to a gigabyte."""
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "net.pth") as plain,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for entry in plain.infolist():
+            content = plain.read(entry)
+            empty = bytes(len(content)) if "/data/" in entry.filename else content
+            bomb.writestr(entry.filename, empty)
+    with pytest.raises(ValueError, match="is no state dict of plain tensors, or truncated"):
+        weights.load(other, tmp_path / "bomb.pth")
+    assert other.unchanged()
+
+
+def test_the_tar_format_of_the_first_versions(other, tmp_path):
+    with tarfile.open(tmp_path / "old.pth", "w") as tar:
+        for name in ("sys_info", "pickle", "storages", "tensors"):
+            tar.addfile(tarfile.TarInfo(name))
+    with pytest.raises(ValueError, match="is in the tar format of the first PyTorch versions"):
+        weights.load(other, tmp_path / "old.pth")
+    assert other.unchanged()

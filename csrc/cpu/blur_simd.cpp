@@ -6,17 +6,20 @@ namespace deeplab_native::DEEPLAB_ISA {
 namespace {
 
 constexpr int32_t kVertex = 0x7fffffff;  // without the mark of a line's end
-constexpr int kAhead = 12;               // rows to prefetch: about the latency of memory
+constexpr int kAhead = 24;               // rows to prefetch: about the latency of memory
 
-// Of a cold row, before and after the blur.
-constexpr uint8_t kWasHere = 1, kIsHere = 2;
+// What the walk over the hot rows notes of cold rows that are there before or after the blur: where
+// they are in the lines, and which of the two.
+constexpr uint32_t kWasHere = 1, kIsHere = 2;
+constexpr int kPlace = 2;  // bits below it
 
 // Walks the lines with the previous, the current and the next row in registers, so that each row is
-// read and written once and no second buffer is needed. kMarks: rows are hot ones, and marks[i]
-// says whether the cold row at order[begin + i] is there.
-template <class T, int N, bool kMarks>
-void blur_lines(T* rows, int stride, const Lines& lines, uint8_t* marks, const T* cold_rows,
-                int cold) {
+// read and written once and no second buffer is needed. Without a branch on what nobody could
+// foretell: where a line ends and which rows are there. Where there are notes, rows are hot ones;
+// returns the end of the notes.
+template <class T, int N, bool kNotes>
+uint32_t* blur_lines(T* rows, int stride, const Lines& lines, uint32_t* notes, const T* cold_rows,
+                     int cold) {
   const int32_t* order = lines.order;
   const auto row_of = [&](int64_t i) { return rows + int64_t{order[i] & kVertex} * stride; };
   Row<T, N> previous = Row<T, N>::zero();
@@ -25,42 +28,46 @@ void blur_lines(T* rows, int stride, const Lines& lines, uint8_t* marks, const T
     const T* ahead = row_of(i + kAhead < lines.end ? i + kAhead : i);
     __builtin_prefetch(ahead);
     if constexpr (N * sizeof(T) > 64) __builtin_prefetch(ahead + N - 1);
-    const bool ends = order[i] < 0;  // a line: what follows is another one
+    const bool goes_on = order[i] >= 0;  // else what follows is another line
     const Row<T, N> following = Row<T, N>::load(row_of(i + 1 < lines.end ? i + 1 : i));
     Row<T, N> result = current;
-    result.add_scaled(T(0.5), ends ? previous : previous + following);
+    result.add_scaled(T(0.5), previous + following.where(goes_on));
     result.store(row_of(i));
-    if constexpr (kMarks) {
-      const uint8_t mark = (current.last() > T(kNegligibleRow) ? kWasHere : 0) |
-                           (result.last() > T(kNegligibleRow) ? kIsHere : 0);
-      marks[i - lines.begin] = mark;
-      if (mark) __builtin_prefetch(cold_rows + int64_t{order[i] & kVertex} * cold);
+    if constexpr (kNotes) {
+      const uint32_t here = (current.last() > T(kNegligibleRow) ? kWasHere : 0) |
+                            (result.last() > T(kNegligibleRow) ? kIsHere : 0);
+      *notes = static_cast<uint32_t>(i - lines.begin) << kPlace | here;
+      notes += here != 0;
+      __builtin_prefetch(here ? cold_rows + int64_t{order[i] & kVertex} * cold : ahead);
     }
-    previous = ends ? Row<T, N>::zero() : current;
+    previous = current.where(goes_on);
     current = following;
   }
+  return notes;
 }
 
 // The same for cold rows where the plane is sparse: rows that are not there read as zeros.
 template <class T, int N>
-void blur_marked_lines(T* rows, int stride, const Lines& lines, const uint8_t* marks) {
+void blur_noted_lines(T* rows, int stride, const Lines& lines, const uint32_t* notes,
+                      const uint32_t* end) {
   const int32_t* order = lines.order + lines.begin;
-  const int64_t count = lines.end - lines.begin;
-  const auto row_of = [&](int64_t i) { return rows + int64_t{order[i] & kVertex} * stride; };
-  const auto read = [&](int64_t i) {
-    return marks[i] & kWasHere ? Row<T, N>::load(row_of(i)) : Row<T, N>::zero();
-  };
-  Row<T, N> previous = Row<T, N>::zero();  // as it was, of `previous_at`
-  int64_t previous_at = -2;
-  for (int64_t i = 0; i < count; ++i) {
-    if (!marks[i]) continue;
-    Row<T, N> current = read(i), result = current, sum = Row<T, N>::zero();
-    if (previous_at == i - 1 && order[previous_at] >= 0) sum = previous;
-    if (order[i] >= 0) sum = sum + read(i + 1);
-    result.add_scaled(T(0.5), sum);
-    result.store(row_of(i));
-    previous = current;
-    previous_at = i;
+  constexpr uint32_t kNowhere = ~uint32_t{0};
+  Row<T, N> previous = Row<T, N>::zero();  // as it was
+  uint32_t previous_place = kNowhere;
+  for (; notes < end; ++notes) {
+    const uint32_t place = *notes >> kPlace, next = notes + 1 < end ? notes[1] : kNowhere;
+    const bool was_here = *notes & kWasHere, goes_on = order[place] >= 0;
+    const bool next_was_here = next >> kPlace == place + 1 && (next & kWasHere) && goes_on;
+    T* const row = rows + int64_t{order[place] & kVertex} * stride;
+    const int32_t neighbour = order[place + next_was_here] & kVertex;
+    const Row<T, N> current = Row<T, N>::load(row).where(was_here);
+    const Row<T, N> following = Row<T, N>::load(rows + int64_t{neighbour} * stride);
+    Row<T, N> result = current;
+    result.add_scaled(T(0.5),
+                      previous.where(previous_place + 1 == place) + following.where(next_was_here));
+    result.store(row);
+    previous = current.where(goes_on);
+    previous_place = place;
   }
 }
 
@@ -75,10 +82,10 @@ void blur_rows(T* rows, int stride, Lines lines) {
 }
 
 template <class T>
-void blur_planes(Planes<T> rows, int cold, uint8_t* marks, Lines lines) {
+void blur_planes(Planes<T> rows, int cold, uint32_t* notes, Lines lines) {
   FlushDenormals flush;
   if (lines.begin == lines.end) return;
-  if (!marks) {
+  if (!notes) {
     blur_lines<T, kPlane, false>(rows.hot, kPlane, lines, nullptr, nullptr, 0);
     for_chunks<0>(cold, [&]<int N>(int c) {
       blur_lines<T, N, false>(rows.cold + c, cold, lines, nullptr, nullptr, 0);
@@ -91,9 +98,11 @@ void blur_planes(Planes<T> rows, int cold, uint8_t* marks, Lines lines) {
     piece.end = lines.begin + kPiece < lines.end ? lines.begin + kPiece : lines.end;
     while (piece.order[piece.end - 1] >= 0) ++piece.end;
     lines.begin = piece.end;
-    blur_lines<T, kPlane, true>(rows.hot, kPlane, piece, marks, rows.cold, cold);
-    for_chunks<0>(
-        cold, [&]<int N>(int c) { blur_marked_lines<T, N>(rows.cold + c, cold, piece, marks); });
+    const uint32_t* const end =
+        blur_lines<T, kPlane, true>(rows.hot, kPlane, piece, notes, rows.cold, cold);
+    for_chunks<0>(cold, [&]<int N>(int c) {
+      blur_noted_lines<T, N>(rows.cold + c, cold, piece, notes, end);
+    });
   }
 }
 

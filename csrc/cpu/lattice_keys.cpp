@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -12,6 +13,12 @@ namespace {
 
 // Rounding in the embedding is exact below this (common/simd.h).
 constexpr double kMostElevated = 1 << 22;
+
+std::string three_digits(double x) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.3g", x);
+  return text;
+}
 
 }  // namespace
 
@@ -56,10 +63,8 @@ KeyLayout key_layout(const FeatureSource& features, int num_threads) {
       throw std::invalid_argument(
           "features: their range over the standard deviation is too large for the lattice "
           "(coordinate " +
-          std::to_string(j) + " reaches " +
-          std::to_string(static_cast<long long>(std::max(-low, high))) + ", at most " +
-          std::to_string(static_cast<long long>(kMostElevated)) +
-          "); use larger sigmas or smaller features");
+          std::to_string(j) + " reaches " + three_digits(std::max(-low, high)) + ", at most " +
+          three_digits(kMostElevated) + "); use larger sigmas or smaller features");
     }
     if (j == d) break;
     layout.least[j] = static_cast<int32_t>(std::floor(low - margin));

@@ -33,13 +33,13 @@ class KernelRows {
     }
     LatticeRows<T>(lattice_, rows_.hot, kPlane).add_copies(team);
   }
-  // marks: see RowKernels::blur_planes
-  void blur(const Team& team, int axis, std::vector<uint8_t>* marks) const {
+  // notes: see RowKernels::blur_planes
+  void blur(const Team& team, int axis, std::vector<uint32_t>* notes) const {
     if (axis > lattice_.d) return;
     const Lines lines = lines_of(lattice_, axis, team.id());
     const size_t length = lines.end - lines.begin;
-    if (marks && marks->size() < length) marks->resize(length);
-    row_kernels<T>().blur_planes(rows_, cold_, marks ? marks->data() : nullptr, lines);
+    if (notes && notes->size() <= length) notes->resize(length + 1);
+    row_kernels<T>().blur_planes(rows_, cold_, notes ? notes->data() : nullptr, lines);
   }
 
  private:
@@ -131,7 +131,7 @@ void MeanField<T>::run(const T* q_in, T* out, int updates, Output output) {
 
   run_team(num_threads_, [&](Team& team) {
     std::vector<KernelPass<T>> kernels = kernel_passes(team.id());
-    std::vector<uint8_t> marks;
+    std::vector<uint32_t> notes;
     MeanFieldPass<T> pass{};
     pass.blocks = &blocks_;
     pass.num_labels = num_labels_;
@@ -181,7 +181,7 @@ void MeanField<T>::run(const T* q_in, T* out, int updates, Output output) {
       for (const auto& r : rows) r.add_copies(team, sparse);
       for (int j = 0; j < axes; ++j) {  // one barrier an axis for all kernels together
         team.barrier();
-        for (const auto& r : rows) r.blur(team, j, sparse ? &marks : nullptr);
+        for (const auto& r : rows) r.blur(team, j, sparse ? &notes : nullptr);
       }
       team.barrier();
       for (auto& k : kernels) k.read = {k.write.hot, k.write.cold};

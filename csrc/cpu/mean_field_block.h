@@ -99,6 +99,10 @@ class BlockPass : SoftmaxRows<T, kCold, kUsual> {
     });
   }
 
+  // The order in which pixels are splatted: neighbours often add to the same row, and the sum of
+  // one would have to wait for that of the other.
+  static constexpr int pixel(int k) { return k / 2 + k % 2 * (kBlock / 2); }
+
   template <int kCorners>
   static DEEPLAB_INLINE void splat_both(const uint32_t* entries, const T* weights, Planes<T> rows,
                                         const Both& value) {
@@ -118,7 +122,8 @@ class BlockPass : SoftmaxRows<T, kCold, kUsual> {
     const T *const hot = hot_, *const cold = cold_, *const sums = cold_sums_;
     const uint32_t* const entries = splat_entries_;
     const T* const weights = splat_weights_;
-    for (int i = 0; i < kBlock; ++i) {
+    for (int k = 0; k < kBlock; ++k) {
+      const int i = pixel(k);
       Hot hot_value = Hot::load(hot + i * kPlane);
       hot_value.add_scaled(sums[i], sum_unit);
       T hot_row[kPlane];
@@ -129,22 +134,30 @@ class BlockPass : SoftmaxRows<T, kCold, kUsual> {
     }
   }
 
+  static constexpr int kW = kLanes<T>;
+  using Lanes = Vec<T, kW>;
+
   // This thread's rows, and the weights over the sums of the softmax: [corners of all][16].
   void prepare_entries() {
     int to = 0;
     for (int k = 0; k < p_.num_kernels; ++k) {
       const KernelPass<T>& kernel = p_.kernels[k];
       const int64_t first = block_ * kernel.corners * kBlock;
-      T scale[kBlock];
-      for (int i = 0; i < kBlock; ++i) {
-        scale[i] = kernel.scale_in[block_ * kBlock + i] * (p_.softmax ? inverse_sums_[i] : T(1));
+      Lanes scale[kBlock / kW];
+      for (int i = 0; i < kBlock / kW; ++i) {
+        scale[i] = load<T, kW>(kernel.scale_in + block_ * kBlock + i * kW);
+        if (p_.softmax) scale[i] = scale[i] * load<T, kW>(inverse_sums_ + i * kW);
       }
       for (int r = 0; r < kernel.corners; ++r, to += kBlock) {
         const uint32_t* entries = kernel.entries + first + r * kBlock;
         const float* weights = kernel.weights + first + r * kBlock;
-        for (int i = 0; i < kBlock; ++i) {
-          splat_entries_[to + i] = entries[i] + (entries[i] < kernel.shared ? kernel.copies : 0);
-          splat_weights_[to + i] = weights[i] * scale[i];
+        for (int i = 0; i < kBlock / kW; ++i) {
+          using Index = Vec<uint32_t, kW>;
+          const Index entry = load<uint32_t, kW>(entries + i * kW);
+          const Index copies = entry < kernel.shared ? Index{} + kernel.copies : Index{};
+          store<uint32_t, kW>(splat_entries_ + to + i * kW, entry + copies);
+          const auto w = __builtin_convertvector((load<float, kW>(weights + i * kW)), Lanes);
+          store<T, kW>(splat_weights_ + to + i * kW, w * scale[i]);
         }
       }
     }
@@ -159,7 +172,8 @@ class BlockPass : SoftmaxRows<T, kCold, kUsual> {
     if constexpr (kUsual) {
       T *const gaussian = rows_of(p_.kernels[0]), *const bilateral = rows_of(p_.kernels[1]);
       constexpr int kFirst = kGaussianCorners * kBlock;
-      for (int i = 0; i < kBlock; ++i) {
+      for (int k = 0; k < kBlock; ++k) {
+        const int i = pixel(k);
         const Row<T, N> value = value_of(i);
         splat_pixel<kGaussianCorners>(entries + i, weights + i, 0, gaussian, scale, value);
         splat_pixel<kBilateralCorners>(entries + kFirst + i, weights + kFirst + i, 0, bilateral,

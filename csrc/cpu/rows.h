@@ -71,6 +71,16 @@ struct Row {
       }
     }
   }
+  // The row itself, or zeros, without a branch.
+  DEEPLAB_INLINE Row where(bool wanted) const {
+    if constexpr (kHead == 1) {
+      return {wanted ? head : T(0), tail.where(wanted)};
+    } else {
+      using Int = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+      const Vec<Int, kHead> mask = Vec<Int, kHead>{} - Int{wanted};
+      return {(Vec<T, kHead>)((Vec<Int, kHead>)head & mask), tail.where(wanted)};
+    }
+  }
   DEEPLAB_INLINE Row operator+(const Row& o) const { return {head + o.head, tail + o.tail}; }
   DEEPLAB_INLINE Row times(const Row& o) const { return {head * o.head, tail.times(o.tail)}; }
   DEEPLAB_INLINE Row exp_minus(T shift) const {
@@ -144,6 +154,7 @@ struct Row<T, 0> {
   static DEEPLAB_INLINE Row zero() { return {}; }
   DEEPLAB_INLINE void store(T*) const {}
   DEEPLAB_INLINE void add_scaled(T, const Row&) {}
+  DEEPLAB_INLINE Row where(bool) const { return {}; }
   DEEPLAB_INLINE Row operator+(const Row&) const { return {}; }
   DEEPLAB_INLINE Row times(const Row&) const { return {}; }
   DEEPLAB_INLINE Row minus(const Row&) const { return {}; }

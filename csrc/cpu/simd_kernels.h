@@ -145,8 +145,9 @@ struct RowKernels {
   void (*blur_rows)(T* rows, int stride, Lines lines);
   void (*unary)(const UnaryPass<T>& pass, int64_t block_begin, int64_t block_end);
   void (*mean_field)(const MeanFieldPass<T>& pass, int64_t block_begin, int64_t block_end);
-  // marks: room for one for each vertex of the lines, null where the cold plane is not sparse.
-  void (*blur_planes)(Planes<T> rows, int cold, uint8_t* marks, Lines lines);
+  // notes: room for one more than the vertices of the lines, null where the cold plane is not
+  // sparse.
+  void (*blur_planes)(Planes<T> rows, int cold, uint32_t* notes, Lines lines);
 };
 
 struct SimdKernels {

@@ -10,15 +10,19 @@ import typer
 from . import options
 from .segment import MODELS
 
-EXAMPLES = """[bold]Examples[/]
+EXAMPLES = f"""[bold]Examples[/]
 
 [cyan]deeplab-native export-onnx deeplab_vgg16_largefov net.onnx --weights vgg.safetensors[/]
 
-[cyan]deeplab-native export-onnx deeplab_resnet101_aspp net.onnx --weights w.pth --size 513[/]"""
+[cyan]deeplab-native export-onnx deeplab_resnet101_aspp net.onnx --weights w.pth --size 513[/]
+
+[bold]Networks[/]  ([cyan]deeplab-native info[/] describes them)
+
+{", ".join(MODELS)}"""
 
 
 def run(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"Network: {', '.join(MODELS)}.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Network, one of those below.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The file, ending in .onnx.")],
     weights: Annotated[Path, typer.Option(metavar="FILE", help="Its weights.", show_default=False)],
     num_classes: Annotated[

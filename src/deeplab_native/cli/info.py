@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 EXAMPLES = "[bold]Example[/]  [cyan]deeplab-native info[/]  (say this when you report a problem)"
 
@@ -16,7 +20,6 @@ def run() -> None:
 
     from .. import _C, __version__, _native
     from ..crf import PRESETS
-    from ..models import list_models
     from . import console
     from .options import describe
 
@@ -36,8 +39,27 @@ def run() -> None:
     presets = console.facts(*((name, describe(params)) for name, params in PRESETS.items()))
     console.out.print("\nCRF presets", style="bold underline")
     console.out.print(presets)
-    console.out.print("\nNetworks, and their mean IoU in the paper", style="bold underline")
-    console.out.print(console.facts(*((net.name, net.paper_row) for net in list_models())))
+    console.out.print("\nNetworks", style="bold underline")
+    console.out.print(_networks())
+
+
+def _networks() -> Table:
+    """A row for each net: its parameters with 21 classes, sizes in pixels of the input."""
+    from ..models import list_models
+    from . import console
+
+    table = console.table("", "parameters", "view", "stride", "in the paper")
+    table.columns[0].no_wrap = True
+    table.columns[-1].justify = "left"
+    for net in list_models():
+        sizes = f"{net.parameters() / 1e6:.1f} M", str(net.field_of_view), str(net.output_stride)
+        table.add_row(net.name, *sizes, net.paper_row)
+    table.caption = (
+        "parameters with 21 classes; field of view and output stride in pixels; mean IoU on "
+        "PASCAL VOC 2012 val in %, before / after the CRF"
+    )
+    table.caption_justify = "left"
+    return table
 
 
 def _gpus(architectures: str) -> list[tuple[str, str]]:

@@ -12,30 +12,39 @@ import typer
 
 from . import options
 
-EXAMPLES = """[bold]Examples[/]
-
-[cyan]deeplab-native segment photo.jpg --weights deeplab_resnet101_aspp.safetensors[/]
-
-[cyan]deeplab-native segment photo.jpg --model deeplab_vgg16_aspp_l --weights vgg.pth --no-crf[/]
-
-[cyan]deeplab-native segment street.png --weights city.safetensors --num-classes 19 --tile 513[/]"""
-
-
 # The names of `models.list_models`, which imports torch: too slow for --help
 MODELS = (
+    "deeplab_vgg16_7x7",
+    "deeplab_vgg16_4x4",
+    "deeplab_vgg16_4x4_r8",
     "deeplab_vgg16_largefov",
     "deeplab_vgg16_aspp_s",
     "deeplab_vgg16_aspp_l",
     "deeplab_resnet101",
     "deeplab_resnet101_largefov",
     "deeplab_resnet101_aspp",
+    "deeplab_mobilenetv2_largefov",
+    "deeplab_mobilenetv2_aspp_s",
+    "deeplab_mobilenetv2_aspp_l",
 )
+
+EXAMPLES = f"""[bold]Examples[/]
+
+[cyan]deeplab-native segment photo.jpg --weights deeplab_resnet101_aspp.safetensors[/]
+
+[cyan]deeplab-native segment photo.jpg --model deeplab_vgg16_aspp_l --weights vgg.pth --no-crf[/]
+
+[cyan]deeplab-native segment street.png --weights city.safetensors --num-classes 19 --tile 513[/]
+
+[bold]Networks[/]  ([cyan]deeplab-native info[/] describes them)
+
+{", ".join(MODELS)}"""
 
 
 def run(
     image: Annotated[Path, typer.Argument(help="The photograph: any picture that Pillow reads.")],
     model: Annotated[
-        str, typer.Option(metavar="NAME", help=f"Network: {', '.join(MODELS)}.")
+        str, typer.Option(metavar="NAME", help="Network, one of those below.")
     ] = "deeplab_resnet101_aspp",
     weights: Annotated[
         Path | None,
@@ -47,6 +56,13 @@ def run(
     num_classes: Annotated[
         int, typer.Option(min=2, max=256, help="Labels that the weights were trained for.")
     ] = 21,
+    multi_scale: Annotated[
+        bool,
+        typer.Option(
+            "--multi-scale",
+            help="Run the network at scales 1, 0.75 and 0.5, fused (the paper's MSC).",
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="Label PNG. Default: IMAGE_labels.png, here."),
@@ -85,6 +101,7 @@ def run(
 
     from .. import viz
     from ..models import create_model, list_models
+    from ..models.multi_scale import PAPER_SCALES
     from ..models.predict import predict
     from ..models.tiles import check_tiling
     from ..ops._mean_field_checks import check_normalization, check_scale
@@ -118,9 +135,10 @@ def run(
             sigma_gamma=sigma_gamma,
         )
 
+    scales = PAPER_SCALES if multi_scale else (1.0,)
     with console.status(f"Building {model}"):
         # without weights, random ones that are the same every time
-        network = create_model(model, num_classes, weights=weights, seed=0)
+        network = create_model(model, num_classes, weights=weights, seed=0, scales=scales)
     if weights is None:
         console.err.print(
             "WARNING: no --weights: the weights are random and the LABELS ARE MEANINGLESS; "
@@ -151,7 +169,11 @@ def run(
     console.out.print(
         console.facts(
             ("image", f"{width} x {height}"),
-            ("network", f"{model}, {weights or 'RANDOM weights: the labels mean nothing'}"),
+            (
+                "network",
+                f"{model}, {weights or 'RANDOM weights: the labels mean nothing'}"
+                f"{', at scales ' + ', '.join(map(str, scales)) if multi_scale else ''}",
+            ),
             *([("tiles", f"of {tile} pixels")] if tile else []),
             (
                 "CRF",

@@ -7,6 +7,8 @@ labels, only poor ones, so the format travels with the model and its weights fil
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +29,7 @@ class Preprocessing:
         scale: the value of a saturated pixel (255 in the image) before the mean is taken away.
 
     Raises:
-        ValueError: an attribute has another form.
+        TypeError, ValueError: an attribute has another type or form, or is not finite.
     """
 
     channel_order: str = "BGR"
@@ -39,11 +41,15 @@ class Preprocessing:
         if self.channel_order not in ("BGR", "RGB"):
             raise ValueError(f'channel_order: expected "BGR" or "RGB", got {self.channel_order!r}')
         for name in ("mean", "std"):
-            # JSON gives lists
-            value = tuple(float(v) for v in getattr(self, name))
-            if len(value) != 3:
-                raise ValueError(f"{name}: expected three numbers, got {value}")
-            object.__setattr__(self, name, value)
+            # JSON gives lists, and in Python's dialect NaN
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Sequence):
+                raise TypeError(f"{name}: expected three numbers, got {value!r}")
+            numbers = tuple(_finite(name, v) for v in value)
+            if len(numbers) != 3:
+                raise ValueError(f"{name}: expected three numbers, got {value!r}")
+            object.__setattr__(self, name, numbers)
+        object.__setattr__(self, "scale", _finite("scale", self.scale))
         if min(self.std) <= 0:
             raise ValueError(f"std: expected positive numbers, got {self.std}")
         if self.scale <= 0:
@@ -67,8 +73,19 @@ class Preprocessing:
         ]
 
 
+def _finite(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise TypeError(f"{name}: expected numbers, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: expected finite numbers, got {value!r}")
+    return float(value)
+
+
 CAFFE = Preprocessing()
 """The format of the authors' nets: BGR, 0..255, the ImageNet mean taken away, std 1."""
+
+TENSORFLOW = Preprocessing("RGB", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
+"""The format of TensorFlow's MobileNets: RGB, x / 127.5 - 1."""
 
 
 def as_rgb_batch(image: np.ndarray | Image.Image | torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ is a convolution on res5c.
 What differs from torchvision's ResNet-101: the stride of res3 is in its first 1 x 1 convolution,
 there in the 3 x 3 one (`stride_in_1x1=False`), and pool1 rounds up. Weights load either way without
 a complaint and give other features, so the switch is saved with them.
-This is one scale; the paper's multi-scale input is a wrapper around it.
+The paper's multi-scale input is `scales=(1.0, 0.75, 0.5)` of `create_model`, for this and any net.
 """
 
 from __future__ import annotations
@@ -105,6 +105,9 @@ class DeepLabResNet101(DeepLab):
     Shapes:
         input (B, 3, H, W) -> scores (B, L, h, w); H = 8 m + 1 gives h = m + 1. Elsewhere pool1
         rounds up and the convolutions down, as in Caffe: 320 to 326 give 41, 327 gives 42.
+
+    Raises:
+        TypeError, ValueError: `stride_in_1x1` is no bool; or as `AtrousConv2d`, for `fc1`.
     """
 
     def __init__(
@@ -116,6 +119,8 @@ class DeepLabResNet101(DeepLab):
         rates: Sequence[int],
         stride_in_1x1: bool = True,
     ) -> None:
+        if not isinstance(stride_in_1x1, bool):  # it is compared with that of weights files
+            raise TypeError(f"stride_in_1x1: expected True or False, got {stride_in_1x1!r}")
         super().__init__(name, num_classes, options={"stride_in_1x1": stride_in_1x1})
         self.conv1 = ConvBN(3, 64, 7, stride=2)
         self.pool1 = nn.MaxPool2d(3, 2, padding=1, ceil_mode=True)
@@ -157,5 +162,5 @@ class DeepLabResNet101(DeepLab):
         x = nn.functional.relu(self.conv1(x), inplace=True)
         return self.res5(self.res4(self.res3(self.res2(self.pool1(x)))))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def score_map(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc1(self.features(x))

@@ -1,0 +1,149 @@
+"""DeepLab v2's heads on MobileNetV2, a small trunk for machines without a GPU.
+
+The trunk is that of "MobileNetV2: Inverted Residuals and Linear Bottlenecks",
+https://arxiv.org/abs/1801.04381, Table 2, at width 1.0; the heads are those of VGG-16 in
+https://arxiv.org/abs/1606.00915, section 3.2. This net is not in the DeepLab v2 paper.
+
+What differs from MobileNetV2: the last two strides of 2 are 1 and the layers after them atrous, at
+rate 2 and 4, so that the score map has stride 8 as in the paper's nets. The trunk ends with the
+last bottleneck (320 channels), before the 1 x 1 layer to 1280: so did its authors for segmentation
+(section 6.3 there), because the wider map costs more (in fc6 four times as much) and scored about
+the same. Batch normalisation is folded into the convolutions, which have a bias instead: frozen, as
+DeepLab keeps it, it is nothing else.
+
+Padding: public weights are trained with TensorFlow's SAME, whose zeros depend on the input. A layer
+of stride 2 gets one on either side of an odd size, but only one at the end of an even size. Here it
+is always one on either side. So sizes of 8 m + 1 (those that `predict` makes) are computed as SAME
+does, and in every other size the score map's pixels still lie at 0, 8, 16, ... of the image, as in
+the paper's nets; with SAME they would move by up to 7 pixels with the parity of the sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from .heads import FullyConnectedHead
+from .preprocessing import TENSORFLOW
+
+# expansion, channels, blocks, stride of the first: Table 2
+_STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+_STEM = 32
+
+
+class InvertedResidual(nn.Module):
+    """project(depthwise(expand(x))), plus x where shapes allow; `project` is linear.
+
+    `expand` (1 x 1) is the identity at expansion 1; it and `depthwise` (3 x 3) end with ReLU6.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, expansion: int, stride: int, rate: int
+    ) -> None:
+        super().__init__()
+        width = expansion * in_channels
+        self.expand = nn.Conv2d(in_channels, width, 1) if expansion > 1 else nn.Identity()
+        self.depthwise = nn.Conv2d(
+            width, width, 3, stride, padding=rate, dilation=rate, groups=width
+        )
+        self.project = nn.Conv2d(width, out_channels, 1)
+        self.residual = stride == 1 and in_channels == out_channels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x
+        if isinstance(self.expand, nn.Conv2d):
+            y = nn.functional.relu6(self.expand(y), inplace=True)
+        y = nn.functional.relu6(self.depthwise(y), inplace=True)
+        y = self.project(y)
+        return x + y if self.residual else y
+
+
+class DeepLabMobileNetV2(FullyConnectedHead):
+    """MobileNetV2 with one head fc6-fc7-fc8 or several summed (ASPP).
+
+    Layers: `conv1`; `block1` ... `block17`, each with `expand` (not in block1), `depthwise` and
+    `project`; then `fc6`, `fc7`, `fc8`, or with several rates `fc6_1`, `fc7_1`, `fc8_1`, ...
+
+    Its input format is RGB in -1..1 (`TENSORFLOW`), that of the public ImageNet weights; ReLU6
+    would cut most of what the authors' 0..255 make.
+
+    Args:
+        num_classes: L.
+        name: name in the registry.
+        kernel_size: of fc6; the padding keeps the map's size.
+        rates: rate of fc6, one a branch.
+        filters: of fc6 and fc7.
+        pool5a: average pool 3 x 3 before fc6.
+
+    Shapes:
+        input (B, 3, H, W) -> scores (B, L, h, w) with h = floor((H - 1) / 8) + 1.
+
+    Raises:
+        TypeError, ValueError: as `AtrousConv2d`, for fc6.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        name: str,
+        kernel_size: int,
+        rates: Sequence[int],
+        filters: int = 1024,
+        pool5a: bool = False,
+    ) -> None:
+        super().__init__(name, num_classes, preprocessing=TENSORFLOW)
+        self.conv1 = nn.Conv2d(3, _STEM, 3, stride=2, padding=1)
+        channels, output_stride, rate = _STEM, 2, 1
+        self._blocks: list[str] = []
+        for expansion, width, blocks, first_stride in _STAGES:
+            for stride in (first_stride,) + (1,) * (blocks - 1):
+                dense = stride * output_stride > self.output_stride
+                block = InvertedResidual(
+                    channels, width, expansion=expansion, stride=1 if dense else stride, rate=rate
+                )
+                # from the next block on: a filter that no longer strides sees the same pixels
+                if dense:
+                    rate *= stride
+                else:
+                    output_stride *= stride
+                self._blocks.append(f"block{len(self._blocks) + 1}")
+                self.add_module(self._blocks[-1], block)
+                channels = width
+        self.add_head(
+            channels, filters=filters, kernel_size=kernel_size, rates=rates, pool5a=pool5a
+        )
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        super().reset_parameters(generator)
+        # He's factor of 2 makes up for a ReLU, which `project` has not; and nothing but the
+        # weights holds the sum over the residual blocks in range
+        blocks = [getattr(self, name) for name in self._blocks]
+        residuals = sum(block.residual for block in blocks)
+        with torch.no_grad():
+            for block in blocks:
+                gain = 1 / (2 * residuals) if block.residual else 1 / 2
+                block.project.weight.mul_(gain**0.5)
+
+    def trunk(self) -> list[nn.Conv2d]:
+        """The convolutions before the head, in the order of the forward pass: 51 of them."""
+        blocks = [getattr(self, name) for name in self._blocks]
+        layers = (layer for block in blocks for layer in block.children())
+        return [self.conv1, *(layer for layer in layers if isinstance(layer, nn.Conv2d))]
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Input (B, 3, H, W) -> the last bottleneck (B, 320, h, w)."""
+        x = nn.functional.relu6(self.conv1(x), inplace=True)
+        for name in self._blocks:
+            x = getattr(self, name)(x)
+        return x

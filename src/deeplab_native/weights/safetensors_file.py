@@ -1,0 +1,91 @@
+"""Our own files: safetensors with `Metadata`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from .._files import atomic_path
+from .metadata import FORMAT, Metadata
+
+if TYPE_CHECKING:
+    from ..models.base import DeepLab
+
+
+def save(model: DeepLab, path: str | os.PathLike[str]) -> None:
+    """Writes all parameters and buffers of a net, and what `Metadata` holds, as safetensors.
+
+    The file appears whole or not at all, and replaces one that is there.
+
+    Args:
+        model: a net of `create_model`, not on the meta device.
+        path: must end in .safetensors.
+
+    Raises:
+        ValueError, TypeError: another suffix; a net without memory; `class_names`, `palette` or
+            `crf` of the net have another form or length.
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"path: expected a name ending in .safetensors, got {str(path)!r}")
+    tensors = {key: t.detach().contiguous() for key, t in model.state_dict().items()}
+    if any(t.is_meta for t in tensors.values()):
+        raise ValueError("model: a net on the meta device has no weights to save")
+    header = Metadata.of(model).header()
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, header)
+        except SafetensorError as error:
+            raise OSError(f"cannot write {path}: {error}") from error
+
+
+def read_metadata(path: str | os.PathLike[str]) -> Metadata:
+    """What a file written by `save` says about itself; the tensors are not read.
+
+    Raises:
+        ValueError: the file is no safetensors, truncated, or not written by `save`.
+        OSError: it cannot be opened.
+    """
+    path = Path(path)
+    metadata, header, _ = read_safetensors(path, tensors=False)
+    if metadata is None:
+        raise ValueError(
+            f"{path} was not written by deeplab_native.weights.save: expected the metadata "
+            f"format = {FORMAT}, got {header.get('format')}"
+        )
+    return metadata
+
+
+def read_safetensors(
+    path: Path, *, tensors: bool = True
+) -> tuple[Metadata | None, dict[str, str], dict[str, torch.Tensor]]:
+    """Metadata if the file is one of ours, the header as it is, and the tensors.
+
+    Raises:
+        ValueError: the file is something else, truncated, or of a later version of ours.
+        OSError: it cannot be opened.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            values = {key: file.get_tensor(key) for key in file.keys()} if tensors else {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file, or truncated: {error}") from error
+    written_by = header.get("format", "")
+    if not written_by.startswith("deeplab_native/"):
+        return None, header, values
+    if written_by != FORMAT:
+        raise ValueError(
+            f"{path} has the format {written_by}, expected {FORMAT}; a later version of "
+            "deeplab_native reads it"
+        )
+    try:
+        return Metadata.from_header(header), header, values
+    except ValueError as error:
+        raise ValueError(f"{path} has {error}") from error
