@@ -103,6 +103,23 @@ def test_normalization(given, run):
     fails(run("segment", "photo.png", "--model", NET, "--normalization", "nope"), "nope")
 
 
+def test_tiles(given, run):
+    args = ("segment", "photo.png", "--model", NET, "--no-crf", "-o")
+    result = run(*args, "a.png", "--tile", 25, "--overlap", 16)
+    assert result.code == 0
+    assert "of 25 pixels" in result.out
+    with Image.open("photo.png") as image, Image.open("a.png") as labels:
+        expected = predict(create_model(NET, seed=0), image, tile=25, overlap=16).labels
+        assert np.array_equal(labels, expected)
+    assert run(*args, "b.png", "--tile", 513).code == 0
+
+
+def test_tiles_are_checked_before_the_net_is_built(given, run, monkeypatch):
+    monkeypatch.setattr(torch.nn.Module, "to_empty", lambda *a, **kw: pytest.fail("net was built"))
+    fails(run("segment", "photo.png", "--tile", 512), "tile: expected 8 m + 1", "505 and 513")
+    fails(run("segment", "photo.png", "--overlap", 8), "overlap: expected None without a tile")
+
+
 def test_names_of_the_nets(run, monkeypatch):
     names = [info.name for info in list_models()]
     assert list(segment.MODELS) == names

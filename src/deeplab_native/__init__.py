@@ -12,7 +12,8 @@ from ._C import __version__
 
 if TYPE_CHECKING:
     from .crf import CRFParams, MeanField
-    from .layers import ASPP, AtrousConv2d
+    from .layers import ASPP, AtrousConv2d, set_algorithm
+    from .models.output_stride import set_output_stride
     from .ops.aspp import aspp
     from .ops.atrous_conv import atrous_conv1d, atrous_conv2d
     from .ops.atrous_im2col import atrous_col2im, atrous_im2col
@@ -38,6 +39,8 @@ _HOMES = {
     "MeanField": "crf",
     "AtrousConv2d": "layers",
     "ASPP": "layers",
+    "set_algorithm": "layers",
+    "set_output_stride": "models.output_stride",
 }
 _MODULES = ("crf", "layers", "models", "ops", "pydensecrf", "viz", "weights")
 

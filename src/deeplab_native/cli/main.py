@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from . import convert_weights, crf, demo, info, segment
+from . import convert_weights, crf, demo, export_onnx, info, segment
 from .errors import with_advice
 
 
@@ -73,6 +73,7 @@ _COMMANDS = {
     "crf": crf,
     "segment": segment,
     "convert-weights": convert_weights,
+    "export-onnx": export_onnx,
     "info": info,
 }
 for name, command in _COMMANDS.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated
@@ -31,6 +33,8 @@ EXAMPLES = f"""[bold]Examples[/]
 [cyan]deeplab-native segment photo.jpg --weights deeplab_resnet101_aspp.safetensors[/]
 
 [cyan]deeplab-native segment photo.jpg --model deeplab_vgg16_aspp_l --weights vgg.pth --no-crf[/]
+
+[cyan]deeplab-native segment street.png --weights city.safetensors --num-classes 19 --tile 513[/]
 
 [bold]Networks[/]  ([cyan]deeplab-native info[/] describes them)
 
@@ -63,6 +67,21 @@ def run(
         Path | None,
         typer.Option("-o", "--out", help="Label PNG. Default: IMAGE_labels.png, here."),
     ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="For large images: the network in overlapping tiles of this size, 8 m + 1, "
+            "e.g. 513. Default: the whole image at once.",
+        ),
+    ] = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="Of neighbouring tiles, a multiple of 8. Default: a quarter of the tile.",
+        ),
+    ] = None,
     crf: Annotated[bool, typer.Option("--crf/--no-crf", help="Refine the labels.")] = True,
     preset: options.Preset = None,
     w1: options.W1 = None,
@@ -81,9 +100,10 @@ def run(
     import torch
 
     from .. import viz
-    from ..models import create_model
+    from ..models import create_model, list_models
     from ..models.multi_scale import PAPER_SCALES
     from ..models.predict import predict
+    from ..models.tiles import check_tiling
     from ..ops._mean_field_checks import check_normalization, check_scale
     from ..weights import check_file
     from . import console
@@ -99,6 +119,9 @@ def run(
     colours = viz.named_palette(palette)
     check_normalization(normalization)
     check_scale(scale)
+    strides = {info.name: info.output_stride for info in list_models()}
+    if model in strides:  # or else `create_model` says what is wrong
+        check_tiling(tile, overlap, None, strides[model])
     threads = options.use_threads(threads)
     photo = read_image(image)
     params = None
@@ -122,7 +145,7 @@ def run(
             "only the flow and the time are real.",
             style="bold red",
         )
-    with console.status(f"{model}{' and dense CRF' if crf else ''}, {threads} threads"):
+    with _following(model, crf, threads, tiles=tile is not None) as progress:
         start = perf_counter()
         prediction = predict(
             network,
@@ -131,6 +154,9 @@ def run(
             iterations=iterations,
             normalization=normalization,
             scale=scale,
+            tile=tile,
+            overlap=overlap,
+            progress=progress,
         )
         seconds = perf_counter() - start
     labels = torch.as_tensor(prediction.labels).cpu().reshape(photo.shape[:2]).numpy()
@@ -148,6 +174,7 @@ def run(
                 f"{model}, {weights or 'RANDOM weights: the labels mean nothing'}"
                 f"{', at scales ' + ', '.join(map(str, scales)) if multi_scale else ''}",
             ),
+            *([("tiles", f"of {tile} pixels")] if tile else []),
             (
                 "CRF",
                 f"{options.describe(params)}, {iterations} iterations, {normalization}"
@@ -160,3 +187,45 @@ def run(
         ),
         label_table(num_classes, share=labels),
     )
+
+
+@contextmanager
+def _following(
+    model: str, crf: bool, threads: int, *, tiles: bool
+) -> Iterator[Callable[[int, int], None] | None]:
+    """A spinner, or a bar of tiles that `predict` moves; nothing where there is no terminal."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    from . import console
+
+    if not tiles:
+        with console.status(f"{model}{' and dense CRF' if crf else ''}, {threads} threads"):
+            yield None
+        return
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("tiles"),
+        TimeElapsedColumn(),
+        console=console.err,
+        disable=not console.err.is_terminal,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(f"{model}, {threads} threads", total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if crf and done == total:
+                bar.update(task, description=f"dense CRF, {threads} threads")
+
+        yield show

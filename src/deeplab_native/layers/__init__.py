@@ -1,7 +1,19 @@
-"""Layers of the nets: atrous convolution, ASPP, batch normalisation that stays frozen."""
+"""Layers of the nets: atrous convolution and pooling, ASPP, frozen batch normalisation."""
 
+from .algorithm import set_algorithm, using_algorithm
 from .aspp import ASPP
 from .atrous import AtrousConv2d
+from .atrous_pool import AtrousAvgPool2d, AtrousMaxPool2d, atrous_avg_pool2d, atrous_max_pool2d
 from .frozen_batch_norm import FrozenBatchNorm2d
 
-__all__ = ["ASPP", "AtrousConv2d", "FrozenBatchNorm2d"]
+__all__ = [
+    "ASPP",
+    "AtrousAvgPool2d",
+    "AtrousConv2d",
+    "AtrousMaxPool2d",
+    "FrozenBatchNorm2d",
+    "atrous_avg_pool2d",
+    "atrous_max_pool2d",
+    "set_algorithm",
+    "using_algorithm",
+]

@@ -64,12 +64,18 @@ class ASPP(nn.Module):
                 dtype=dtype,
             )
             self.add_module(f"c{i}", branch)
-        self.rates = tuple(rates)
+        self._size = len(rates)
         self.reset_parameters()
+
+    @property
+    def rates(self) -> tuple[int | tuple[int, int], ...]:
+        """The rate of each branch as it is now: one integer, or two where they differ."""
+        rates = (branch.rate for branch in self.branches())
+        return tuple(rate[0] if rate[0] == rate[1] else rate for rate in rates)
 
     def branches(self) -> list[AtrousConv2d]:
         """The convolutions in the order of `rates`."""
-        return [getattr(self, f"c{i}") for i in range(len(self.rates))]
+        return [getattr(self, f"c{i}") for i in range(self._size)]
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draws the weights from N(0, 0.01) and sets the biases to 0."""
@@ -93,6 +99,13 @@ def _are_plain(branches: Sequence[nn.Module]) -> bool:
         type(branch) is AtrousConv2d
         and branch.algorithm == "auto"
         and all(k % 2 for k in branch.kernel_size)
+        and branch.stride == (1, 1)
+        and all(
+            2 * padding == rate * (k - 1)
+            for padding, rate, k in zip(
+                branch.padding, branch.rate, branch.kernel_size, strict=True
+            )
+        )
         and not (
             branch._forward_hooks
             or branch._forward_pre_hooks

@@ -26,7 +26,9 @@ class AtrousConv2d(nn.Module):
         stride: step of the output grid on the input, one integer or two.
         padding: zeros on each side, one integer or two, or "same": rate * (k - 1) // 2, which
             gives an output of ceil(H / stride) x ceil(W / stride).
-        rate: distance between filter taps in input pixels, one integer or two.
+        rate: distance between filter taps in input pixels, one integer or two; it may be set
+            later, on the attribute of the same name, and gives the layer any field of view with
+            the weights it has (section 3.1). Padding "same" follows it, a number stays.
         bias: whether to add a learned bias.
         algorithm: passed to `atrous_conv2d`, which lists the choices; it may be set later, on the
             attribute of the same name.
@@ -62,8 +64,9 @@ class AtrousConv2d(nn.Module):
         self.out_channels = integer("out_channels", out_channels, least=1)
         self.kernel_size = pair("kernel_size", kernel_size, least=1)
         self.stride = pair("stride", stride, least=1)
-        self.rate = pair("rate", rate, least=1)
-        self.padding = self._padding(padding)
+        self._rate = pair("rate", rate, least=1)
+        self._same = isinstance(padding, str)
+        self.padding = self._padding(padding, self._rate)
         check_algorithm(algorithm, self.stride)
         self.algorithm = algorithm
         self.weight = nn.Parameter(
@@ -81,18 +84,32 @@ class AtrousConv2d(nn.Module):
             self.register_parameter("bias", None)
         self.reset_parameters()
 
-    def _padding(self, padding: int | Sequence[int] | str) -> tuple[int, int]:
+    @property
+    def rate(self) -> tuple[int, int]:
+        """Distance between filter taps in input pixels, (vertical, horizontal)."""
+        return self._rate
+
+    @rate.setter
+    def rate(self, rate: int | Sequence[int]) -> None:
+        new = pair("rate", rate, least=1)
+        if self._same:
+            self.padding = self._padding("same", new)  # it may raise: nothing is changed before
+        self._rate = new
+
+    def _padding(
+        self, padding: int | Sequence[int] | str, rate: tuple[int, int]
+    ) -> tuple[int, int]:
         if not isinstance(padding, str):
             return pair("padding", padding, least=0)
         if padding != "same":
             raise ValueError(
                 f'padding: expected an integer, two of them or "same", got {padding!r}'
             )
-        spans = [rate * (k - 1) for rate, k in zip(self.rate, self.kernel_size, strict=True)]
+        spans = [r * (k - 1) for r, k in zip(rate, self.kernel_size, strict=True)]
         if any(span % 2 for span in spans):
             raise ValueError(
                 f'padding: "same" needs an even rate * (kernel_size - 1), got '
-                f"kernel_size {self.kernel_size} and rate {self.rate}"
+                f"kernel_size {self.kernel_size} and rate {rate}"
             )
         return (spans[0] // 2, spans[1] // 2)
 

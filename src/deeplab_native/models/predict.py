@@ -1,7 +1,8 @@
-"""From an image to labels: net, x8 bilinear interpolation, softmax, CRF (DeepLab v2, Figure 1)."""
+"""From an image to labels: net, bilinear interpolation, softmax, CRF (DeepLab v2, Figure 1)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,12 +10,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from .._native import has_kernels
+from .._native import has_kernels, integer
 from ..crf import CRFParams
 from ..ops._mean_field_checks import check_iterations, check_normalization, check_scale
 from ..ops.dense_crf import dense_crf
 from ..ops.upsample_unary import upsample_unary
+from ._evaluation import evaluating
 from .preprocessing import Preprocessing, as_rgb_batch
+from .tiles import Progress, check_tiling, tiled_score_map
 
 
 class Prediction(NamedTuple):
@@ -39,6 +42,9 @@ def predict(
     iterations: int = 10,
     normalization: str = "symmetric",
     scale: float = 1.0,
+    tile: int | Sequence[int] | None = None,
+    overlap: int | Sequence[int] | None = None,
+    progress: Progress | None = None,
 ) -> Prediction:
     """Labels every pixel of an image, by the authors' test protocol but for the padded size.
 
@@ -53,6 +59,14 @@ def predict(
     beyond the right or bottom border differ: there every layer of the authors' net sees features
     of the mean colour, up to 513, and here the zeros that it pads its map with.
 
+    8 is the model's `output_stride` (8 where it has none), which `set_output_stride` changes.
+
+    With `tile`, the net sees an image in overlapping tiles of that size, as the paper's nets saw
+    those of Cityscapes, and needs the memory of one; `models.tiles` says how they are blended.
+    What follows is done on the whole image: the result and the unary energies are full-size
+    tensors, 4 B L H W bytes each. Where a pixel's field of view does not reach into the zeros
+    around a tile, its scores are those of the whole image.
+
     Args:
         model: a net of `create_model`, or any module with `preprocessing` and `num_classes` that
             maps (B, 3, H, W) to scores (B, L, h, w). It runs in evaluation mode, on the device
@@ -64,16 +78,22 @@ def predict(
         iterations: of mean field.
         normalization: of the CRF's messages, see `dense_crf`.
         scale: below 1, the CRF at this fraction of the resolution, see `dense_crf`.
+        tile: height and width of tiles in pixels, 8 m + 1: one integer or (vertical, horizontal);
+            513 is the authors' size. None runs the net on the whole image.
+        overlap: of neighbouring tiles in pixels, a multiple of 8: one integer or two; None is
+            about a quarter of the tile. A third of it, on each side, is not used.
+        progress: of tiles, called as progress(done, total) before the first and after each.
 
     Returns:
         Prediction on the model's device; its tensors are inference tensors (clone them for
         autograd).
 
     Raises:
-        TypeError: `model`, `image`, `crf`, `iterations` or `scale` has another type, or the image
-            another dtype.
+        TypeError: `model`, `image` or another argument has another type, or the image another
+            dtype.
         ValueError: the image or the model's score map has another shape; `iterations`,
-            `normalization` or `scale` is not one `dense_crf` takes.
+            `normalization` or `scale` is not one `dense_crf` takes; `tile` or `overlap` does not
+            fit the output stride, or `overlap` or `progress` comes without it.
     """
     preprocessing = getattr(model, "preprocessing", None)
     if not isinstance(preprocessing, Preprocessing):
@@ -86,23 +106,32 @@ def predict(
     check_iterations(iterations)
     check_normalization(normalization)
     check_scale(scale)
+    stride = integer("model.output_stride", getattr(model, "output_stride", 8), least=1)
+    tiling = check_tiling(tile, overlap, progress, stride)
     parameter = next(model.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     dtype = torch.float32 if parameter is None else parameter.dtype
     images = as_rgb_batch(image).to(device)
+    height, width = images.shape[2:]
+    size = tuple(side + -(side - 1) % stride for side in (height, width))
+
+    def score_map_of(pixels: torch.Tensor, padded_size: Sequence[int]) -> torch.Tensor:
+        padding = (0, padded_size[1] - pixels.shape[3], 0, padded_size[0] - pixels.shape[2])
+        # after the mean is taken away, the mean is 0
+        net_input = nn.functional.pad(preprocessing(pixels), padding)
+        return _evaluate(model, net_input.to(dtype)).to(torch.float32)
 
     with torch.inference_mode():
-        height, width = images.shape[2:]
-        padding = (0, -(width - 1) % 8, 0, -(height - 1) % 8)
-        # after the mean is taken away, the mean is 0
-        net_input = nn.functional.pad(preprocessing(images), padding)
-        score_map = _evaluate(model, net_input.to(dtype)).to(torch.float32)
+        if tiling is None:
+            score_map = score_map_of(images, size)
+        else:
+            score_map = tiled_score_map(score_map_of, images, tiling, progress).to(device)
         scores = nn.functional.interpolate(
-            score_map, size=net_input.shape[2:], mode="bilinear", align_corners=True
+            score_map, size=size, mode="bilinear", align_corners=True
         )[:, :, :height, :width].contiguous()
         if has_kernels(score_map):
             # from the score map again, in less than half the time of log_softmax of the scores
-            unary = upsample_unary(score_map, net_input.shape[2:], (height, width))
+            unary = upsample_unary(score_map, size, (height, width))
         else:
             unary = -nn.functional.log_softmax(scores, dim=1)
         if crf is None:
@@ -125,13 +154,8 @@ def predict(
 
 def _evaluate(model: nn.Module, net_input: torch.Tensor) -> torch.Tensor:
     """Scores (B, L, h, w) in evaluation mode; every module's own mode is put back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+    with evaluating(model):
         scores = model(net_input)
-    finally:
-        for module, training in modes:
-            module.training = training
     expected = (net_input.shape[0], model.num_classes)
     if scores.ndim != 4 or tuple(scores.shape[:2]) != expected:
         raise ValueError(

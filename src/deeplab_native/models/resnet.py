@@ -123,6 +123,7 @@ class DeepLabResNet101(DeepLab):
             raise TypeError(f"stride_in_1x1: expected True or False, got {stride_in_1x1!r}")
         super().__init__(name, num_classes, options={"stride_in_1x1": stride_in_1x1})
         self.conv1 = ConvBN(3, 64, 7, stride=2)
+        self.pool1 = nn.MaxPool2d(3, 2, padding=1, ceil_mode=True)
         channels = 64
         for stage, blocks, width, stride, rate in _STAGES:
             bottlenecks = OrderedDict()
@@ -159,8 +160,7 @@ class DeepLabResNet101(DeepLab):
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Input (B, 3, H, W) -> res5c (B, 2048, h, w)."""
         x = nn.functional.relu(self.conv1(x), inplace=True)
-        x = nn.functional.max_pool2d(x, 3, 2, padding=1, ceil_mode=True)
-        return self.res5(self.res4(self.res3(self.res2(x))))
+        return self.res5(self.res4(self.res3(self.res2(self.pool1(x)))))
 
     def score_map(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc1(self.features(x))
