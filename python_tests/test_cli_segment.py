@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from cli_cases import HEIGHT, WIDTH, fails
-from deeplab_native import weights
+from deeplab_native import CRFParams, weights
 from deeplab_native.cli import segment
 from deeplab_native.models import create_model, list_models, predict
 
@@ -65,6 +65,35 @@ def test_segment_with_weights_draws_no_others(given, run, monkeypatch):
     assert torch.equal(torch.get_rng_state(), state)
     with Image.open("photo_labels.png") as image:
         assert np.array_equal(image, expected)
+
+
+def test_segment_takes_what_the_weights_say(given, run):
+    """Net, classes, scales, CRF, colours and names; options come first."""
+    net = create_model("deeplab_vgg16_largefov", 3, seed=5, scales=(1.0, 0.5))
+    net.crf = CRFParams(w1=2, sigma_alpha=31, sigma_beta=4, w2=1, sigma_gamma=2)
+    net.palette = ((1, 2, 3), (4, 5, 6), (7, 8, 9))
+    net.class_names = ("sky", "sea", "land")
+    weights.save(net, "net.safetensors")
+    with Image.open("photo.png") as image:
+        expected = predict(net, image, crf=net.crf).labels
+    result = run("segment", "photo.png", "--weights", "net.safetensors")
+    assert (result.code, result.err) == (0, "")
+    for words in ("deeplab_vgg16_largefov", "scales 1.0, 0.5", "σα=31", "σβ=4"):
+        assert words in " ".join(result.out.split())
+    shown = ["sky", "sea", "land"][int(expected.mode().values.mode().values)]
+    assert shown in result.out
+    with Image.open("photo_labels.png") as image:
+        assert np.array_equal(image, expected)
+        assert image.getpalette()[:9] == list(range(1, 10))
+
+    args = ("--sigma-alpha", 40, "--palette", "voc", "-o", "other.png")
+    result = run("segment", "photo.png", "--weights", "net.safetensors", *args)
+    assert "σα=40 σβ=4" in " ".join(result.out.split())
+    with Image.open("other.png") as image:
+        assert image.getpalette()[:6] == [0, 0, 0, 128, 0, 0]
+    args = ("--preset", "voc-resnet101", "--num-classes", 21, "-o", "other.png")
+    result = run("segment", "photo.png", "--weights", "net.safetensors", *args)
+    fails(result, "num_classes: 3 in the file, 21 in the net", advice=False)
 
 
 def test_random_weights_are_the_same_every_time(given, run):

@@ -72,14 +72,15 @@ Overlay = Annotated[
 ]
 
 
-def crf_params(preset: str | None, **values: float | None) -> CRFParams:
+def crf_params(preset: str | CRFParams | None, **values: float | None) -> CRFParams:
     """The preset with every value that was given in its place; raises ValueError (unknown name)."""
     from dataclasses import replace
 
     from ..crf import PRESETS, CRFParams
 
-    params = CRFParams.preset(next(iter(PRESETS)) if preset is None else preset)
-    return replace(params, **{name: v for name, v in values.items() if v is not None})
+    if not isinstance(preset, CRFParams):
+        preset = CRFParams.preset(next(iter(PRESETS)) if preset is None else preset)
+    return replace(preset, **{name: v for name, v in values.items() if v is not None})
 
 
 def describe(params: CRFParams) -> str:

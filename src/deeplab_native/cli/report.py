@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from rich.table import Table
 
@@ -9,9 +11,15 @@ from .. import viz
 from . import console
 
 
-def label_table(num_labels: int, **maps: np.ndarray) -> Table:
-    """The share of every label that occurs in one of the named (H, W) label maps."""
-    names = viz.VOC_CLASSES if num_labels == len(viz.VOC_CLASSES) else ()
+def label_table(
+    num_labels: int, *, names: Sequence[str] | None = None, **maps: np.ndarray
+) -> Table:
+    """The share of every label that occurs in one of the named (H, W) label maps.
+
+    Labels without names are VOC's where there are as many.
+    """
+    if names is None:
+        names = viz.VOC_CLASSES if num_labels == len(viz.VOC_CLASSES) else ()
     shares = [np.bincount(m.ravel(), minlength=num_labels) / m.size for m in maps.values()]
     result = console.table("label", *maps)
     for label in np.flatnonzero(np.sum(shares, axis=0)):

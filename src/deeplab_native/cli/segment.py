@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options
+
+if TYPE_CHECKING:
+    from ..models import DeepLab
 
 # The names of `models.list_models`, which imports torch: too slow for --help
 MODELS = (
@@ -28,9 +31,11 @@ MODELS = (
     "deeplab_mobilenetv2_aspp_l",
 )
 
+_DEFAULT = "deeplab_resnet101_aspp"
+
 EXAMPLES = f"""[bold]Examples[/]
 
-[cyan]deeplab-native segment photo.jpg --weights deeplab_resnet101_aspp.safetensors[/]
+[cyan]deeplab-native segment photo.jpg --weights voc.safetensors[/]
 
 [cyan]deeplab-native segment photo.jpg --model deeplab_vgg16_aspp_l --weights vgg.pth --no-crf[/]
 
@@ -44,18 +49,28 @@ EXAMPLES = f"""[bold]Examples[/]
 def run(
     image: Annotated[Path, typer.Argument(help="The photograph: any picture that Pillow reads.")],
     model: Annotated[
-        str, typer.Option(metavar="NAME", help="Network, one of those below.")
-    ] = "deeplab_resnet101_aspp",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Network, one of those below. Default: the one that the weights belong to.",
+        ),
+    ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Its weights. Without them the weights are random and the labels meaningless.",
+            help="Its weights: any file that [cyan]convert-weights[/] reads. Without them the "
+            "weights are random and the labels meaningless.",
         ),
     ] = None,
     num_classes: Annotated[
-        int, typer.Option(min=2, max=256, help="Labels that the weights were trained for.")
-    ] = 21,
+        int | None,
+        typer.Option(
+            min=2,
+            max=256,
+            help="Labels that the weights were trained for. Default: those of the weights, or 21.",
+        ),
+    ] = None,
     multi_scale: Annotated[
         bool,
         typer.Option(
@@ -92,7 +107,12 @@ def run(
     iterations: options.Iterations = 10,
     normalization: options.Normalization = "symmetric",
     scale: options.Scale = 1.0,
-    palette: options.Palette = "voc",
+    palette: Annotated[
+        str | None,
+        typer.Option(
+            help="Colours of the labels: voc or cityscapes. Default: the weights', or voc."
+        ),
+    ] = None,
     overlay: options.Overlay = True,
     threads: options.Threads = None,
 ) -> None:
@@ -100,7 +120,7 @@ def run(
     import torch
 
     from .. import viz
-    from ..models import create_model, list_models
+    from ..models import DeepLab
     from ..models.multi_scale import PAPER_SCALES
     from ..models.predict import predict
     from ..models.tiles import check_tiling
@@ -116,36 +136,37 @@ def run(
     options.check_outputs(outputs, inputs=[image] + [weights] * (weights is not None))
     if weights is not None:
         check_file(weights)
-    colours = viz.named_palette(palette)
+    colours = viz.named_palette(palette or "voc")
     check_normalization(normalization)
     check_scale(scale)
-    strides = {info.name: info.output_stride for info in list_models()}
-    if model in strides:  # or else `create_model` says what is wrong
-        check_tiling(tile, overlap, None, strides[model])
+    check_tiling(tile, overlap, None, DeepLab.output_stride)
     threads = options.use_threads(threads)
     photo = read_image(image)
-    params = None
-    if crf:
-        params = options.crf_params(
-            preset,
-            w1=w1,
-            sigma_alpha=sigma_alpha,
-            sigma_beta=sigma_beta,
-            w2=w2,
-            sigma_gamma=sigma_gamma,
-        )
+    # a preset of the wrong name is an error before the net is built
+    given = {
+        "w1": w1,
+        "sigma_alpha": sigma_alpha,
+        "sigma_beta": sigma_beta,
+        "w2": w2,
+        "sigma_gamma": sigma_gamma,
+    }
+    params = options.crf_params(preset, **given) if crf else None
 
-    scales = PAPER_SCALES if multi_scale else (1.0,)
-    with console.status(f"Building {model}"):
-        # without weights, random ones that are the same every time
-        network = create_model(model, num_classes, weights=weights, seed=0, scales=scales)
+    with console.status(f"Building {model or 'the network'}"):
+        network = _network(model, num_classes, weights)
+    if multi_scale:
+        network.scales = PAPER_SCALES
+    if crf and preset is None and network.crf is not None:
+        params = options.crf_params(network.crf, **given)
+    if palette is None and network.palette is not None:
+        colours[: len(network.palette)] = network.palette
     if weights is None:
         console.err.print(
             "WARNING: no --weights: the weights are random and the LABELS ARE MEANINGLESS; "
             "only the flow and the time are real.",
             style="bold red",
         )
-    with _following(model, crf, threads, tiles=tile is not None) as progress:
+    with _following(network.name, crf, threads, tiles=tile is not None) as progress:
         start = perf_counter()
         prediction = predict(
             network,
@@ -171,8 +192,8 @@ def run(
             ("image", f"{width} x {height}"),
             (
                 "network",
-                f"{model}, {weights or 'RANDOM weights: the labels mean nothing'}"
-                f"{', at scales ' + ', '.join(map(str, scales)) if multi_scale else ''}",
+                f"{network.name}, {weights or 'RANDOM weights: the labels mean nothing'}"
+                f"{_scales(network)}",
             ),
             *([("tiles", f"of {tile} pixels")] if tile else []),
             (
@@ -185,8 +206,24 @@ def run(
             ("time", f"{seconds:.2f} s on {threads} threads"),
             ("written", ", ".join(map(str, outputs))),
         ),
-        label_table(num_classes, share=labels),
+        label_table(network.num_classes, names=network.class_names, share=labels),
     )
+
+
+def _network(model: str | None, num_classes: int | None, weights: Path | None) -> DeepLab:
+    from ..models import create_model
+    from ..weights import load_model
+
+    if weights is not None and model is None:
+        return load_model(weights, num_classes=num_classes)
+    # without weights, random ones that are the same every time
+    return create_model(model or _DEFAULT, num_classes or 21, weights=weights, seed=0)
+
+
+def _scales(network: DeepLab) -> str:
+    if network.scales == (1.0,):
+        return ""
+    return ", at scales " + ", ".join(map(str, network.scales))
 
 
 @contextmanager
