@@ -39,7 +39,7 @@ _HOMES = {
     "AtrousConv2d": "layers",
     "ASPP": "layers",
 }
-_MODULES = ("crf", "layers", "models", "ops", "pydensecrf", "viz", "weights")
+_MODULES = ("crf", "data", "layers", "metrics", "models", "ops", "pydensecrf", "viz", "weights")
 
 __all__ = [
     "__version__",
