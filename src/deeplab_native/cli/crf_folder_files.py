@@ -103,11 +103,15 @@ def check_record(folder: Path, record: dict[str, Any], finished: list[Path]) -> 
         raise ValueError(
             f"{path}: damaged, so that its results cannot be told from others {advice}"
         )
-    now = json.loads(json.dumps(record))
-    other = [k for k in now if there.get(k) != now[k]]
-    if other:
-        differences = "; ".join(f"{k} {_short(there.get(k))}, now {_short(now[k])}" for k in other)
+    differences = describe_differences(there, json.loads(json.dumps(record)))
+    if differences:
         raise ValueError(f"--out {folder}: made with other settings: {differences} {advice}")
+
+
+def describe_differences(there: dict[str, Any], now: dict[str, Any]) -> str:
+    """What of `now` is otherwise in `there`, both read from JSON; nothing where all is the same."""
+    other = [k for k in now if there.get(k) != now[k]]
+    return "; ".join(f"{k} {_short(there.get(k))}, now {_short(now[k])}" for k in other)
 
 
 def _short(value: object) -> str:

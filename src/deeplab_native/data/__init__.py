@@ -17,6 +17,7 @@ from typing import Any
 from .classes import CLASS_SETS, ClassSet, as_class_set
 from .dataset import VOID, Entry, Reader, Sample, SampleError, SegmentationDataset
 from .folder import folder
+from .lists import read_ids
 from .pascal import pascal_context, pascal_person_part, pascal_voc
 from .road import CITYSCAPES_TRAIN_IDS, camvid, cityscapes
 
@@ -39,6 +40,7 @@ __all__ = [
     "pascal_context",
     "pascal_person_part",
     "pascal_voc",
+    "read_ids",
 ]
 
 DATASETS: dict[str, Callable[..., SegmentationDataset]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
@@ -191,6 +191,26 @@ class SegmentationDataset:
     @property
     def palette(self) -> np.ndarray:
         return self.class_set.palette
+
+    def subset(self, names: Iterable[str]) -> SegmentationDataset:
+        """The samples of these names, in this order.
+
+        Raises ValueError for no name, one twice, or one that is not in the data set.
+        """
+        by_name = {entry.name: entry for entry in self.entries}
+        wanted = list(names)
+        unknown = [name for name in wanted if name not in by_name]
+        if unknown:
+            raise ValueError(
+                f"names: {len(unknown)} are not in {self.title}, the first is {unknown[0]!r}"
+            )
+        return SegmentationDataset(
+            self.title,
+            [by_name[name] for name in wanted],
+            self.class_set,
+            label_map=None if self.reader.label_map is None else dict(self.reader.label_map),
+            void_borders=self.void_borders,
+        )
 
     def __len__(self) -> int:
         return len(self.entries)
