@@ -143,14 +143,24 @@ class Settings:
         return [name + end for name in names for end in (["", AFTER] if self.crf else [""])]
 
     def as_record(self) -> dict[str, Any]:
-        source = asdict(self.source)
+        source: dict[str, Any]
         if isinstance(self.source, Net):
-            source["sha256"] = _sha256(self.source.weights)
-            del source["device"]  # does not decide the counts, but for rounding
+            # not the device, which decides nothing but the rounding
+            source = {
+                "weights": self.source.weights,
+                "sha256": _sha256(self.source.weights),
+                SINGLE: self.source.single,
+                MULTI: self.source.multi,
+            }
         else:
-            source["folder"] = self.source.folder.resolve()
-        record = {**source, **{"crf": None if self.crf is None else asdict(self.crf)}}
-        return {**record, "trimap around": self.around, "trimap widths": self.widths}
+            scores = asdict(self.source)
+            source = {"scores": scores.pop("folder"), **scores}
+        return {
+            **source,
+            "crf": None if self.crf is None else asdict(self.crf),
+            "trimap around": self.around,
+            "trimap widths": self.widths,
+        }
 
 
 class Job(NamedTuple):

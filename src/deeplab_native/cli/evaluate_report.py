@@ -19,12 +19,9 @@ from .._files import atomic_path
 from ..metrics import SegmentationScores, segmentation_scores
 from . import console
 
-JSON, CLASSES_CSV, TRIMAP_CSV, FIGURE = (
-    "evaluation.json",
-    "classes.csv",
-    "trimap.csv",
-    "evaluation.png",
-)
+JSON, FIGURE = "evaluation.json", "evaluation.png"
+CLASSES_CSV, TRIMAP_CSV = "classes.csv", "trimap.csv"
+RESULTS = (JSON, FIGURE, CLASSES_CSV, TRIMAP_CSV)
 # What a table or a curve shows of SegmentationScores, by its name there
 MEASURES = {
     "mean_iou": "mean IoU",
@@ -89,7 +86,8 @@ class Report:
 
     def tables(self) -> list[Table]:
         """Percentages: IoU by class, and the measures."""
-        by_class = console.table("IoU, %", *self.variants)
+        title = None if self.mean_over is None else "The means leave out (classes in parentheses)."
+        by_class = console.table("IoU, %", *self.variants, title=title)
         for i, name in enumerate(self.classes):
             values = [float(v.scores.class_iou[i]) for v in self.variants.values()]
             counted = self.mean_over is None or i in self.mean_over

@@ -60,6 +60,10 @@ class _Tally:
     def seconds(self) -> float:
         return perf_counter() - self._start
 
+    def describe(self) -> str:
+        rate = f", {self.rate():.2f} images/s" if self.images else ""
+        return f"{self.seconds():.1f} s{rate}, {self.before} images counted before"
+
     def rate(self) -> float:
         return self.images / max(1e-9, self.seconds())
 
@@ -102,8 +106,7 @@ def run(plan: Plan) -> None:
             *left_out,
             ("CRF", settings.crf.describe() if settings.crf else "none"),
             ("trimap", f"around {settings.around}" if settings.around else "none"),
-            ("time", f"{tally.seconds():.1f} s, {tally.rate():.2f} images/s, "
-             f"{tally.before} counted before"),
+            ("time", tally.describe()),
             ("written", ", ".join(map(str, written))),
         ),
         *report.tables(),
@@ -112,12 +115,13 @@ def run(plan: Plan) -> None:
 
 @contextmanager
 def _store(plan: Plan) -> Iterator[Store]:
+    from .evaluate_report import RESULTS
     from .evaluate_store import Store
 
     path = plan.out / COUNTS
     if plan.overwrite:
         # the journal first: SQLite would play it back into a new file
-        for name in (f"{COUNTS}-journal", COUNTS):
+        for name in (f"{COUNTS}-journal", COUNTS, *RESULTS):
             (plan.out / name).unlink(missing_ok=True)
     store = Store(path, plan.record())
     try:
@@ -155,6 +159,8 @@ def _count(plan: Plan, store: Store) -> _Tally:
             "the same command goes on from there"
         )
         raise typer.Exit(130) from None
+    # in the data set's order, whichever worker came first
+    tally.failed = {e.name: tally.failed[e.name] for e in entries if e.name in tally.failed}
     return tally
 
 

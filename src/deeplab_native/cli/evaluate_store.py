@@ -54,7 +54,9 @@ class Store:
             rows = [("format", _FORMAT), ("settings", json.dumps(now))]
             self._database.executemany("INSERT INTO about VALUES (?, ?)", rows)
             return
-        about = dict(self._database.execute("SELECT what, value FROM about"))
+        about = {}
+        if {"about", "counts"} <= set(tables):
+            about = dict(self._database.execute("SELECT what, value FROM about"))
         if about.get("format") != _FORMAT:
             raise ValueError(f"{self._path}: not written by this command {_ADVICE}")
         differences = describe_differences(json.loads(about["settings"]), now)
@@ -107,7 +109,7 @@ class Store:
         """SQLite's errors as ours."""
         try:
             yield
-        except sqlite3.OperationalError as error:  # full, read-only, locked
+        except sqlite3.OperationalError as error:  # full, read-only, locked by others
             raise OSError(f"{self._path}: {error} (free the disk, or give another --out)") from None
         except (sqlite3.DatabaseError, json.JSONDecodeError, AttributeError, KeyError) as error:
             raise ValueError(f"{self._path}: damaged: {error} {_ADVICE}") from None

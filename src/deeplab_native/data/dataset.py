@@ -202,7 +202,8 @@ class SegmentationDataset:
         unknown = [name for name in wanted if name not in by_name]
         if unknown:
             raise ValueError(
-                f"names: {len(unknown)} are not in {self.title}, the first is {unknown[0]!r}"
+                f"names: {len(unknown)} are not in {self.title}, the first is {unknown[0]!r} "
+                "(give names of this split)"
             )
         return SegmentationDataset(
             self.title,
