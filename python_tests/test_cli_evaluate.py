@@ -1,14 +1,9 @@
-"""`deeplab-native evaluate`: figures against plain counts, resuming, bad files, wrong arguments."""
+"""`deeplab-native evaluate`: figures against plain counts, bad files, wrong arguments."""
 
 from __future__ import annotations
 
 import csv
-import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,54 +12,33 @@ import torch
 from PIL import Image
 
 from cli_cases import fails
-from dataset_cases import VOID, draw, folder, save_list
-from deeplab_native import CRFParams, data, dense_crf, models, weights
+from dataset_cases import VOID, draw, save_list
+from deeplab_native import data, dense_crf, models, weights
 from deeplab_native.cli import evaluate as command
 from deeplab_native.cli.crf_folder_files import sole_writer
+from evaluate_cases import (
+    CLASSES,
+    CRF,
+    NAMES,
+    PARAMS,
+    count,
+    evaluate,
+    record,
+    scores_of,
+    write_shapes,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_workers")
 
-NAMES = "abcd"
-CLASSES = 4
-CRF = ["--w1", 3, "--sigma-alpha", 9, "--sigma-beta", 20, "--w2", 1, "--sigma-gamma", 2]
-PARAMS = CRFParams(3, 9, 20, 1, 2)
 RESULTS = ["classes.csv", "counts.sqlite", "evaluation.json", "evaluation.png", "trimap.csv"]
-
-
-def scores_of(number):
-    """(4, H, W) logits of the image with this number: the labels with a lot of noise."""
-    labels = draw(number, range(CLASSES))[1]
-    random = np.random.default_rng(number)
-    wanted = np.moveaxis(np.eye(CLASSES + 1)[np.minimum(labels, CLASSES)][..., :CLASSES], -1, 0)
-    return (2 * wanted + random.normal(size=wanted.shape)).astype(np.float32)
 
 
 @pytest.fixture
 def shapes(tmp_path, monkeypatch):
-    """shapes/, a data set of four images, and scores/; their parent is the current folder."""
+    """A drawn data set and its scores in the current folder."""
     monkeypatch.chdir(tmp_path)
-    folder(tmp_path / "shapes", NAMES)
-    Path("scores").mkdir()
-    for number, name in enumerate(NAMES):
-        np.save(f"scores/{name}.npy", scores_of(number))
+    write_shapes()
     return tmp_path
-
-
-def evaluate(run, *args, out="out"):
-    return run("evaluate", "folder", "shapes", "--scores", "scores", "--out", out, *CRF, *args)
-
-
-def record(out="out"):
-    return json.loads((Path(out) / "evaluation.json").read_text())
-
-
-def count(pairs):
-    """Confusion matrix of (labels, predicted) arrays."""
-    matrix = np.zeros((CLASSES, CLASSES), int)
-    for labels, predicted in pairs:
-        known = labels != VOID
-        np.add.at(matrix, (labels[known], np.asarray(predicted)[known]), 1)
-    return matrix
 
 
 def mean_iou(matrix):
@@ -123,7 +97,9 @@ def dilated(labels, width):
 def test_figures_of_a_net(shapes, run):
     net = models.create_model("deeplab_mobilenetv2_largefov", CLASSES, seed=3)
     weights.save(net, "net.safetensors")
-    args = ["folder", "shapes", "--weights", "net.safetensors", "--out", "out", *CRF]
+    save_list(Path("two.txt"), "bc")
+    args = ["folder", "shapes", "--weights", "net.safetensors", "--ids", "two.txt"]
+    args += ["--out", "out", *CRF]
     result = run("evaluate", *args, "--multi-scale", "--workers", 2)
     assert (result.code, result.err) == (0, "")
     found = record()["variants"]
@@ -134,10 +110,10 @@ def test_figures_of_a_net(shapes, run):
         net.scales = (1.0, 0.75, 0.5) if name.startswith("multi") else (1.0,)
         crf = PARAMS if name.endswith("CRF") else None
         pairs = []
-        for sample in data.folder("shapes"):
+        for sample in data.folder("shapes").subset("bc"):
             pairs.append((sample.labels.numpy(), models.predict(net, sample.image, crf=crf).labels))
         assert found[name]["confusion_matrix"] == count(pairs).tolist(), name
-    only = [*args[:-2], "--multi-scale", "--no-single-scale", "--no-crf", "--trimap", "none"]
+    only = [*args, "--multi-scale", "--no-single-scale", "--no-crf", "--trimap", "none"]
     fails(run("evaluate", *only), "single scale true, now false", "--overwrite")
     assert run("evaluate", *only, "--overwrite").code == 0
     assert list(record()["variants"]) == ["multi-scale"]
@@ -168,16 +144,6 @@ def test_absent_classes_are_null(shapes, run):
     assert six["class_iou"] == [*four["class_iou"], None, None]
     assert six["mean_iou"] == pytest.approx(four["mean_iou"] * 4 / 6)  # VOC's rule
     assert six["mean_iou_present"] == pytest.approx(four["mean_iou"])
-
-
-def test_other_settings_are_not_mixed(shapes, run):
-    assert evaluate(run, "--iterations", 1).code == 0
-    before = record()
-    fails(evaluate(run), "counted with other settings", '"iterations": 1', "--overwrite")
-    fails(evaluate(run, "--iterations", 1, "--trimap", "none"), '"boundary", now null')
-    assert record() == before
-    assert evaluate(run, "--overwrite").code == 0
-    assert record()["variants"] != before["variants"]
 
 
 def test_bad_images_are_named_and_fatal_or_left_out(shapes, run):
@@ -234,6 +200,7 @@ def test_nothing_but_bad_images(shapes, run):
         (["voc", "shapes", "--scores", "scores"], ["JPEGImages is missing", "VOCtrainval"]),
         (["folder", "shapes", "--weights", "none.safetensors"], ["no such weights file"]),
         (["folder", "shapes", "--weights", "a.pth"], ["a.pth", "our .safetensors"]),
+        (["folder", "shapes", "--weights", "a.pth", "--key", "x"], ["--key is for score maps"]),
         (["folder", "shapes", "--weights", "five.safetensors"], ["5 classes", "data set of 4"]),
         (["folder", "shapes", "--weights", "five.safetensors", "--device", "x"], ["--device x"]),
         (["folder", "shapes", "--weights", "five.safetensors", "--no-single-scale"], ["nothing"]),
@@ -266,53 +233,3 @@ def test_scores_of_another_number_of_labels(shapes, run):
 
 def test_the_command_knows_all_data_sets():
     assert tuple(data.DATASETS) == command.DATASETS
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_resume_after_an_interruption(shapes, run, how):
-    """The command in a process of its own, stopped in the middle, counts nothing twice."""
-    names = [f"i{i:02}" for i in range(12)]
-    folder(shapes / "many", names)
-    Path("logits").mkdir()
-    for number, name in enumerate(names):
-        np.save(f"logits/{name}.npy", scores_of(number))
-    args = ["evaluate", "folder", "many", "--scores", "logits", "--iterations", "120"]
-    code = "from deeplab_native.cli.main import main; main()"
-    line = [sys.executable, "-c", code, *args, "--out", "out", "--workers", "1"]
-    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
-        wait_until(lambda: counted() >= 2)
-        process.send_signal(how)
-        _, err = process.communicate(timeout=60)
-    assert 2 <= counted() < 12 and not Path("out/evaluation.json").exists()
-    if how == signal.SIGINT:
-        assert process.returncode == 130
-        assert "of 12 images are counted; the same command goes on" in err
-        assert "Traceback" not in err
-    result = run(*args, "--out", "out")
-    assert result.code == 0 and " 0 images counted before" not in result.out
-    found = record()["variants"]
-    truth = [draw(i, range(CLASSES))[1] for i in range(12)]
-    matrix = count([(truth[i], scores_of(i).argmax(0)) for i in range(12)])
-    assert found["scores"]["confusion_matrix"] == matrix.tolist()
-    assert np.sum(found["scores + CRF"]["confusion_matrix"]) == matrix.sum()
-
-
-def counted():
-    import sqlite3
-
-    if not Path("out/counts.sqlite").exists():
-        return 0
-    database = sqlite3.connect("file:out/counts.sqlite?mode=ro", uri=True, timeout=30)
-    try:
-        return database.execute("SELECT COUNT(DISTINCT image) FROM counts").fetchone()[0]
-    except sqlite3.OperationalError:  # not yet
-        return 0
-    finally:
-        database.close()
-
-
-def wait_until(condition) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)

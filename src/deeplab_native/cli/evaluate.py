@@ -24,7 +24,8 @@ EXAMPLES = """[bold]Examples[/]
 
 [cyan]deeplab-native evaluate folder shapes/ --scores logits/ --w1 10 --out results/[/]
 
-The same command again goes on where it was interrupted. OUT gets evaluation.json, classes.csv,
+The same command again goes on where it was interrupted; images whose files have changed are counted
+anew. OUT gets evaluation.json, classes.csv,
 trimap.csv, evaluation.png, and counts.sqlite, the counts of every image."""
 
 _FOLDER = "Data set folder"
@@ -175,6 +176,14 @@ def run(
     if weights is not None:
         if not (single_scale or multi_scale):
             raise ValueError("--no-single-scale: nothing is left (add --multi-scale)")
+        given = {
+            "--kind": kind != "auto",
+            "--layout": layout != "auto",
+            "--key": key,
+            "--resize": resize,
+        }
+        for option in (name for name, value in given.items() if value):
+            raise ValueError(f"{option} is for score maps, not for a net (give --scores)")
         check_device(device)
         source = Net(weights.resolve(), single_scale, multi_scale, device)
     else:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -172,6 +174,22 @@ class Job(NamedTuple):
     def __str__(self) -> str:
         return self.entry.name
 
+    def files(self) -> str:
+        """Where, how large and how old the files are that decide the counts of this image."""
+        paths = [self.entry.image, self.entry.labels]
+        source = self.settings.source
+        if isinstance(source, ScoreMaps):
+            paths.append(source.path(self.entry.name))
+        return json.dumps([_state(path) for path in paths])
+
+
+def _state(path: Path) -> list[str | int]:
+    try:
+        about = path.stat()
+    except OSError:  # gone: reading it will say so
+        return [str(path.absolute())]
+    return [str(path.absolute()), about.st_size, about.st_mtime_ns]
+
 
 def count_image(job: Job) -> dict[str, bytes]:
     """In a worker: `pack`ed trimap counts of every variant."""
@@ -232,7 +250,8 @@ def check_weights(net: Net, num_classes: int) -> None:
             f"--weights {net.weights}: a net of {there} classes for a data set of {num_classes} "
             "(give weights that were trained for it)"
         )
-    net.load()
+    replace(net, device="cpu").load()
+    _load.cache_clear()  # the workers have their own
 
 
 @lru_cache(maxsize=1)
@@ -245,8 +264,6 @@ def _load(path: Path, device: str) -> DeepLab:
 
 
 def _sha256(path: Path) -> str:
-    import hashlib
-
     with path.open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):

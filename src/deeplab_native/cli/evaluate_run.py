@@ -18,7 +18,7 @@ from .workers import run_jobs
 
 if TYPE_CHECKING:
     from ..data import SegmentationDataset
-    from .evaluate_image import Job, Settings
+    from .evaluate_image import Settings
     from .evaluate_store import Store
 
 COUNTS = "counts.sqlite"
@@ -135,11 +135,10 @@ def _count(plan: Plan, store: Store) -> _Tally:
 
     entries = plan.dataset.entries
     done = store.done()
-    todo: list[Job] = [
-        Job(entry, plan.dataset.reader, plan.settings, plan.threads)
-        for entry in entries
-        if entry.name not in done
-    ]
+    jobs = [Job(e, plan.dataset.reader, plan.settings, plan.threads) for e in entries]
+    # an image whose files have changed since is counted anew
+    files = {job.entry.name: job.files() for job in jobs}
+    todo = [job for job in jobs if done.get(job.entry.name) != files[job.entry.name]]
     tally = _Tally(len(entries), len(entries) - len(todo))
     workers = min(plan.workers, max(1, len(todo)))
     try:
@@ -147,7 +146,8 @@ def _count(plan: Plan, store: Store) -> _Tally:
             task = progress.add_task("", total=tally.total, completed=tally.before, rate=0.0)
             for job, packed, error in run_jobs(count_image, todo, workers, PRELOAD):
                 if error is None:
-                    store.add(job.entry.name, packed)
+                    name = job.entry.name
+                    store.add(name, files[name], packed)
                     tally.images += 1
                 else:
                     tally.failed[job.entry.name] = error

@@ -22,6 +22,7 @@ _FORMAT = "deeplab_native evaluate 1"
 _ADVICE = "(give another --out, or --overwrite to count anew)"
 _TABLES = (
     "CREATE TABLE about (what TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "CREATE TABLE images (image TEXT PRIMARY KEY, files TEXT NOT NULL)",
     "CREATE TABLE counts (image TEXT, variant TEXT, packed BLOB NOT NULL, "
     "PRIMARY KEY (image, variant))",
 )
@@ -55,7 +56,7 @@ class Store:
             self._database.executemany("INSERT INTO about VALUES (?, ?)", rows)
             return
         about = {}
-        if {"about", "counts"} <= set(tables):
+        if {"about", "images", "counts"} <= set(tables):
             about = dict(self._database.execute("SELECT what, value FROM about"))
         if about.get("format") != _FORMAT:
             raise ValueError(f"{self._path}: not written by this command {_ADVICE}")
@@ -63,14 +64,16 @@ class Store:
         if differences:
             raise ValueError(f"{self._path}: counted with other settings: {differences} {_ADVICE}")
 
-    def done(self) -> set[str]:
+    def done(self) -> dict[str, str]:
+        """The images that are counted, and the state of their files then."""
         with self._errors():
-            return {row[0] for row in self._database.execute("SELECT DISTINCT image FROM counts")}
+            return dict(self._database.execute("SELECT image, files FROM images"))
 
-    def add(self, image: str, packed: dict[str, bytes]) -> None:
-        """All variants of an image or, where this raises, none."""
+    def add(self, image: str, files: str, packed: dict[str, bytes]) -> None:
+        """All variants of an image, in place of what was there; or, where this raises, nothing."""
         rows = [(image, variant, content) for variant, content in packed.items()]
         with self._errors(), self._at_once():
+            self._database.execute("INSERT OR REPLACE INTO images VALUES (?, ?)", (image, files))
             self._database.executemany("INSERT OR REPLACE INTO counts VALUES (?, ?, ?)", rows)
 
     def total(self, variant: str, images: Iterable[str], shape: tuple[int, ...]) -> np.ndarray:
