@@ -84,7 +84,7 @@ def test_figures_of_scores(shapes, run):
 
 
 def read_csv(path):
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -132,6 +132,15 @@ def test_part_of_the_images_and_of_the_classes(shapes, run):
     scores = record()["variants"]["scores"]
     assert scores["mean_iou"] == pytest.approx(np.mean([scores["class_iou"][i] for i in (1, 3)]))
     assert record()["images"] == 4
+
+
+def test_any_class_name(shapes, run):
+    Path("names.json").write_text(
+        '{"0": "$x^", "1": "[red]b", "2": "c, d", "3": "é"}', encoding="utf-8"
+    )
+    result = evaluate(run, "--no-crf", "--classes", "names.json")
+    assert result.code == 0 and "$x^" in result.out and "[red]b" in result.out
+    assert [row["class"] for row in read_csv("out/classes.csv")] == ["$x^", "[red]b", "c, d", "é"]
 
 
 def test_absent_classes_are_null(shapes, run):

@@ -152,7 +152,7 @@ class Report:
         trimaps = self._has_trimaps()
         height = min(40, max(4.5, 1.2 + 0.16 * rows))
         figure = Figure(figsize=(12 if trimaps else 7, height), layout="constrained")
-        figure.suptitle(self.title)
+        figure.suptitle(self.title, parse_math=False)  # names may hold dollar signs
         axes = figure.subplots(1, 2 if trimaps else 1, squeeze=False)[0]
         thickness = 0.8 / len(self.variants)
         places = np.arange(len(self.classes))
@@ -160,7 +160,7 @@ class Report:
             values = variant.scores.class_iou.nan_to_num(0).numpy() * 100
             text = f"{name}: mean {_percent(variant.scores.mean_iou)} %"
             axes[0].barh(places - 0.4 + thickness * (i + 0.5), values, thickness, label=text)
-        axes[0].set_yticks(places, self.classes)
+        axes[0].set_yticks(places, self.classes, parse_math=False)
         axes[0].set(xlabel="IoU, %", xlim=(0, 100), ylim=(len(places) - 0.4, -0.6))
         # below the bars, which it must not hide
         axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, fontsize="small")
