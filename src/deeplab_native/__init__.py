@@ -42,7 +42,7 @@ _HOMES = {
     "set_algorithm": "layers",
     "set_output_stride": "models.output_stride",
 }
-_MODULES = ("crf", "layers", "models", "ops", "pydensecrf", "viz", "weights")
+_MODULES = ("crf", "data", "layers", "metrics", "models", "ops", "pydensecrf", "viz", "weights")
 
 __all__ = [
     "__version__",

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from rich import box
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +24,21 @@ err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 def status(text: str) -> Status:
     """A spinner while the `with` block runs; nothing where stderr is no terminal."""
     return err.status(Text(text))
+
+
+def images_progress(what: str) -> Progress:
+    """A bar with the rate (a field of the task) and the time left; nothing without a terminal."""
+    return Progress(
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.2f} images/s"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=err,
+        disable=not err.is_terminal,
+    )
 
 
 def table(*columns: str, title: str | None = None) -> Table:

@@ -8,14 +8,6 @@ from time import perf_counter
 from typing import NamedTuple
 
 import typer
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from .._files import remove_leftovers
 from . import console, crf_folder_files
@@ -182,18 +174,7 @@ class _Tally:
 
 
 def _work_off(todo: list[Job], workers: int, tally: _Tally) -> None:
-    progress = Progress(
-        TextColumn("dense CRF"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.2f} images/s"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console.err,
-        disable=not console.err.is_terminal,
-    )
-    with progress:
+    with console.images_progress("dense CRF") as progress:
         task = progress.add_task("", total=tally.total, completed=tally.skipped, rate=0.0)
         for job, done, error in run_jobs(refine_pair, todo, workers, PRELOAD):
             if error is None:

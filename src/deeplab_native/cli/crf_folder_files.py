@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from .. import __version__
 from .._files import atomic_path
+from .._images import by_stem, picture_suffixes
 
 RECORD = "crf.json"
 _SCORES = (".npy", ".npz")
@@ -29,8 +30,8 @@ class Pairs(NamedTuple):
 
 def match(images: Path, scores: Path) -> Pairs:
     """Raises ValueError where a folder has nothing of use, a name twice, or no pair is there."""
-    pictures = _by_stem(images, _picture_suffixes(), "pictures")
-    arrays = _by_stem(scores, _SCORES, ".npy or .npz scores")
+    pictures = by_stem(images, picture_suffixes(), "pictures")
+    arrays = by_stem(scores, _SCORES, ".npy or .npz scores")
     both = {stem: (pictures[stem], arrays[stem]) for stem in pictures if stem in arrays}
     if not both:
         raise ValueError(
@@ -57,30 +58,6 @@ def describe_unmatched(pairs: Pairs) -> list[str]:
             f"{len(pairs.scores_alone)} scores have no image: {_names(pairs.scores_alone)}"
         )
     return lines
-
-
-def _by_stem(folder: Path, suffixes: Iterable[str], what: str) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in suffixes or path.is_dir():
-            continue
-        other = found.setdefault(path.stem, path)
-        if other != path:
-            raise ValueError(
-                f"{folder}: {other.name} and {path.name} would both become {path.stem}.png "
-                "(keep one of them)"
-            )
-    if not found:
-        raise ValueError(f"{folder}: no {what} in this folder (give the folder that has them)")
-    return found
-
-
-def _picture_suffixes() -> set[str]:
-    """Of all that Pillow reads."""
-    from PIL import Image
-
-    Image.init()
-    return {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
 
 
 def _names(paths: Iterable[Path]) -> str:
@@ -126,11 +103,15 @@ def check_record(folder: Path, record: dict[str, Any], finished: list[Path]) -> 
         raise ValueError(
             f"{path}: damaged, so that its results cannot be told from others {advice}"
         )
-    now = json.loads(json.dumps(record))
-    other = [k for k in now if there.get(k) != now[k]]
-    if other:
-        differences = "; ".join(f"{k} {_short(there.get(k))}, now {_short(now[k])}" for k in other)
+    differences = describe_differences(there, json.loads(json.dumps(record)))
+    if differences:
         raise ValueError(f"--out {folder}: made with other settings: {differences} {advice}")
+
+
+def describe_differences(there: dict[str, Any], now: dict[str, Any]) -> str:
+    """What of `now` is otherwise in `there`, both read from JSON; nothing where all is the same."""
+    other = [k for k in now if there.get(k) != now[k]]
+    return "; ".join(f"{k} {_short(there.get(k))}, now {_short(now[k])}" for k in other)
 
 
 def _short(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -10,51 +9,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from .._images import read_image
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from PIL.Image import Image
+__all__ = ["check_kind", "check_layout", "kind_of", "read_image", "read_scores", "to_chw"]
 
 LAYOUTS = ("auto", "chw", "hwc")
 KINDS = ("auto", "logits", "probabilities")
 # How far from 1 the probabilities of a pixel may sum: float16 files are off by this much
 _SUM_TOLERANCE = 1e-3
-
-
-def read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of any picture that Pillow reads, turned upright by its EXIF data.
-
-    Raises FileNotFoundError, or ValueError where the file is no picture or ends too early.
-    """
-    from PIL import Image, ImageOps
-
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such picture (check the path)")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder (give one picture)")
-    try:
-        with Image.open(path) as file:
-            return np.array(_rgb(ImageOps.exif_transpose(file)))
-    except Image.UnidentifiedImageError:
-        raise ValueError(f"{path}: not a picture that Pillow can read (use PNG or JPEG)") from None
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: too many pixels: {error} (make it smaller)") from None
-    except PermissionError:
-        raise
-    # what Pillow's decoders raise for broken data, each its own
-    except (OSError, SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
-        raise ValueError(f"{path}: damaged or cut off: {error} (save it again)") from None
-
-
-def _rgb(image: Image) -> Image:
-    if image.mode.startswith("I;16"):
-        # convert("RGB") would clip at 255
-        return image.point(lambda v: v / 256).convert("L").convert("RGB")
-    if image.mode in ("I", "F"):
-        raise ValueError(f"pictures of mode {image.mode} have no fixed range (save it with 8 bits)")
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
 
 
 def read_scores(path: Path, key: str | None = None) -> np.ndarray:

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from . import convert_weights, crf, demo, export_onnx, info, segment
+from . import convert_weights, crf, demo, evaluate, export_onnx, info, segment
 from .errors import with_advice
 
 
@@ -72,6 +72,7 @@ _COMMANDS = {
     "demo": demo,
     "crf": crf,
     "segment": segment,
+    "evaluate": evaluate,
     "convert-weights": convert_weights,
     "export-onnx": export_onnx,
     "info": info,

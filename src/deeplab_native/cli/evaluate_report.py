@@ -1,0 +1,191 @@
+"""The results of `deeplab-native evaluate`: a table, JSON, CSV and a figure."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+
+from .. import __version__, metrics
+from .._files import atomic_path
+from ..metrics import SegmentationScores, segmentation_scores
+from . import console
+
+JSON, FIGURE = "evaluation.json", "evaluation.png"
+CLASSES_CSV, TRIMAP_CSV = "classes.csv", "trimap.csv"
+RESULTS = (JSON, FIGURE, CLASSES_CSV, TRIMAP_CSV)
+# What a table or a curve shows of SegmentationScores, by its name there
+MEASURES = {
+    "mean_iou": "mean IoU",
+    "mean_iou_present": "mean IoU, classes present",
+    "mean_class_accuracy": "class accuracy",
+    "mean_class_accuracy_present": "class accuracy, classes present",
+    "pixel_accuracy": "pixel accuracy",
+}
+_LINES = ("-", "--", "-.", ":")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is known of one way to predict: the whole set, and the trimap of every width."""
+
+    matrix: torch.Tensor  # (L, L)
+    scores: SegmentationScores
+    trimaps: list[SegmentationScores]
+
+    @classmethod
+    def of(cls, counts: np.ndarray, classes: Sequence[int] | None) -> Variant:
+        """`counts` (W + 1, L, L): of `metrics.trimap_counts`, summed over the images."""
+        tensor = torch.from_numpy(counts)
+        matrix = tensor.sum(0)
+        return cls(
+            matrix,
+            segmentation_scores(matrix, classes),
+            [segmentation_scores(m, classes) for m in metrics.trimap_matrices(tensor)],
+        )
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is written.
+
+    `about` are facts for the JSON file; `mean_over` the classes of the means, None for all.
+    """
+
+    title: str
+    classes: tuple[str, ...]
+    variants: dict[str, Variant]
+    about: dict[str, Any]
+    mean_over: list[int] | None
+
+    def write(self, folder: Path) -> list[Path]:
+        """Each file whole or not at all; the JSON file last, so that it is never ahead of them."""
+        written = [folder / CLASSES_CSV]
+        _write_csv(written[0], self._class_rows())
+        if self._has_trimaps():
+            written.append(folder / TRIMAP_CSV)
+            _write_csv(written[-1], self._trimap_rows())
+        written.append(folder / FIGURE)
+        figure = self._figure()
+        with atomic_path(folder / FIGURE) as temporary:
+            figure.savefig(temporary, dpi=110)
+        written.append(folder / JSON)
+        with atomic_path(folder / JSON) as temporary:
+            # NaN is no JSON: null
+            text = json.dumps(self._record(), indent=1, allow_nan=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
+        return written
+
+    def tables(self) -> list[Table]:
+        """Percentages: IoU by class, and the measures."""
+        title = None if self.mean_over is None else "The means leave out (classes in parentheses)."
+        by_class = console.table("IoU, %", *self.variants, title=title)
+        for i, name in enumerate(self.classes):
+            values = [float(v.scores.class_iou[i]) for v in self.variants.values()]
+            counted = self.mean_over is None or i in self.mean_over
+            by_class.add_row(name if counted else f"({name})", *map(_percent, values))
+        overall = console.table("%", *self.variants)
+        for key, name in MEASURES.items():
+            values = [getattr(v.scores, key) for v in self.variants.values()]
+            overall.add_row(name, *map(_percent, values))
+        return [by_class, overall]
+
+    def _has_trimaps(self) -> bool:
+        return any(variant.trimaps for variant in self.variants.values())
+
+    def _class_rows(self) -> Iterable[Sequence[object]]:
+        names = list(self.variants)
+        yield [
+            "index", "class", "pixels",
+            *(f"IoU, {n}" for n in names), *(f"accuracy, {n}" for n in names),
+        ]  # fmt: skip
+        variants = list(self.variants.values())
+        pixels = variants[0].matrix.sum(1).tolist()
+        for i, name in enumerate(self.classes):
+            ious = [_number(float(v.scores.class_iou[i])) for v in variants]
+            accuracies = [_number(float(v.scores.class_accuracy[i])) for v in variants]
+            yield [i, name, pixels[i], *ious, *accuracies]
+
+    def _trimap_rows(self) -> Iterable[Sequence[object]]:
+        yield ["width", "pixels", *(f"{key}, {n}" for n in self.variants for key in MEASURES)]
+        variants = list(self.variants.values())
+        for w, first in enumerate(variants[0].trimaps):
+            values = [_number(getattr(v.trimaps[w], key)) for v in variants for key in MEASURES]
+            yield [w + 1, first.pixels, *values]
+
+    def _record(self) -> dict[str, Any]:
+        variants = {
+            name: {
+                **_measures(variant.scores),
+                "class_iou": [_number(x) for x in variant.scores.class_iou.tolist()],
+                "class_accuracy": [_number(x) for x in variant.scores.class_accuracy.tolist()],
+                "confusion_matrix": variant.matrix.tolist(),
+                "trimap": [
+                    {"width": w, "pixels": scores.pixels, **_measures(scores)}
+                    for w, scores in enumerate(variant.trimaps, 1)
+                ],
+            }
+            for name, variant in self.variants.items()
+        }
+        chosen = range(len(self.classes)) if self.mean_over is None else self.mean_over
+        return {
+            "deeplab_native": __version__,
+            **self.about,
+            "classes": list(self.classes),
+            "means over": [self.classes[i] for i in chosen],
+            "pixels": next(iter(self.variants.values())).scores.pixels,
+            "variants": variants,
+        }
+
+    def _figure(self) -> Any:
+        from matplotlib.figure import Figure
+
+        rows = len(self.classes) * len(self.variants)
+        trimaps = self._has_trimaps()
+        height = min(40, max(4.5, 1.2 + 0.16 * rows))
+        figure = Figure(figsize=(12 if trimaps else 7, height), layout="constrained")
+        figure.suptitle(self.title, parse_math=False)  # names may hold dollar signs
+        axes = figure.subplots(1, 2 if trimaps else 1, squeeze=False)[0]
+        thickness = 0.8 / len(self.variants)
+        places = np.arange(len(self.classes))
+        for i, (name, variant) in enumerate(self.variants.items()):
+            values = variant.scores.class_iou.nan_to_num(0).numpy() * 100
+            text = f"{name}: mean {_percent(variant.scores.mean_iou)} %"
+            axes[0].barh(places - 0.4 + thickness * (i + 0.5), values, thickness, label=text)
+        axes[0].set_yticks(places, self.classes, parse_math=False)
+        axes[0].set(xlabel="IoU, %", xlim=(0, 100), ylim=(len(places) - 0.4, -0.6))
+        # below the bars, which it must not hide
+        axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, fontsize="small")
+        if trimaps:
+            for i, (name, variant) in enumerate(self.variants.items()):
+                curve = [scores.mean_iou * 100 for scores in variant.trimaps]
+                axes[1].plot(range(1, len(curve) + 1), curve, _LINES[i % 4], label=name)
+            axes[1].set(xlabel="trimap width w, pixels", ylabel="mean IoU, %")
+            axes[1].grid(alpha=0.3)
+            axes[1].legend(fontsize="small")
+        return figure
+
+
+def _measures(scores: SegmentationScores) -> dict[str, float | None]:
+    return {key: _number(getattr(scores, key)) for key in MEASURES}
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value * 100:.2f}"
+
+
+def _write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
