@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from . import crf, demo, info, segment
+from . import crf, crf_search, demo, info, segment
 from .errors import with_advice
 
 
@@ -68,7 +68,14 @@ def _root(
     pass
 
 
-for name, command in {"demo": demo, "crf": crf, "segment": segment, "info": info}.items():
+_COMMANDS = {
+    "demo": demo,
+    "crf": crf,
+    "crf-search": crf_search,
+    "segment": segment,
+    "info": info,
+}
+for name, command in _COMMANDS.items():
     app.command(name, epilog=command.EXAMPLES)(command.run)
 
 
