@@ -52,7 +52,8 @@ def search_and_report(plan: Plan, out: Path, *, overwrite: bool) -> None:
 
 def paste(params: CRFParams) -> str:
     """The parameters as Python code."""
-    values = ", ".join(f"{name}={value:g}" for name, value in asdict(params).items())
+    # 12 digits: exact for steps that were halved ten times
+    values = ", ".join(f"{name}={value:.12g}" for name, value in asdict(params).items())
     return f"CRFParams({values})"
 
 
