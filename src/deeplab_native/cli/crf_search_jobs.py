@@ -59,11 +59,24 @@ def check(job: CheckJob) -> Checked:
     sample = job.loader(job.item)
     _, num_labels, height, width = sample.unary.shape
     counts = count_scores(sample, job.fixed)[0].numpy()
-    # the lattices with the largest coordinates, of both kernels
-    PixelFeatures(sample.image[:, :0], job.fixed.sigma_gamma).check(0, "sigma_gamma")
-    smallest = min(job.grid.sigma_alpha), min(job.grid.sigma_beta)
-    PixelFeatures(sample.image, *smallest).check(0, "sigma_alpha and sigma_beta")
+    _check_sigmas(sample, job)
     return Checked(digest, (num_labels, height, width), sparse(counts))
+
+
+def _check_sigmas(sample: Sample, job: CheckJob) -> None:
+    """ValueError where the coarse grid's smallest sigmas are too small for a lattice."""
+    alpha, beta = min(job.grid.sigma_alpha), min(job.grid.sigma_beta)
+    kernels = {
+        f"sigma_gamma {job.fixed.sigma_gamma:g}": PixelFeatures(
+            sample.image[:, :0], job.fixed.sigma_gamma
+        ),
+        f"sigma_alpha {alpha:g} and sigma_beta {beta:g}": PixelFeatures(sample.image, alpha, beta),
+    }
+    for name, features in kernels.items():
+        try:
+            features.check(0, name)
+        except ValueError:
+            raise ValueError(f"{name}: too small for the lattice (give larger ones)") from None
 
 
 class CountJob(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from rich.progress import (
@@ -22,7 +22,7 @@ from .._files import remove_leftovers
 from ..crf.candidates import Fixed
 from ..crf.search import Candidate, Grid, Search, Total, coarse_to_fine, present_classes
 from . import console
-from .crf_folder_files import sole_writer
+from .crf_folder_files import _names, sole_writer
 from .crf_search_files import Item
 from .crf_search_jobs import Checked, CheckJob, CountedImage, CountJob, Loader, check, count
 from .crf_search_record import NAME, Record
@@ -96,14 +96,14 @@ def _check_all(plan: Plan) -> dict[str, Checked]:
     """Reads every image; ValueError that names those which cannot be used."""
     jobs = [CheckJob(plan.loader, item, plan.grid, plan.fixed) for item in plan.items]
     checked: dict[str, Checked] = {}
-    bad: list[str] = []
+    bad: dict[str, str] = {}
     with _progress("checking", "images") as progress:
         task = progress.add_task("", total=len(jobs))
         for job, result, error in run_jobs(check, jobs, min(plan.workers, len(jobs)), PRELOAD):
             if error is None:
                 checked[job.name] = result
             else:
-                bad.append(f"{job.name}: {error}")
+                bad[job.name] = error
             progress.advance(task)
     checked = {item.name: checked[item.name] for item in plan.items if item.name in checked}
     if not bad:
@@ -114,14 +114,19 @@ def _check_all(plan: Plan) -> dict[str, Checked]:
         if not any(one.before.numbers for one in checked.values()):
             raise ValueError(f"labels: every pixel is {plan.fixed.void}, void (give other labels)")
         return checked
-    bad.sort()
-    if len(bad) == 1:
-        raise ValueError(bad[0])
-    for line in bad[:_LINES_SHOWN]:
-        console.err.print(f"error: {line}", soft_wrap=True)
+    _refuse(bad, len(jobs))
+
+
+def _refuse(bad: Mapping[str, str], total: int) -> NoReturn:
+    """ValueError for images that cannot be used; where there are several, a line each before."""
+    if len(set(bad.values())) == 1:  # also an option that suits none of them
+        names = "all images" if len(bad) == total > 1 else _names(map(Path, bad))
+        raise ValueError(f"{names}: {next(iter(bad.values()))}")
+    for name in sorted(bad)[:_LINES_SHOWN]:
+        console.err.print(f"error: {name}: {bad[name]}", soft_wrap=True)
     more = f", of which {_LINES_SHOWN} are shown" if len(bad) > _LINES_SHOWN else ""
     raise ValueError(
-        f"{len(bad)} of {len(jobs)} images cannot be used{more} (mend them, or choose others)"
+        f"{len(bad)} of {total} images cannot be used{more} (mend them, or choose others)"
     )
 
 

@@ -118,6 +118,12 @@ class CandidateFields:
             self._field.set_compatibility(_BILATERAL, w1)
         self._sigmas = sigmas
         self._field.inference(self._fixed.iterations, self._q)
+        # all is NaN where the lattice could not hold an image, which on the CPU is an error before
+        if on_cuda(self._unary) and self._q[:, 0].isnan().any():
+            raise ValueError(
+                f"sigma_alpha {sigmas[0]:g} and sigma_beta {sigmas[1]:g}: too small for the "
+                "lattice (give larger ones)"
+            )
         # as argmax, but five times as fast on the CPU
         return self._q.max(1).indices
 
