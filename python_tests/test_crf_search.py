@@ -70,6 +70,7 @@ def test_ends_of_the_grid():
         ({"w1": []}, ValueError, "w1: expected at least one"),
         ({"sigma_alpha": [30, 0]}, ValueError, "sigma_alpha: .* got 0"),
         ({"sigma_beta": [math.nan]}, ValueError, "sigma_beta: .* got nan"),
+        ({"w1": range(1, 102)}, ValueError, "w1: expected at most 100 values, got 101"),
         ({"w1": ["3"]}, TypeError, "w1: expected numbers, got '3'"),
         ({"w1": 3}, TypeError, "w1: expected a list"),
     ],

@@ -123,12 +123,14 @@ def run(
         int | None,
         typer.Option(
             min=1,
-            help="Processes, each with --threads threads (1) and an image in memory. "
-            "Default: one for each core.",
+            help="Processes, each with an image in memory. Default: one for each core.",
             rich_help_panel=_RUN,
         ),
     ] = None,
-    threads: options.Threads = None,
+    threads: Annotated[
+        int,
+        typer.Option(min=1, help="CPU threads of each process.", rich_help_panel=_RUN),
+    ] = 1,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Begin anew in --out.", rich_help_panel=_RUN),
@@ -171,7 +173,7 @@ def run(
         fixed,
         chosen,
         workers or len(os.sched_getaffinity(0)),
-        threads or 1,
+        threads,
         device,
     )
     crf_search_report.search_and_report(plan, out, overwrite=overwrite)

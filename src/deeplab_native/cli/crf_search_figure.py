@@ -12,7 +12,7 @@ from ..crf.search import Candidate
 from .crf_search_run import Found
 
 _COLUMNS = 4  # of panels
-_CELL, _MARGIN = 0.62, 1.3  # inches
+_CELL, _MOST, _MARGIN = 0.62, 8.0, 1.3  # inches; a panel has at most _MOST of cells
 _MOST_NUMBERS = 150  # cells of a panel with their value in them
 _DPI = 110
 
@@ -33,8 +33,8 @@ def save_heatmap(path: Path, found: Found) -> None:
     high = max(values.max() for values in panels.values())
     across = min(_COLUMNS, len(panels))
     down = math.ceil(len(panels) / across)
-    width = _MARGIN + max(3.0, _CELL * len(grid.sigma_alpha))
-    height = _MARGIN + max(1.0, _CELL * len(grid.sigma_beta))
+    width = _MARGIN + min(_MOST, max(3.0, _CELL * len(grid.sigma_alpha)))
+    height = _MARGIN + min(_MOST, max(1.0, _CELL * len(grid.sigma_beta)))
     figure = Figure(figsize=(across * width, down * height + 0.5), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for axis, (w1, values) in zip(axes, panels.items(), strict=False):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..crf import CRFParams
 
 _ROWS = 10  # of the table; candidates.csv has all
-_COLUMNS = ("mean IoU", "accuracy", "in the band")
+_COLUMNS = ("mean IoU", "accuracy", "band accuracy")
 
 
 def check_out(out: Path, folders: Folders) -> None:

@@ -18,6 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 
+_MOST_VALUES = 100  # of one parameter: more is a slip of the pen
+
+
 class Candidate(NamedTuple):
     """The parameters that are searched."""
 
@@ -80,6 +83,8 @@ def _check_axis(name: str, values: Sequence[float]) -> tuple[float, ...]:
             raise TypeError(f"{name}: expected numbers, got {value!r}")
         if not 0 < value < math.inf:  # also for NaN
             raise ValueError(f"{name}: expected positive finite numbers, got {value}")
+    if len(values) > _MOST_VALUES:
+        raise ValueError(f"{name}: expected at most {_MOST_VALUES} values, got {len(values)}")
     return tuple(sorted({float(value) for value in values}))
 
 
