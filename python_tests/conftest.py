@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -16,6 +19,7 @@ from cli_cases import HEIGHT, LABELS, WIDTH, Result
 from deeplab_native import _C, CRFParams
 from deeplab_native.cli import main as cli
 from emulation.build import load_emulator, on_the_emulator
+from search_cases import write_folders
 
 
 @pytest.fixture(autouse=True)
@@ -144,4 +148,24 @@ def given(tmp_path, monkeypatch):
     logits[0, :, : WIDTH // 2] += 2
     logits[1, :, WIDTH // 2 :] += 2
     np.save("logits.npy", logits)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def search_files(tmp_path_factory):
+    """The folders that `search_folders` copies."""
+    folder, before = tmp_path_factory.mktemp("search"), Path.cwd()
+    os.chdir(folder)
+    try:
+        write_folders()
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def search_folders(search_files, tmp_path, monkeypatch):
+    """photos/, scores/ and labels/ of small images for crf-search, in the current folder."""
+    shutil.copytree(search_files, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path

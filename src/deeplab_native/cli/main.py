@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from . import convert_weights, crf, demo, evaluate, export_onnx, info, segment
+from . import convert_weights, crf, crf_search, demo, evaluate, export_onnx, info, segment
 from .errors import with_advice
 
 
@@ -73,6 +73,7 @@ _COMMANDS = {
     "crf": crf,
     "segment": segment,
     "evaluate": evaluate,
+    "crf-search": crf_search,
     "convert-weights": convert_weights,
     "export-onnx": export_onnx,
     "info": info,

@@ -50,6 +50,17 @@ class CpuMeanField:
                     self._process = os.getpid()
         return self._built
 
+    def set_kernel(self, m: int, lattice, compatibility: torch.Tensor, normalization: int) -> None:
+        """In place of kernel m; not while another thread computes. Normalises all anew."""
+        c = compatibility.detach()
+        self._kernels[m] = (lattice, c.ndim, c.flatten().tolist(), normalization)
+        self._process, self._built = os.getpid(), self._build()
+
+    def set_compatibility(self, m: int, compatibility: torch.Tensor) -> None:
+        """Of kernel m, whose lattice stays; otherwise as `set_kernel`."""
+        lattice, _, _, normalization = self._kernels[m]
+        self.set_kernel(m, lattice, compatibility, normalization)
+
     def inference(self, iterations: int, out: torch.Tensor) -> torch.Tensor:
         """Q after so many iterations from the start, softmax(-U)."""
         self._native.inference(out.data_ptr(), iterations)

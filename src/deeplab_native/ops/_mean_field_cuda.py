@@ -30,6 +30,14 @@ class CudaMeanField:
         self._needs_scratch = has_matrix or len(features) > _MOST_KERNELS
         self._negative_unary = self._rows(self._unary, -1.0, -math.inf)
 
+    def set_kernel(self, m: int, features, compatibility: torch.Tensor, normalization: int) -> None:
+        """In place of kernel m, with a compatibility of the same shape; the others stay."""
+        self._kernels[m] = _Kernel(features, compatibility, normalization, self._unary, self._width)
+
+    def set_compatibility(self, m: int, compatibility: torch.Tensor) -> None:
+        """Of kernel m, of the same shape; its lattice and normalisation stay."""
+        self._kernels[m].set_compatibility(compatibility)
+
     def inference(self, iterations: int, out: torch.Tensor) -> torch.Tensor:
         return self._run(None, iterations, out, softmax=True)
 
@@ -109,6 +117,9 @@ class _Kernel:
                 None if normalization == _BEFORE else scale,
             )
         self._filter = self._new_filter(*self._scales)
+        self.set_compatibility(compatibility)
+
+    def set_compatibility(self, compatibility: torch.Tensor) -> None:
         c = compatibility.detach()
         self._compatibility = (0.5 * (c + c.T) if c.ndim == 2 else c).contiguous()
 

@@ -1,0 +1,159 @@
+"""What `deeplab-native crf-search` reads: images, scores and labels of the same names."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import struct
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from . import inputs
+from .crf_folder_files import _SCORES, _by_stem, _names, _picture_suffixes
+
+if TYPE_CHECKING:
+    from ..crf.candidates import Sample
+
+_MOST_LABELS = 256
+
+
+class Item(NamedTuple):
+    """One image of a search: its name, and the files that decide what it counts."""
+
+    name: str
+    files: tuple[Path, ...]
+
+    def digest(self) -> str:
+        """SHA-256 of what the files hold."""
+        total = hashlib.sha256()
+        for path in self.files:
+            total.update(hashlib.sha256(path.read_bytes()).digest())
+        return total.hexdigest()
+
+
+class Folders(NamedTuple):
+    images: Path
+    scores: Path
+    labels: Path
+
+    def items(self, chosen: Iterable[str] | None = None) -> list[Item]:
+        """Of all scores, or of the names that are chosen, sorted by name.
+
+        Raises NotADirectoryError, and ValueError where something has no partner or nothing is left.
+        """
+        for what, folder in self._asdict().items():
+            if not folder.is_dir():
+                raise NotADirectoryError(f"{what} {folder}: not a folder (give the folder of them)")
+        kinds = {
+            "scores": _by_stem(self.scores, _SCORES, ".npy or .npz scores"),
+            "pictures": _by_stem(self.images, _picture_suffixes(), "pictures"),
+            "label PNGs": _by_stem(self.labels, [".png"], "label PNGs"),
+        }
+        names = sorted(kinds["scores"] if chosen is None else set(chosen))
+        for (kind, files), folder in zip(
+            kinds.items(), (self.scores, self.images, self.labels), strict=True
+        ):
+            missing = [Path(name) for name in names if name not in files]
+            if missing:
+                raise ValueError(
+                    f"{folder}: no {kind} for {len(missing)} of {len(names)} names: "
+                    f"{_names(missing)} (add them, or choose others with --list)"
+                )
+        return [
+            Item(n, (kinds["pictures"][n], kinds["scores"][n], kinds["label PNGs"][n]))
+            for n in names
+        ]
+
+
+def read_list(path: Path) -> list[str]:
+    """The names in a text file, one a line; empty lines do not count."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such list of names (check the path)")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not a text file (write one name a line)") from None
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise ValueError(f"{path}: no name in it (write one name a line)")
+    return names
+
+
+def draw(items: list[Item], count: int | None, seed: int) -> list[Item]:
+    """So many of them at random, in their order; all where `count` is None."""
+    if count is None:
+        return items
+    if count > len(items):
+        raise ValueError(f"--images {count}: there are {len(items)} (give at most that many)")
+    return sorted(random.Random(seed).sample(items, count))
+
+
+@dataclass(frozen=True)
+class FolderLoader:
+    """Reads an item of `Folders`; the options are those of `deeplab-native crf`."""
+
+    kind: str = "auto"
+    layout: str = "auto"
+    key: str | None = None
+    resize: bool = False
+
+    def __post_init__(self) -> None:
+        inputs.check_kind(self.kind)
+        inputs.check_layout(self.layout)
+
+    def __call__(self, item: Item) -> Sample:
+        """Raises ValueError or OSError where a file cannot be used."""
+        import torch
+
+        from ..crf.candidates import Sample
+        from .crf_image import energies
+
+        image, scores, labels = item.files
+        photo = inputs.read_image(image)
+        raw = inputs.read_scores(scores, self.key)
+        values = inputs.to_chw(raw, photo.shape[:2], self.layout, self.resize)
+        if not 2 <= len(values) <= _MOST_LABELS:
+            raise ValueError(
+                f"{scores}: {len(values)} labels (expected 2 to {_MOST_LABELS}; "
+                "if that is the height, give --layout)"
+            )
+        truth = read_labels(labels)
+        if truth.shape != photo.shape[:2]:
+            raise ValueError(
+                f"{labels}: {_size(truth)} pixels, but the image has {_size(photo)} "
+                "(give labels of the image's size)"
+            )
+        return Sample(
+            energies(values, truth.shape, inputs.kind_of(values, self.kind)),
+            torch.from_numpy(photo).permute(2, 0, 1)[None].contiguous(),
+            torch.from_numpy(truth)[None],
+        )
+
+
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[1]} x {array.shape[0]}"
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """(H, W) uint8 of a PNG of palette indices or of grey levels; ValueError for another."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            if file.mode not in ("P", "L", "1"):
+                raise ValueError(
+                    f"{path}: a PNG of mode {file.mode} holds no label indices of 8 bits "
+                    "(save it with a palette or in grey, the pixel value being the class)"
+                )
+            return np.array(file).astype(np.uint8)
+    except Image.UnidentifiedImageError:
+        raise ValueError(f"{path}: not a PNG (save the labels as PNG)") from None
+    except (OSError, SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
+        if isinstance(error, PermissionError):
+            raise
+        raise ValueError(f"{path}: damaged or cut off: {error} (save it again)") from None
