@@ -7,6 +7,7 @@ namespace deeplab_native {
 
 void bind_aspp(py::module_& m) {
   using Offsets = std::vector<std::array<int32_t, 2>>;
+  using Triple = std::array<int64_t, 3>;
   m.def(
       "aspp_gather_cpu",
       [](Address y, Address bias, Address out, Quad size, int64_t padded, const Offsets& offsets,
@@ -39,6 +40,25 @@ void bind_aspp(py::module_& m) {
          const std::string& dtype, int num_threads) {
         aspp_unpack_cpu(pointer<const void>(packed), pointer<void>(weight),
                         {size[0], size[1], index, {}}, float_type(dtype), num_threads);
+      },
+      Unlocked());
+  m.def(
+      "aspp_panels_cpu",
+      [](Address weight, Address panels, Triple size, Triple stride,
+         const std::vector<int32_t>& index, const std::vector<bool>& add, int num_threads) {
+        aspp_panels_cpu(pointer<const float>(weight), pointer<float>(panels),
+                        {size[0], size[1], size[2], stride[0], stride[1], stride[2], index, add},
+                        num_threads);
+      },
+      Unlocked());
+  m.def(
+      "aspp_product_cpu",
+      [](Address input, Address panels, Address y, Quad size, int64_t filters,
+         const Offsets& offsets, bool channels_last, int num_threads) {
+        aspp_product_cpu(pointer<const float>(input), pointer<const float>(panels),
+                         pointer<float>(y),
+                         {size[0], size[1], size[2], size[3], filters, channels_last},
+                         tap_offsets(offsets), num_threads);
       },
       Unlocked());
 

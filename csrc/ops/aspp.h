@@ -50,6 +50,31 @@ void aspp_pack_cpu(const void* weight, void* packed, const AsppPackShape& shape,
 void aspp_unpack_cpu(const void* packed, void* weight, const AsppPackShape& shape, FloatType type,
                      int num_threads);
 
+// The product of float32 on the CPU, which leaves out what falls outside the map. Its weights lie
+// in panels, as they are read: slices of channels, in each of them the taps, of each the filters in
+// blocks, and in a block [channel][filter]; cpu/aspp_product_kernel.h has the sizes.
+
+// One branch's weight among the panels, as aspp_pack_cpu; element (o, c, k) of the weight lies at
+// o * filter_stride + c * channel_stride + k * tap_stride.
+struct AsppPanelShape {
+  int64_t filters, channels, taps;
+  int64_t filter_stride, channel_stride, tap_stride;
+  std::vector<int32_t> index;
+  std::vector<bool> add;
+};
+void aspp_panels_cpu(const float* weight, float* panels, const AsppPanelShape& shape,
+                     int num_threads);
+
+// Y[b, t, o, y, x], planes, wherever (y - dy_t, x - dx_t) is in the map; what it has elsewhere is
+// not specified, and not read by aspp_gather_cpu. input: (B, C, H, W), contiguous or channels_last.
+struct AsppProductShape {
+  int64_t batch, channels, height, width, filters;
+  bool channels_last;  // of the input
+};
+void aspp_product_cpu(const float* input, const float* panels, float* y,
+                      const AsppProductShape& shape, const std::vector<TapOffset>& taps,
+                      int num_threads);
+
 #ifdef DEEPLAB_NATIVE_WITH_CUDA
 // The same on the device; stream is a cudaStream_t. Return a cudaError_t, 0 for success;
 // cudaErrorInvalidValue for more than kMaxAsppTaps taps.
