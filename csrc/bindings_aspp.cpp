@@ -45,20 +45,20 @@ void bind_aspp(py::module_& m) {
   m.def(
       "aspp_panels_cpu",
       [](Address weight, Address panels, Triple size, Triple stride,
-         const std::vector<int32_t>& index, const std::vector<bool>& add, int num_threads) {
-        aspp_panels_cpu(pointer<const float>(weight), pointer<float>(panels),
+         const std::vector<int32_t>& index, const std::vector<bool>& add, const std::string& dtype,
+         int num_threads) {
+        aspp_panels_cpu(pointer<const void>(weight), pointer<void>(panels),
                         {size[0], size[1], size[2], stride[0], stride[1], stride[2], index, add},
-                        num_threads);
+                        float_type(dtype), num_threads);
       },
       Unlocked());
   m.def(
       "aspp_product_cpu",
       [](Address input, Address panels, Address y, Quad size, int64_t filters,
-         const Offsets& offsets, bool channels_last, int num_threads) {
-        aspp_product_cpu(pointer<const float>(input), pointer<const float>(panels),
-                         pointer<float>(y),
+         const Offsets& offsets, bool channels_last, const std::string& dtype, int num_threads) {
+        aspp_product_cpu(pointer<const void>(input), pointer<const void>(panels), pointer<void>(y),
                          {size[0], size[1], size[2], size[3], filters, channels_last},
-                         tap_offsets(offsets), num_threads);
+                         tap_offsets(offsets), float_type(dtype), num_threads);
       },
       Unlocked());
 

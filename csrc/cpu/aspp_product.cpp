@@ -1,10 +1,12 @@
-// The taps' product, of float32 on the CPU. A tile of about 6 x 8 pixels is multiplied with the
+// The taps' product on the CPU. A tile of about 6 x 8 pixels is multiplied with the
 // taps that carry any of its pixels into the map: with rates of 6 to 24 and a map of 41 x 41 those
 // are 20 of 33, which a product of whole matrices cannot leave out. The tile's pixels are
 // copied together first, a slice of channels at a time, and stay in the first-level cache while all
 // taps go by.
 #include <algorithm>
 #include <atomic>
+#include <stdexcept>
+#include <type_traits>
 
 #include "common/buffer.h"
 #include "common/isa.h"
@@ -15,20 +17,29 @@
 namespace deeplab_native {
 namespace {
 
-AsppProductKernel product_kernel() {
-  AsppProductKernel kernel;
+ProductKernels product_kernels() {
+  ProductKernels kernels;
 #if defined(DEEPLAB_X86_64)
   if (current_isa() == Isa::kAvx512) {
-    avx512::fill(&kernel);
-    return kernel;
+    avx512::fill(&kernels);
+    return kernels;
   }
   if (current_isa() == Isa::kAvx2) {
-    avx2::fill(&kernel);
-    return kernel;
+    avx2::fill(&kernels);
+    return kernels;
   }
 #endif
-  baseline::fill(&kernel);
-  return kernel;
+  baseline::fill(&kernels);
+  return kernels;
+}
+
+template <class T>
+ProductKernel<T> product_kernel() {
+  if constexpr (std::is_same_v<T, double>) {
+    return product_kernels().f64;
+  } else {
+    return product_kernels().f32;
+  }
 }
 
 // Neighbours in a row of the map, that lie one after the other in the tile, too.
@@ -94,42 +105,54 @@ std::vector<Tile> make_tiles(const AsppProductShape& s, const std::vector<TapOff
   return tiles;
 }
 
-// to[i][0, kLength) = from[i][0, kLength) of rows that lie a stride apart.
-template <int64_t kLength>
-void copy_rows(const float* from, int64_t from_stride, float* to, int64_t to_stride,
-               int64_t count) {
+// to[i][0, kLength) = from[i][0, kLength) of rows that lie a stride apart. `ahead` is what will be
+// read as `from` is now, or null: rows a plane apart are further than the processor looks ahead.
+template <class T, int64_t kLength>
+void copy_rows(const T* from, int64_t from_stride, T* to, int64_t to_stride, int64_t count,
+               const T* ahead) {
   for (int64_t i = 0; i < count; ++i, from += from_stride, to += to_stride) {
+    if (ahead != nullptr) {
+      __builtin_prefetch(ahead, 0, 2);
+      __builtin_prefetch(ahead + kLength - 1, 0, 2);
+      ahead += from_stride;
+    }
     std::copy_n(from, kLength, to);
   }
 }
 
 // The same for any length: most runs are short, and a loop over an unknown few is slow.
-void copy_rows(const float* from, int64_t from_stride, float* to, int64_t to_stride, int64_t count,
-               int64_t length) {
-  using Copy = void (*)(const float*, int64_t, float*, int64_t, int64_t);
-  static constexpr Copy kCopies[] = {copy_rows<1>,  copy_rows<2>,  copy_rows<3>,  copy_rows<4>,
-                                     copy_rows<5>,  copy_rows<6>,  copy_rows<7>,  copy_rows<8>,
-                                     copy_rows<9>,  copy_rows<10>, copy_rows<11>, copy_rows<12>,
-                                     copy_rows<13>, copy_rows<14>, copy_rows<15>, copy_rows<16>};
+template <class T>
+void copy_rows(const T* from, int64_t from_stride, T* to, int64_t to_stride, int64_t count,
+               int64_t length, const T* ahead = nullptr) {
+  using Copy = void (*)(const T*, int64_t, T*, int64_t, int64_t, const T*);
+  static constexpr Copy kCopies[] = {
+      copy_rows<T, 1>,  copy_rows<T, 2>,  copy_rows<T, 3>,  copy_rows<T, 4>,
+      copy_rows<T, 5>,  copy_rows<T, 6>,  copy_rows<T, 7>,  copy_rows<T, 8>,
+      copy_rows<T, 9>,  copy_rows<T, 10>, copy_rows<T, 11>, copy_rows<T, 12>,
+      copy_rows<T, 13>, copy_rows<T, 14>, copy_rows<T, 15>, copy_rows<T, 16>};
   constexpr int64_t kMost = std::size(kCopies);
   for (; length > 0; length -= kMost, from += kMost, to += kMost) {
-    kCopies[std::min(length, kMost) - 1](from, from_stride, to, to_stride, count);
+    kCopies[std::min(length, kMost) - 1](from, from_stride, to, to_stride, count, ahead);
+    if (ahead != nullptr) ahead += kMost;
   }
 }
 
 // Channels [first, first + count) of a tile's pixels to pixels[channel][lane].
-void take_pixels(const float* image, const AsppProductShape& s, const Tile& tile, int64_t first,
-                 int64_t count, float* pixels, int64_t width) {
+template <class T>
+void take_pixels(const T* image, const AsppProductShape& s, const Tile& tile, int64_t first,
+                 int64_t count, T* pixels, int64_t width) {
   const int64_t plane = s.height * s.width;
   for (const Run& run : tile.runs) {
     const int64_t at = run.y * s.width + run.x;
-    float* to = pixels + run.lane;
+    T* to = pixels + run.lane;
     if (!s.channels_last) {
-      copy_rows(image + first * plane + at, plane, to, width, count, run.length);
+      const T* from = image + first * plane + at;
+      const bool more = first + 2 * count <= s.channels;
+      copy_rows(from, plane, to, width, count, run.length, more ? from + count * plane : nullptr);
       continue;
     }
-    const float* from = image + at * s.channels + first;
-    constexpr int64_t kTogether = 4;  // pixels, so that each store finds its line in the cache
+    const T* from = image + at * s.channels + first;
+    constexpr int64_t kTogether = 4;  // pixels, whose channels then share the tile's cache lines
     int64_t p = 0;
     for (; p + kTogether <= run.length; p += kTogether, from += kTogether * s.channels) {
       for (int64_t c = 0; c < count; ++c) {
@@ -150,67 +173,87 @@ std::vector<int64_t> filter_blocks(int64_t filters) {
   return edges;
 }
 
-}  // namespace
+// One filter tap of a block of kRows filters: to[c][r] = from[r][c], or += it.
+template <class T, int64_t kRows>
+void fill_block(const T* from, int64_t filter_stride, int64_t channel_stride, T* to, int64_t count,
+                bool add) {
+  for (int64_t c = 0; c < count; ++c, from += channel_stride, to += kRows) {
+    for (int64_t r = 0; r < kRows; ++r) {
+      const T value = from[r * filter_stride];
+      to[r] = add ? to[r] + value : value;
+    }
+  }
+}
 
-void aspp_panels_cpu(const float* weight, float* panels, const AsppPanelShape& s, int num_threads) {
+template <class T>
+void fill_panels(const T* weight, T* panels, const AsppPanelShape& s, int num_threads) {
+  using Fill = void (*)(const T*, int64_t, int64_t, T*, int64_t, bool);
+  static constexpr Fill kFills[kAsppBlock] = {fill_block<T, 1>, fill_block<T, 2>, fill_block<T, 3>,
+                                              fill_block<T, 4>, fill_block<T, 5>, fill_block<T, 6>,
+                                              fill_block<T, 7>};
   const std::vector<int64_t> edges = filter_blocks(s.filters);
   const int64_t blocks = static_cast<int64_t>(edges.size()) - 1;
   const int64_t slices = (s.channels + kAsppSlice - 1) / kAsppSlice;
-  parallel_for(num_threads, slices * blocks, 1, [&](int64_t begin, int64_t end) {
+  const auto body = [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t first = i / blocks * kAsppSlice, block = i % blocks;
       const int64_t count = std::min(kAsppSlice, s.channels - first);
       const int64_t filter = edges[block], rows = edges[block + 1] - filter;
-      for (size_t k = 0; k < s.index.size(); ++k) {
+      const T* from = weight + filter * s.filter_stride + first * s.channel_stride;
+      for (size_t k = 0; k < s.index.size(); ++k, from += s.tap_stride) {
         if (s.index[k] < 0) continue;
-        const float* from = weight + filter * s.filter_stride + first * s.channel_stride +
-                            static_cast<int64_t>(k) * s.tap_stride;
-        float* to = panels + first * s.taps * s.filters + (s.index[k] * s.filters + filter) * count;
-        for (int64_t c = 0; c < count; ++c, from += s.channel_stride) {
-          for (int64_t r = 0; r < rows; ++r, ++to) {
-            const float value = from[r * s.filter_stride];
-            *to = s.add[k] ? *to + value : value;
-          }
-        }
+        T* to = panels + first * s.taps * s.filters + (s.index[k] * s.filters + filter) * count;
+        kFills[rows - 1](from, s.filter_stride, s.channel_stride, to, count, s.add[k]);
       }
     }
-  });
+  };
+  const int64_t bytes = kAsppSlice * kAsppBlock * static_cast<int64_t>(s.index.size() * sizeof(T));
+  parallel_for(num_threads, slices * blocks, kGrainBytes / bytes, body);
 }
 
-void aspp_product_cpu(const float* input, const float* panels, float* y, const AsppProductShape& s,
-                      const std::vector<TapOffset>& taps, int num_threads) {
-  const AsppProductKernel kernel = product_kernel();
+// The sums of one tile and all its taps: sums[tap of the tile][filter][lane].
+template <class T>
+void multiply_tile(const T* image, const T* panels, const AsppProductShape& s, int64_t num_taps,
+                   const std::vector<int64_t>& edges, const Tile& tile,
+                   const ProductKernel<T>& kernel, T* pixels, T* sums) {
+  for (int64_t first = 0; first < s.channels; first += kAsppSlice) {
+    const int64_t channels = std::min(kAsppSlice, s.channels - first);
+    take_pixels(image, s, tile, first, channels, pixels, kernel.width);
+    const T* slice = panels + first * num_taps * s.filters;
+    T* to = sums;
+    for (const int64_t tap : tile.taps) {
+      for (size_t b = 0; b + 1 < edges.size(); ++b) {
+        const int rows = static_cast<int>(edges[b + 1] - edges[b]);
+        kernel.multiply(slice + (tap * s.filters + edges[b]) * channels, rows, pixels, channels, to,
+                        first > 0);
+        to += rows * kernel.width;
+      }
+    }
+  }
+}
+
+template <class T>
+void product(const T* input, const T* panels, T* y, const AsppProductShape& s,
+             const std::vector<TapOffset>& taps, int num_threads) {
+  const ProductKernel<T> kernel = product_kernel<T>();
   const std::vector<Tile> tiles = make_tiles(s, taps, kernel.width);
   const std::vector<int64_t> edges = filter_blocks(s.filters);
   const int64_t plane = s.height * s.width, num_taps = static_cast<int64_t>(taps.size());
-  const int64_t count = s.batch * static_cast<int64_t>(tiles.size());
+  const int64_t of_image = static_cast<int64_t>(tiles.size()), count = s.batch * of_image;
+  if (count == 0) return;
   std::atomic<int64_t> next{0};  // tiles near the border have fewer taps, so no fixed shares
-  const int threads =
-      static_cast<int>(std::clamp<int64_t>(num_threads, 1, std::max<int64_t>(count, 1)));
-  run_team(threads, [&](Team&) {
-    Buffer<float> pixels(kAsppSlice * kernel.width), sums(num_taps * s.filters * kernel.width);
-    std::fill_n(pixels.data(), kAsppSlice * kernel.width, 0.0f);  // the last tile is not full
+  run_team(static_cast<int>(std::clamp<int64_t>(num_threads, 1, count)), [&](Team&) {
+    Buffer<T> pixels(kAsppSlice * kernel.width), sums(num_taps * s.filters * kernel.width);
+    // the last tile is not full, and computes with what else lies there
+    std::fill_n(pixels.data(), kAsppSlice * kernel.width, T(0));
     for (int64_t i; (i = next.fetch_add(1)) < count;) {
-      const Tile& tile = tiles[i % tiles.size()];
-      const int64_t image = i / static_cast<int64_t>(tiles.size());
-      for (int64_t first = 0; first < s.channels; first += kAsppSlice) {
-        const int64_t channels = std::min(kAsppSlice, s.channels - first);
-        take_pixels(input + image * s.channels * plane, s, tile, first, channels, pixels.data(),
-                    kernel.width);
-        const float* slice = panels + first * num_taps * s.filters;
-        float* to = sums.data();
-        for (const int64_t tap : tile.taps) {
-          for (size_t b = 0; b + 1 < edges.size(); ++b) {
-            const int rows = static_cast<int>(edges[b + 1] - edges[b]);
-            kernel.multiply(slice + (tap * s.filters + edges[b]) * channels, rows, pixels.data(),
-                            channels, to, first > 0);
-            to += rows * kernel.width;
-          }
-        }
-      }
-      const float* from = sums.data();
+      const Tile& tile = tiles[i % of_image];
+      const int64_t image = i / of_image;
+      multiply_tile(input + image * s.channels * plane, panels, s, num_taps, edges, tile, kernel,
+                    pixels.data(), sums.data());
+      const T* from = sums.data();
       for (const int64_t tap : tile.taps) {
-        float* planes = y + (image * num_taps + tap) * s.filters * plane;
+        T* planes = y + (image * num_taps + tap) * s.filters * plane;
         for (const Run& run : tile.runs) {
           copy_rows(from + run.lane, kernel.width, planes + run.y * s.width + run.x, plane,
                     s.filters, run.length);
@@ -218,6 +261,33 @@ void aspp_product_cpu(const float* input, const float* panels, float* y, const A
         from += s.filters * kernel.width;
       }
     }
+  });
+}
+
+// run(T{}) for float and double.
+template <class Run>
+void with_native_type(FloatType type, const Run& run) {
+  if (type == FloatType::kFloat32) return run(float{});
+  if (type == FloatType::kFloat64) return run(double{});
+  throw std::invalid_argument("dtype: expected float32 or float64");
+}
+
+}  // namespace
+
+void aspp_panels_cpu(const void* weight, void* panels, const AsppPanelShape& shape, FloatType type,
+                     int num_threads) {
+  with_native_type(type, [&](auto zero) {
+    using T = decltype(zero);
+    fill_panels(static_cast<const T*>(weight), static_cast<T*>(panels), shape, num_threads);
+  });
+}
+
+void aspp_product_cpu(const void* input, const void* panels, void* y, const AsppProductShape& shape,
+                      const std::vector<TapOffset>& taps, FloatType type, int num_threads) {
+  with_native_type(type, [&](auto zero) {
+    using T = decltype(zero);
+    product(static_cast<const T*>(input), static_cast<const T*>(panels), static_cast<T*>(y), shape,
+            taps, num_threads);
   });
 }
 

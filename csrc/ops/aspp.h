@@ -62,7 +62,7 @@ struct AsppPanelShape {
   std::vector<int32_t> index;
   std::vector<bool> add;
 };
-void aspp_panels_cpu(const float* weight, float* panels, const AsppPanelShape& shape,
+void aspp_panels_cpu(const void* weight, void* panels, const AsppPanelShape& shape, FloatType type,
                      int num_threads);
 
 // Y[b, t, o, y, x], planes, wherever (y - dy_t, x - dx_t) is in the map; what it has elsewhere is
@@ -71,9 +71,8 @@ struct AsppProductShape {
   int64_t batch, channels, height, width, filters;
   bool channels_last;  // of the input
 };
-void aspp_product_cpu(const float* input, const float* panels, float* y,
-                      const AsppProductShape& shape, const std::vector<TapOffset>& taps,
-                      int num_threads);
+void aspp_product_cpu(const void* input, const void* panels, void* y, const AsppProductShape& shape,
+                      const std::vector<TapOffset>& taps, FloatType type, int num_threads);
 
 #ifdef DEEPLAB_NATIVE_WITH_CUDA
 // The same on the device; stream is a cudaStream_t. Return a cudaError_t, 0 for success;

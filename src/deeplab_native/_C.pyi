@@ -217,6 +217,7 @@ def aspp_panels_cpu(
     stride: _Triple,
     index: list[int],
     add: list[bool],
+    dtype: str,
     num_threads: int,
 ) -> None: ...
 def aspp_product_cpu(
@@ -227,6 +228,7 @@ def aspp_product_cpu(
     filters: int,
     offsets: list[_Pair],
     channels_last: bool,
+    dtype: str,
     num_threads: int,
 ) -> None: ...
 def upsample_unary_cpu(
