@@ -1,4 +1,6 @@
 // The head of DeepLab in the module _C: ASPP, and its scores as unary energies.
+#include <tuple>
+
 #include "bindings.h"
 
 namespace py = pybind11;
@@ -42,22 +44,19 @@ void bind_aspp(py::module_& m) {
                         {size[0], size[1], index, {}}, float_type(dtype), num_threads);
       },
       Unlocked());
+  using Branch = std::tuple<Address, Triple, std::vector<int32_t>>;
   m.def(
-      "aspp_panels_cpu",
-      [](Address weight, Address panels, Triple size, Triple stride,
-         const std::vector<int32_t>& index, const std::vector<bool>& add, const std::string& dtype,
-         int num_threads) {
-        aspp_panels_cpu(pointer<const void>(weight), pointer<void>(panels),
-                        {size[0], size[1], size[2], stride[0], stride[1], stride[2], index, add},
-                        float_type(dtype), num_threads);
-      },
-      Unlocked());
-  m.def(
-      "aspp_product_cpu",
-      [](Address input, Address panels, Address y, Quad size, int64_t filters,
-         const Offsets& offsets, bool channels_last, const std::string& dtype, int num_threads) {
-        aspp_product_cpu(pointer<const void>(input), pointer<const void>(panels), pointer<void>(y),
-                         {size[0], size[1], size[2], size[3], filters, channels_last},
+      "aspp_forward_cpu",
+      [](Address input, const std::vector<Branch>& branches, Address bias, Address out, Quad size,
+         bool channels_last, int64_t filters, int64_t images, const Offsets& offsets,
+         const std::string& dtype, int num_threads) {
+        std::vector<AsppBranch> all;
+        for (const auto& [weight, stride, index] : branches) {
+          all.push_back({pointer<const void>(weight), stride[0], stride[1], stride[2], index});
+        }
+        aspp_forward_cpu(pointer<const void>(input), all, pointer<const void>(bias),
+                         pointer<void>(out),
+                         {size[0], size[1], size[2], size[3], channels_last, filters, images},
                          tap_offsets(offsets), float_type(dtype), num_threads);
       },
       Unlocked());

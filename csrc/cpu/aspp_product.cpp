@@ -1,4 +1,4 @@
-// The taps' product on the CPU. A tile of about 6 x 8 pixels is multiplied with the
+// The whole head on the CPU. A tile of about 6 x 8 pixels is multiplied with the
 // taps that carry any of its pixels into the map: with rates of 6 to 24 and a map of 41 x 41 those
 // are 20 of 33, which a product of whole matrices cannot leave out. The tile's pixels are
 // copied together first, a slice of channels at a time, and stay in the first-level cache while all
@@ -12,6 +12,7 @@
 #include "common/isa.h"
 #include "common/parallel.h"
 #include "cpu/aspp_product_kernel.h"
+#include "cpu/aspp_tiles.h"
 #include "ops/aspp.h"
 
 namespace deeplab_native {
@@ -40,69 +41,6 @@ ProductKernel<T> product_kernel() {
   } else {
     return product_kernels().f32;
   }
-}
-
-// Neighbours in a row of the map, that lie one after the other in the tile, too.
-struct Run {
-  int64_t y, x, length, lane;
-};
-struct Tile {
-  std::vector<Run> runs;
-  std::vector<int64_t> taps;  // that carry a pixel of the tile into the map
-};
-
-// Rows of the bands that tiles are cut from; measured with the paper's rates, multiples of 6.
-constexpr int64_t kBandRows = 6;
-
-// Bands of rows, walked column by column, to and fro, and cut every `width` pixels: every tile but
-// the last is full, and all are about square.
-std::vector<Tile> make_tiles(const AsppProductShape& s, const std::vector<TapOffset>& taps,
-                             int64_t width) {
-  std::vector<Tile> tiles;
-  std::vector<Run> open;  // of the rows of the band
-  int64_t pixels = 0;
-  const auto close = [&] {
-    Tile tile;
-    int64_t lane = 0;
-    for (Run& run : open) {
-      if (run.length == 0) continue;
-      run.lane = lane;
-      lane += run.length;
-      tile.runs.push_back(run);
-    }
-    for (size_t t = 0; t < taps.size(); ++t) {
-      const bool live = std::any_of(tile.runs.begin(), tile.runs.end(), [&](const Run& run) {
-        const int64_t y = run.y - taps[t].dy, x = run.x - taps[t].dx;
-        return y >= 0 && y < s.height && x + run.length > 0 && x < s.width;
-      });
-      if (live) tile.taps.push_back(static_cast<int64_t>(t));
-    }
-    tiles.push_back(std::move(tile));
-    open.clear();
-    pixels = 0;
-  };
-  const int64_t bands = std::max<int64_t>(1, (s.height + kBandRows / 2) / kBandRows);
-  for (int64_t band = 0; band < bands; ++band) {
-    const int64_t top = s.height * band / bands, bottom = s.height * (band + 1) / bands;
-    size_t first = open.size();  // of this band's runs: a tile may go on from the last band
-    for (int64_t i = 0; i < s.width; ++i) {
-      const int64_t x = band % 2 ? s.width - 1 - i : i;
-      for (int64_t y = top; y < bottom; ++y) {
-        if (open.size() == first) {
-          for (int64_t row = top; row < bottom; ++row) open.push_back({row, x, 0, 0});
-        }
-        Run& run = open[first + y - top];
-        run.x = run.length == 0 ? x : std::min(run.x, x);
-        ++run.length;
-        if (++pixels == width) {
-          close();
-          first = 0;
-        }
-      }
-    }
-  }
-  if (pixels > 0) close();
-  return tiles;
 }
 
 // to[i][0, kLength) = from[i][0, kLength) of rows that lie a stride apart. `ahead` is what will be
@@ -139,7 +77,7 @@ void copy_rows(const T* from, int64_t from_stride, T* to, int64_t to_stride, int
 
 // Channels [first, first + count) of a tile's pixels to pixels[channel][lane].
 template <class T>
-void take_pixels(const T* image, const AsppProductShape& s, const Tile& tile, int64_t first,
+void take_pixels(const T* image, const AsppForwardShape& s, const Tile& tile, int64_t first,
                  int64_t count, T* pixels, int64_t width) {
   const int64_t plane = s.height * s.width;
   for (const Run& run : tile.runs) {
@@ -186,7 +124,8 @@ void fill_block(const T* from, int64_t filter_stride, int64_t channel_stride, T*
 }
 
 template <class T>
-void fill_panels(const T* weight, T* panels, const AsppPanelShape& s, int num_threads) {
+void fill_panels(const AsppBranch& branch, const std::vector<bool>& add, T* panels,
+                 const AsppForwardShape& s, int64_t num_taps, int num_threads) {
   using Fill = void (*)(const T*, int64_t, int64_t, T*, int64_t, bool);
   static constexpr Fill kFills[kAsppBlock] = {fill_block<T, 1>, fill_block<T, 2>, fill_block<T, 3>,
                                               fill_block<T, 4>, fill_block<T, 5>, fill_block<T, 6>,
@@ -199,21 +138,24 @@ void fill_panels(const T* weight, T* panels, const AsppPanelShape& s, int num_th
       const int64_t first = i / blocks * kAsppSlice, block = i % blocks;
       const int64_t count = std::min(kAsppSlice, s.channels - first);
       const int64_t filter = edges[block], rows = edges[block + 1] - filter;
-      const T* from = weight + filter * s.filter_stride + first * s.channel_stride;
-      for (size_t k = 0; k < s.index.size(); ++k, from += s.tap_stride) {
-        if (s.index[k] < 0) continue;
-        T* to = panels + first * s.taps * s.filters + (s.index[k] * s.filters + filter) * count;
-        kFills[rows - 1](from, s.filter_stride, s.channel_stride, to, count, s.add[k]);
+      const T* from = static_cast<const T*>(branch.weight) + filter * branch.filter_stride +
+                      first * branch.channel_stride;
+      for (size_t k = 0; k < branch.index.size(); ++k, from += branch.tap_stride) {
+        if (branch.index[k] < 0) continue;
+        T* to =
+            panels + first * num_taps * s.filters + (branch.index[k] * s.filters + filter) * count;
+        kFills[rows - 1](from, branch.filter_stride, branch.channel_stride, to, count, add[k]);
       }
     }
   };
-  const int64_t bytes = kAsppSlice * kAsppBlock * static_cast<int64_t>(s.index.size() * sizeof(T));
+  const int64_t bytes =
+      kAsppSlice * kAsppBlock * static_cast<int64_t>(branch.index.size() * sizeof(T));
   parallel_for(num_threads, slices * blocks, kGrainBytes / bytes, body);
 }
 
 // The sums of one tile and all its taps: sums[tap of the tile][filter][lane].
 template <class T>
-void multiply_tile(const T* image, const T* panels, const AsppProductShape& s, int64_t num_taps,
+void multiply_tile(const T* image, const T* panels, const AsppForwardShape& s, int64_t num_taps,
                    const std::vector<int64_t>& edges, const Tile& tile,
                    const ProductKernel<T>& kernel, T* pixels, T* sums) {
   for (int64_t first = 0; first < s.channels; first += kAsppSlice) {
@@ -233,10 +175,10 @@ void multiply_tile(const T* image, const T* panels, const AsppProductShape& s, i
 }
 
 template <class T>
-void product(const T* input, const T* panels, T* y, const AsppProductShape& s,
+void product(const T* input, const T* panels, T* y, const AsppForwardShape& s,
              const std::vector<TapOffset>& taps, int num_threads) {
   const ProductKernel<T> kernel = product_kernel<T>();
-  const std::vector<Tile> tiles = make_tiles(s, taps, kernel.width);
+  const std::vector<Tile> tiles = make_tiles(s.height, s.width, taps, kernel.width);
   const std::vector<int64_t> edges = filter_blocks(s.filters);
   const int64_t plane = s.height * s.width, num_taps = static_cast<int64_t>(taps.size());
   const int64_t of_image = static_cast<int64_t>(tiles.size()), count = s.batch * of_image;
@@ -264,31 +206,55 @@ void product(const T* input, const T* panels, T* y, const AsppProductShape& s,
   });
 }
 
-// run(T{}) for float and double.
-template <class Run>
-void with_native_type(FloatType type, const Run& run) {
-  if (type == FloatType::kFloat32) return run(float{});
-  if (type == FloatType::kFloat64) return run(double{});
-  throw std::invalid_argument("dtype: expected float32 or float64");
+// Adds up what the branches have at the same offset.
+template <class T>
+void fill_all_panels(const std::vector<AsppBranch>& branches, T* panels, const AsppForwardShape& s,
+                     int64_t num_taps, int num_threads) {
+  std::vector<bool> seen(num_taps);
+  for (const AsppBranch& branch : branches) {
+    std::vector<bool> add;
+    for (const int32_t row : branch.index) {
+      if (row >= num_taps) throw std::invalid_argument("index: expected rows of the offsets");
+      add.push_back(row >= 0 && seen[row]);
+      if (row >= 0) seen[row] = true;
+    }
+    fill_panels(branch, add, panels, s, num_taps, num_threads);
+  }
+  if (!std::all_of(seen.begin(), seen.end(), [](bool row) { return row; })) {
+    throw std::invalid_argument("index: expected every row of the offsets");
+  }
+}
+
+template <class T>
+void forward(const void* input, const std::vector<AsppBranch>& branches, const void* bias,
+             void* out, const AsppForwardShape& shape, const std::vector<TapOffset>& taps,
+             FloatType type, int num_threads) {
+  const int64_t plane = shape.height * shape.width, num_taps = static_cast<int64_t>(taps.size());
+  // kept for the next call: fresh memory would have to be cleared, a tenth of the time
+  Buffer<T> panels(num_taps * shape.filters * shape.channels);
+  fill_all_panels(branches, panels.data(), shape, num_taps, num_threads);
+  Buffer<T> y(shape.images * num_taps * shape.filters * plane);
+  for (int64_t first = 0; first < shape.batch; first += shape.images) {
+    AsppForwardShape group = shape;
+    group.batch = std::min(shape.images, shape.batch - first);
+    product(static_cast<const T*>(input) + first * shape.channels * plane, panels.data(), y.data(),
+            group, taps, num_threads);
+    aspp_gather_cpu(y.data(), bias, static_cast<T*>(out) + first * shape.filters * plane,
+                    {group.batch, group.filters, group.height, group.width, group.filters, false},
+                    taps, type, num_threads);
+  }
 }
 
 }  // namespace
 
-void aspp_panels_cpu(const void* weight, void* panels, const AsppPanelShape& shape, FloatType type,
-                     int num_threads) {
-  with_native_type(type, [&](auto zero) {
-    using T = decltype(zero);
-    fill_panels(static_cast<const T*>(weight), static_cast<T*>(panels), shape, num_threads);
-  });
-}
-
-void aspp_product_cpu(const void* input, const void* panels, void* y, const AsppProductShape& shape,
-                      const std::vector<TapOffset>& taps, FloatType type, int num_threads) {
-  with_native_type(type, [&](auto zero) {
-    using T = decltype(zero);
-    product(static_cast<const T*>(input), static_cast<const T*>(panels), static_cast<T*>(y), shape,
-            taps, num_threads);
-  });
+void aspp_forward_cpu(const void* input, const std::vector<AsppBranch>& branches, const void* bias,
+                      void* out, const AsppForwardShape& shape, const std::vector<TapOffset>& taps,
+                      FloatType type, int num_threads) {
+  if (type != FloatType::kFloat32 && type != FloatType::kFloat64) {
+    throw std::invalid_argument("dtype: expected float32 or float64");
+  }
+  const auto run = type == FloatType::kFloat64 ? forward<double> : forward<float>;
+  run(input, branches, bias, out, shape, taps, type, num_threads);
 }
 
 }  // namespace deeplab_native

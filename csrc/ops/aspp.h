@@ -50,29 +50,27 @@ void aspp_pack_cpu(const void* weight, void* packed, const AsppPackShape& shape,
 void aspp_unpack_cpu(const void* packed, void* weight, const AsppPackShape& shape, FloatType type,
                      int num_threads);
 
-// The product of float32 on the CPU, which leaves out what falls outside the map. Its weights lie
-// in panels, as they are read: slices of channels, in each of them the taps, of each the filters in
-// blocks, and in a block [channel][filter]; cpu/aspp_product_kernel.h has the sizes.
-
-// One branch's weight among the panels, as aspp_pack_cpu; element (o, c, k) of the weight lies at
-// o * filter_stride + c * channel_stride + k * tap_stride.
-struct AsppPanelShape {
-  int64_t filters, channels, taps;
+// The whole head of float32 and float64 on the CPU, which computes no more of Y than falls into the
+// map:
+//   out[b, o, y, x] = bias[o] + sum over branches, k, c of weight[o, c, k] input[b, c, (y, x) +
+//   d_k]
+// where d_k is the offset taps[index[k]], and filter taps with index[k] < 0 are left out.
+struct AsppBranch {
+  const void* weight;  // (filters, channels, kernel), with these strides
   int64_t filter_stride, channel_stride, tap_stride;
-  std::vector<int32_t> index;
-  std::vector<bool> add;
+  std::vector<int32_t> index;  // of each filter tap; no row twice
 };
-void aspp_panels_cpu(const void* weight, void* panels, const AsppPanelShape& shape, FloatType type,
-                     int num_threads);
-
-// Y[b, t, o, y, x], planes, wherever (y - dy_t, x - dx_t) is in the map; what it has elsewhere is
-// not specified, and not read by aspp_gather_cpu. input: (B, C, H, W), contiguous or channels_last.
-struct AsppProductShape {
-  int64_t batch, channels, height, width, filters;
-  bool channels_last;  // of the input
+struct AsppForwardShape {
+  int64_t batch, channels, height, width;  // of the input
+  bool channels_last;                      // the input's layout; out is contiguous
+  int64_t filters;
+  int64_t images;  // that go through at a time: Y takes as much memory as they need
 };
-void aspp_product_cpu(const void* input, const void* panels, void* y, const AsppProductShape& shape,
-                      const std::vector<TapOffset>& taps, FloatType type, int num_threads);
+// Throws std::invalid_argument where the branches' indices are not, together, all rows of taps, and
+// for 2-byte types.
+void aspp_forward_cpu(const void* input, const std::vector<AsppBranch>& branches, const void* bias,
+                      void* out, const AsppForwardShape& shape, const std::vector<TapOffset>& taps,
+                      FloatType type, int num_threads);
 
 #ifdef DEEPLAB_NATIVE_WITH_CUDA
 // The same on the device; stream is a cudaStream_t. Return a cudaError_t, 0 for success;

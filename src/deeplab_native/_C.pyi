@@ -210,24 +210,16 @@ def aspp_pack_cpu(
 def aspp_unpack_cpu(
     packed: int, weight: int, size: _Pair, index: list[int], dtype: str, num_threads: int
 ) -> None: ...
-def aspp_panels_cpu(
-    weight: int,
-    panels: int,
-    size: _Triple,
-    stride: _Triple,
-    index: list[int],
-    add: list[bool],
-    dtype: str,
-    num_threads: int,
-) -> None: ...
-def aspp_product_cpu(
+def aspp_forward_cpu(
     input: int,
-    panels: int,
-    y: int,
+    branches: list[tuple[int, _Triple, list[int]]],
+    bias: int,
+    out: int,
     size: _Quad,
-    filters: int,
-    offsets: list[_Pair],
     channels_last: bool,
+    filters: int,
+    images: int,
+    offsets: list[_Pair],
     dtype: str,
     num_threads: int,
 ) -> None: ...

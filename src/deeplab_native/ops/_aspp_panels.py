@@ -30,44 +30,32 @@ def takes_panels(input: torch.Tensor, dtype: torch.dtype) -> bool:
     return on_cpu and dtype in (torch.float32, torch.float64)
 
 
-def _fill_panels(weights, index, taps, dtype) -> torch.Tensor:
-    filters, channels = weights[0].shape[:2]
-    panels = torch.empty(taps * filters * channels, dtype=getattr(torch, dtype))
-    seen: set[int] = set()
-    kernels = [weight.shape[2:] for weight in weights]
-    for weight, rows in zip(weights, split_index(index, kernels), strict=True):
-        flat = weight.flatten(2)  # any strides of filters and channels; most often a view
-        where = flat.data_ptr(), panels.data_ptr()
-        add = [row in seen for row in rows]
-        size = filters, channels, taps
-        _C.aspp_panels_cpu(*where, size, flat.stride(), rows, add, dtype, num_threads())
-        seen.update(rows)
-    return panels
-
-
 def _forward(input, weights, bias, index, offsets) -> torch.Tensor:
-    dtype = str(input.dtype).removeprefix("torch.")
-    pairs = list(zip(offsets[::2], offsets[1::2], strict=True))
     layout = memory_format(input)
-    channels_last = layout == torch.channels_last
     input = input.contiguous(memory_format=layout)
     bias = None if bias is None else bias.contiguous()
-    panels = _fill_panels(weights, index, len(pairs), dtype)
     filters = weights[0].shape[0]
-    out = input.new_empty(input.shape[0], filters, *input.shape[2:])
+    flat = [weight.flatten(2) for weight in weights]  # most often a view
+    rows = split_index(index, [weight.shape[2:] for weight in weights])
+    branches = [(w.data_ptr(), w.stride(), own) for w, own in zip(flat, rows, strict=True)]
+    pairs = list(zip(offsets[::2], offsets[1::2], strict=True))
 
-    values = len(pairs) * filters * math.prod(input.shape[2:])  # of the product of one image
-    most = _aspp_taps.PRODUCT_BYTES["cpu"] // (values * input.element_size())
-    images = max(1, min(input.shape[0], most))
-    y = input.new_empty(images * values)
-    for first in range(0, input.shape[0], images):
-        x, sums = input[first : first + images], out[first : first + images]
-        where = x.data_ptr(), panels.data_ptr(), y.data_ptr()
-        how = pairs, channels_last, dtype, num_threads()
-        _C.aspp_product_cpu(*where, tuple(x.shape), filters, *how)
-        where = y.data_ptr(), 0 if bias is None else bias.data_ptr(), sums.data_ptr()
-        how = pairs, False, dtype, num_threads()
-        _C.aspp_gather_cpu(*where, tuple(sums.shape), filters, *how)
+    image_bytes = len(pairs) * filters * math.prod(input.shape[2:]) * input.element_size()
+    images = max(1, min(input.shape[0], _aspp_taps.PRODUCT_BYTES["cpu"] // image_bytes))
+    out = input.new_empty(input.shape[0], filters, *input.shape[2:])
+    _C.aspp_forward_cpu(
+        input.data_ptr(),
+        branches,
+        0 if bias is None else bias.data_ptr(),
+        out.data_ptr(),
+        tuple(input.shape),
+        layout == torch.channels_last,
+        filters,
+        images,
+        pairs,
+        str(input.dtype).removeprefix("torch."),
+        num_threads(),
+    )
     return out.contiguous(memory_format=layout)
 
 
