@@ -42,7 +42,9 @@ def _pack(weights, index, taps) -> torch.Tensor:
     packed = (torch.empty if whole else torch.zeros)(
         (taps, filters, channels), dtype=sum_dtype(weights[0].dtype), device=weights[0].device
     )
-    for weight, rows in zip(weights, split_index(index, [w.shape[2:] for w in weights]), strict=True):
+    for weight, rows in zip(
+        weights, split_index(index, [w.shape[2:] for w in weights]), strict=True
+    ):
         weight = weight.contiguous()
         where = weight.data_ptr(), packed.data_ptr(), (filters, channels)
         _call("aspp_pack", weight, *where, rows, [row in seen for row in rows])
