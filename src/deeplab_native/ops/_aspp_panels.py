@@ -1,4 +1,4 @@
-"""The fused head of float32 and float64 on the CPU, on checked tensors: from the weights to the sum.
+"""The fused head of float32 and float64 on the CPU, on checked tensors.
 
 The weights are put into panels in every call, which takes a twentieth of its time (41 x 41, 2048
 channels, 21 filters). They are not kept for the next call: whether they are still the same cannot

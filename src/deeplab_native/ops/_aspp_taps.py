@@ -42,9 +42,8 @@ def _pack(weights, index, taps) -> torch.Tensor:
     packed = (torch.empty if whole else torch.zeros)(
         (taps, filters, channels), dtype=sum_dtype(weights[0].dtype), device=weights[0].device
     )
-    for weight, rows in zip(
-        weights, split_index(index, [w.shape[2:] for w in weights]), strict=True
-    ):
+    index_of = split_index(index, [weight.shape[2:] for weight in weights])
+    for weight, rows in zip(weights, index_of, strict=True):
         weight = weight.contiguous()
         where = weight.data_ptr(), packed.data_ptr(), (filters, channels)
         _call("aspp_pack", weight, *where, rows, [row in seen for row in rows])
@@ -149,12 +148,8 @@ class _Product:
 
 def new_out(input, filters: int) -> torch.Tensor:
     """(B, filters, H, W) in the layout of input, uninitialised."""
-    return torch.empty(
-        (input.shape[0], filters, *input.shape[2:]),
-        dtype=input.dtype,
-        device=input.device,
-        memory_format=memory_format(input),
-    )
+    shape, layout = (input.shape[0], filters, *input.shape[2:]), memory_format(input)
+    return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=layout)
 
 
 def _forward(input, taps, bias, offsets):
