@@ -14,35 +14,17 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial, reduce
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
-from _timing import machine_info, rotate, time_paired, write_json
-from deeplab_native import aspp, atrous_conv2d, upsample_unary
-
-CHANNELS = 2048
-ROTATED = 8  # inputs that a benchmark on a GPU takes in turn, so that none is in its cache
-RATES = (6, 12, 18, 24)
-
-
-def sum_of_branches(convolution: Callable, rate_name: str, input, weights, biases) -> torch.Tensor:
-    return reduce(
-        torch.add,
-        (
-            convolution(input, w, b, padding=r, **{rate_name: r})
-            for w, b, r in zip(weights, biases, RATES, strict=True)
-        ),
-    )
-
-
-def fused(input, weights, biases) -> torch.Tensor:
-    return aspp(input, weights, biases, RATES)
+from _head import head_functions, run
+from _timing import machine_info, time_paired, write_json
+from deeplab_native import upsample_unary
 
 
 def interpolate(scores, size: int) -> torch.Tensor:
@@ -50,39 +32,8 @@ def interpolate(scores, size: int) -> torch.Tensor:
     return -F.log_softmax(wide, 1)
 
 
-def run(function: Callable, leaves: list, backward: bool) -> None:
-    with torch.set_grad_enabled(backward):
-        out = function()
-        if backward:
-            torch.autograd.grad(out, leaves, torch.ones_like(out))
-
-
-def head_functions(args, batch: int, size: int, dtype: torch.dtype, backward: bool) -> dict:
-    new = partial(torch.randn, dtype=dtype, device=args.device)
-    biases = [new(args.labels).requires_grad_(backward) for _ in RATES]
-    functions = {}
-    count = 1 if args.device == "cpu" else ROTATED
-    inputs = [new(batch, CHANNELS, size, size) for _ in range(count)]
-    weights = [new(args.labels, CHANNELS, 3, 3) / 100 for _ in RATES]
-    as_last = partial(torch.Tensor.contiguous, memory_format=torch.channels_last)
-    last_inputs, last_weights = [as_last(t) for t in inputs], [as_last(t) for t in weights]
-    conv = partial(sum_of_branches, F.conv2d, "dilation")
-    branches = partial(sum_of_branches, atrous_conv2d, "rate")
-    for name, function, own_inputs, own_weights in (
-        ("conv", conv, inputs, weights),
-        ("conv_cl", conv, last_inputs, last_weights),
-        ("branches", branches, inputs, weights),
-        ("fused", fused, inputs, weights),
-        ("fused_cl", fused, last_inputs, weights),
-    ):
-        own_weights = [w.detach().requires_grad_(backward) for w in own_weights]
-        calls = []
-        for input in own_inputs:
-            input = input.detach().requires_grad_(backward)
-            call = partial(function, input, own_weights, biases)
-            calls.append((call, [input, *own_weights, *biases], backward))
-        functions[name] = rotate(run, calls)
-    return functions
+def head(args, batch: int, size: int, dtype: torch.dtype, backward: bool) -> dict:
+    return head_functions(args.device, args.labels, batch, size, dtype, backward)
 
 
 def upsampling_functions(args, batch: int, size: int, dtype: torch.dtype, backward: bool) -> dict:
@@ -96,7 +47,7 @@ def upsampling_functions(args, batch: int, size: int, dtype: torch.dtype, backwa
     return {name: partial(run, call, [scores], backward) for name, call in calls.items()}
 
 
-PARTS = {"head": head_functions, "upsampling": upsampling_functions}
+PARTS = {"head": head, "upsampling": upsampling_functions}
 
 
 def bench(args: argparse.Namespace) -> list[dict]:

@@ -9,8 +9,10 @@ input, made anew in every run, as in a network whose other layers are contiguous
 "aten_benchmark" lets cuDNN choose its algorithm by trying them, "aten_deterministic" keeps to
 those that give the same bits every time, as im2col and direct do. Sizes 41 and 65 are those of
 crops of 321 and 513 pixels. Runs of one layer alternate, so ratios hold better than times on a
-machine that does other work; they take their input from several maps in turn. The ASPP head as a
-whole, fused, is in bench_aspp.py.
+machine that does other work; they take their input from several maps in turn. On the CPU the ASPP
+head as a whole comes last, fused, with its ratio to four `conv2d` and their sums; bench_aspp.py has
+more of it. What is printed below the table is for `CHANNELS_LAST_FROM_RATE` in
+`ops/_conv_algorithms.py`.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from _head import head_functions, head_ratios
 from _timing import machine_info, rotate, time_paired, write_json
 from deeplab_native.ops.atrous_conv import atrous_conv2d
 
@@ -135,6 +138,30 @@ def bench(case: Case, args: argparse.Namespace) -> dict:
     return {"case": asdict(case), "timings": {k: asdict(t) for k, t in timings.items()}}
 
 
+def bench_head(size: int, args: argparse.Namespace) -> dict:
+    """The whole head of ResNet-101 in inference, one map."""
+    functions = head_functions("cpu", 21, 1, size, torch.float32, backward=False)
+    timings = time_paired(functions, args.min_runs, args.min_time)
+    return {"head": {"size": size}, "timings": {k: asdict(t) for k, t in timings.items()}}
+
+
+def channels_last_rates(results: list[dict]) -> Iterator[str]:
+    """Of layers that differ in their rate only: from which on the copy to channels_last pays."""
+    layers: dict[tuple, dict[int, float]] = {}
+    for result in results:
+        case, timings = result["case"], result["timings"]
+        if case["layout"] == "contiguous" and {"aten", "aten_cl"} <= timings.keys():
+            layer = case["layer"]
+            key = layer["channels"], layer["filters"], case["size"], case["batch"], case["dtype"]
+            gain = timings["aten"]["median"] / timings["aten_cl"]["median"]
+            layers.setdefault(key, {})[layer["rate"]] = gain
+    for (channels, filters, size, batch, dtype), gains in layers.items():
+        rates = sorted(gains)
+        paying = [r for r in rates if all(gains[s] > 1 for s in rates if s >= r)]
+        name = f"{channels} -> {filters}, {batch} x {size}² {dtype}"
+        yield f"{name}: channels_last pays from rate {paying[0] if paying else 'none'} of {rates}"
+
+
 def cases(args: argparse.Namespace) -> Iterator[Case]:
     layers = [layer for layer in LAYERS if args.layers in layer.name]
     if args.quick:
@@ -207,6 +234,16 @@ def main() -> None:
         where = machine["gpu"]
     title = f"{'forward and backward' if args.backward else 'forward'}, {where}"
     Console(width=200).print(table(results, title))
+    heads = []
+    if args.device == "cpu":
+        print(*channels_last_rates(results), sep="\n")
+        if "float32" in args.dtype and args.layers in "ResNet ASPP head" and not args.backward:
+            heads = [bench_head(size, args) for size in args.size]
+    for head in heads:
+        print(
+            f"ResNet ASPP head, 1 x {head['head']['size']}² float32:", head_ratios(head["timings"])
+        )
+    results += heads
     if args.json:
         write_json(args.json, {"machine": machine, "arguments": vars(args), "results": results})
 

@@ -1,4 +1,6 @@
 // The head of DeepLab in the module _C: ASPP, and its scores as unary energies.
+#include <tuple>
+
 #include "bindings.h"
 
 namespace py = pybind11;
@@ -7,6 +9,7 @@ namespace deeplab_native {
 
 void bind_aspp(py::module_& m) {
   using Offsets = std::vector<std::array<int32_t, 2>>;
+  using Triple = std::array<int64_t, 3>;
   m.def(
       "aspp_gather_cpu",
       [](Address y, Address bias, Address out, Quad size, int64_t padded, const Offsets& offsets,
@@ -39,6 +42,22 @@ void bind_aspp(py::module_& m) {
          const std::string& dtype, int num_threads) {
         aspp_unpack_cpu(pointer<const void>(packed), pointer<void>(weight),
                         {size[0], size[1], index, {}}, float_type(dtype), num_threads);
+      },
+      Unlocked());
+  using Branch = std::tuple<Address, Triple, std::vector<int32_t>>;
+  m.def(
+      "aspp_forward_cpu",
+      [](Address input, const std::vector<Branch>& branches, Address bias, Address out, Quad size,
+         bool channels_last, int64_t filters, int64_t images, const Offsets& offsets,
+         const std::string& dtype, int num_threads) {
+        std::vector<AsppBranch> all;
+        for (const auto& [weight, stride, index] : branches) {
+          all.push_back({pointer<const void>(weight), stride[0], stride[1], stride[2], index});
+        }
+        aspp_forward_cpu(pointer<const void>(input), all, pointer<const void>(bias),
+                         pointer<void>(out),
+                         {size[0], size[1], size[2], size[3], channels_last, filters, images},
+                         tap_offsets(offsets), float_type(dtype), num_threads);
       },
       Unlocked());
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import reference
 from deeplab_native import _C, aspp
+from deeplab_native._native import on_cuda
 from deeplab_native.ops import _aspp_taps
 from deeplab_native.ops.aspp import merge_taps
 
@@ -183,6 +184,10 @@ def test_opcheck(channels_last, device):
     torch.library.opcheck(ops.aspp_taps.default, (input, taps, bias, flat))
     torch.library.opcheck(ops.aspp_taps.default, (input, taps, None, flat))
     grad = torch.randn_like(aspp(input, weights, biases, rates)).requires_grad_()
+    if device.type == "cpu" and not on_cuda(input):
+        arguments = input, leaves, bias, index, flat
+        torch.library.opcheck(ops.aspp_branches.default, arguments)
+        torch.library.opcheck(ops.aspp_branches.default, (input, leaves, None, index, flat))
     for mask in ([True, True], [True, False], [False, True]):
         arguments = grad, input, taps, flat, mask
         torch.library.opcheck(ops.aspp_taps_backward.default, arguments)

@@ -50,6 +50,28 @@ void aspp_pack_cpu(const void* weight, void* packed, const AsppPackShape& shape,
 void aspp_unpack_cpu(const void* packed, void* weight, const AsppPackShape& shape, FloatType type,
                      int num_threads);
 
+// The whole head of float32 and float64 on the CPU, which computes no more of Y than falls into the
+// map:
+//   out[b, o, y, x] = bias[o] + sum over branches, k, c of weight[o, c, k] input[b, c, (y, x) +
+//   d_k]
+// where d_k is the offset taps[index[k]], and filter taps with index[k] < 0 are left out.
+struct AsppBranch {
+  const void* weight;  // (filters, channels, kernel), with these strides
+  int64_t filter_stride, channel_stride, tap_stride;
+  std::vector<int32_t> index;  // of each filter tap; no row twice
+};
+struct AsppForwardShape {
+  int64_t batch, channels, height, width;  // of the input
+  bool channels_last;                      // the input's layout; out is contiguous
+  int64_t filters;
+  int64_t images;  // that go through at a time: Y takes as much memory as they need
+};
+// Throws std::invalid_argument where the branches' indices are not, together, all rows of taps, and
+// for 2-byte types.
+void aspp_forward_cpu(const void* input, const std::vector<AsppBranch>& branches, const void* bias,
+                      void* out, const AsppForwardShape& shape, const std::vector<TapOffset>& taps,
+                      FloatType type, int num_threads);
+
 #ifdef DEEPLAB_NATIVE_WITH_CUDA
 // The same on the device; stream is a cudaStream_t. Return a cudaError_t, 0 for success;
 // cudaErrorInvalidValue for more than kMaxAsppTaps taps.

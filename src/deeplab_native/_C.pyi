@@ -8,6 +8,7 @@ has_cuda: bool
 cuda_architectures: str  # as CMake writes them: "75-real, 80-real, 90"; empty without CUDA
 
 _Pair = tuple[int, int]
+_Triple = tuple[int, int, int]
 _Quad = tuple[int, int, int, int]
 
 # ---- instruction set ----
@@ -208,6 +209,19 @@ def aspp_pack_cpu(
 ) -> None: ...
 def aspp_unpack_cpu(
     packed: int, weight: int, size: _Pair, index: list[int], dtype: str, num_threads: int
+) -> None: ...
+def aspp_forward_cpu(
+    input: int,
+    branches: list[tuple[int, _Triple, list[int]]],
+    bias: int,
+    out: int,
+    size: _Quad,
+    channels_last: bool,
+    filters: int,
+    images: int,
+    offsets: list[_Pair],
+    dtype: str,
+    num_threads: int,
 ) -> None: ...
 def upsample_unary_cpu(
     scores: int,

@@ -10,6 +10,7 @@ from torch import nn
 
 from .._native import convolutions_use_tf32, has_kernels, products_use_tf32
 from ..ops.aspp import MAX_TAPS, aspp
+from ..ops.atrous_conv import _computing_dtype
 from ..ops.atrous_im2col import FLOATS
 from .atrous import AtrousConv2d
 
@@ -119,15 +120,16 @@ def _are_plain(branches: Sequence[nn.Module]) -> bool:
 def _is_faster_fused(input: torch.Tensor, branches: Sequence[AtrousConv2d]) -> bool:
     """Whether `aspp` takes the branches, and takes less time than one convolution after another.
 
-    Measured with 2 threads on AVX-512 cores (torch 2.13, one map, 2048 channels, rates 6, 12, 18,
-    24, 21 filters; benchmarks/results/aspp.json), against the better of four `conv2d` in either
-    layout: forward and backward 2.1 times as fast at 41 x 41, 1.8 at 65 x 65; inference 1.3 at
-    65 x 65, but 0.67 to 0.94 from 13 x 13 to 57 x 57, where oneDNN skips most taps in the padding
-    and the weights, packed in every call, are a larger share. With more filters it skips them
-    better: forward and backward 1.3 with 60 filters, 0.75 with 182 (a few runs on a machine that
-    did other work). Not measured on CUDA, where
-    one product and one pass replace four convolutions and three sums; in float32 only where torch
-    multiplies matrices as it convolves, so that the precision stays the same.
+    Measured with 1 and 2 threads on AVX-512 cores (torch 2.13, one map, rates 6, 12, 18, 24;
+    benchmarks/results/aspp.json and NOTES.md), against four `conv2d` of a contiguous input.
+    Inference in float32, as many times as fast with 2 threads: 21 filters of 2048 channels 1.2 to
+    1.9 from 13 x 13 to 49 x 49, 2.2 at 65 x 65; of 1024 channels 1.07, of 512 0.91 at 41 x 41; 60
+    filters of 2048 channels 0.92 at 41 x 41, 1.35 at 65 x 65. With 1 thread all of these gain more.
+    Forward and backward, against the better layout: 2.1 at 41 x 41, 1.8 at 65 x 65. Other dtypes
+    than float32 and float64 take a product of whole matrices, which was measured in float32: 1.3
+    at 65 x 65, 0.67 to 0.94 below. Not measured on CUDA, where one product and one pass replace
+    four convolutions and three sums; in float32 only where torch multiplies matrices as it
+    convolves, so that the precision stays the same.
     """
     taps = sum(branch.kernel_size[0] * branch.kernel_size[1] for branch in branches)
     if input.ndim != 4 or input.dtype not in FLOATS or taps > MAX_TAPS or not has_kernels(input):
@@ -138,4 +140,9 @@ def _is_faster_fused(input: torch.Tensor, branches: Sequence[AtrousConv2d]) -> b
     if input.device.type == "cuda":
         return input.dtype != torch.float32 or convolutions_use_tf32() == products_use_tf32()
     filters, pixels = branches[0].out_channels, input.shape[2] * input.shape[3]
-    return filters <= 64 if trains else filters <= 32 and pixels >= 64 * 64
+    if trains:
+        return filters <= 64
+    large = pixels >= 64 * 64
+    if _computing_dtype(input) not in (torch.float32, torch.float64):
+        return filters <= 32 and large
+    return input.shape[1] >= 1024 and filters <= (64 if large else 32)

@@ -42,7 +42,8 @@ def _pack(weights, index, taps) -> torch.Tensor:
     packed = (torch.empty if whole else torch.zeros)(
         (taps, filters, channels), dtype=sum_dtype(weights[0].dtype), device=weights[0].device
     )
-    for weight, rows in zip(weights, _split(index, [w.shape[2:] for w in weights]), strict=True):
+    index_of = split_index(index, [weight.shape[2:] for weight in weights])
+    for weight, rows in zip(weights, index_of, strict=True):
         weight = weight.contiguous()
         where = weight.data_ptr(), packed.data_ptr(), (filters, channels)
         _call("aspp_pack", weight, *where, rows, [row in seen for row in rows])
@@ -50,7 +51,8 @@ def _pack(weights, index, taps) -> torch.Tensor:
     return packed
 
 
-def _split(index, kernels) -> Iterator[list[int]]:
+def split_index(index, kernels) -> Iterator[list[int]]:
+    """The part of `index` that belongs to each branch's filter taps."""
     start = 0
     for kernel in kernels:
         yield list(index[start : start + kernel[0] * kernel[1]])
@@ -67,7 +69,7 @@ def _save_for_unpack(ctx, inputs, output) -> None:
 
 
 def _pack_gradient(ctx, grad):
-    rows = _split(ctx.index, [kernel for kernel, _ in ctx.like])
+    rows = split_index(ctx.index, [kernel for kernel, _ in ctx.like])
     grads = [
         unpack_taps(grad, kernel, index).to(dtype)
         for (kernel, dtype), index in zip(ctx.like, rows, strict=True)
@@ -144,18 +146,15 @@ class _Product:
         return tuple(map.shape), self.padded, self.offsets, self.channels_last
 
 
-def _new_out(input, taps) -> torch.Tensor:
-    return torch.empty(
-        (input.shape[0], taps.shape[1], *input.shape[2:]),
-        dtype=input.dtype,
-        device=input.device,
-        memory_format=memory_format(input),
-    )
+def new_out(input, filters: int) -> torch.Tensor:
+    """(B, filters, H, W) in the layout of input, uninitialised."""
+    shape, layout = (input.shape[0], filters, *input.shape[2:]), memory_format(input)
+    return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=layout)
 
 
 def _forward(input, taps, bias, offsets):
     product = _Product(input, taps.contiguous(), offsets)
-    out = _new_out(input, taps)
+    out = new_out(input, taps.shape[1])
     input = input.contiguous(memory_format=product.layout)
     bias = None if bias is None else bias.contiguous()
     with torch.autocast(input.device.type, enabled=False):  # `aspp` has cast already
@@ -170,7 +169,7 @@ def _forward(input, taps, bias, offsets):
 
 
 def _forward_fake(input, taps, bias, offsets):
-    return _new_out(input, taps)
+    return new_out(input, taps.shape[1])
 
 
 def _backward(grad, input, taps, offsets, mask) -> Grads:
@@ -233,7 +232,7 @@ def _gradient(ctx, grad):
     for_input = for_taps = for_bias = None
     if need_input or need_taps:
         mask = [need_input, need_taps]
-        grads = _backward_op(grad, *ctx.saved_tensors, ctx.offsets, mask)
+        grads = taps_backward(grad, *ctx.saved_tensors, ctx.offsets, mask)
         for_input, for_taps = (g if need else None for g, need in zip(grads, mask, strict=True))
     if need_bias:
         for_bias = grad.sum((0, 2, 3), dtype=ctx.bias_dtype)
@@ -257,9 +256,9 @@ def _second_gradient(ctx, to_input, to_taps):
         if has_taps:
             for_grad = for_grad + aspp_taps(input, to_taps, None, ctx.offsets)
     if need_input and has_taps:
-        for_input = _backward_op(grad, input, to_taps, ctx.offsets, [True, False])[0]
+        for_input = taps_backward(grad, input, to_taps, ctx.offsets, [True, False])[0]
     if need_taps and has_input:
-        for_taps = _backward_op(grad, to_input, taps, ctx.offsets, [False, True])[1]
+        for_taps = taps_backward(grad, to_input, taps, ctx.offsets, [False, True])[1]
     return for_grad, for_input, for_taps, None, None
 
 
@@ -287,7 +286,7 @@ aspp_taps = define_op(
     backward=_gradient,
     setup_context=_save_for_backward,
 )
-_backward_op = define_op(
+taps_backward = define_op(
     "aspp_taps_backward(Tensor grad, Tensor input, Tensor taps, int[] offsets, bool[2] mask)"
     " -> (Tensor, Tensor)",
     cpu=_backward,

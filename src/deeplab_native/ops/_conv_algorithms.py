@@ -19,22 +19,29 @@ COLUMN_BYTES = 64 * 2**20  # of the im2col buffer, in the forward and in the bac
 Grads = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
+# The least rate from which a copy to channels_last pays on the CPU, of layers with many filters and
+# of few filters in training. `benchmarks/bench_conv.py` says below its table what it should be.
+MANY_FILTERS = 128
+CHANNELS_LAST_FROM_RATE = {"many": 8, "few": 12}
+
+
 def in_better_layout(input, weight, rate) -> torch.Tensor:
     """channels_last where oneDNN then skips the taps in the padding and otherwise does not.
 
     Measured with 2 threads on AVX-512 cores (torch 2.13, one 41 x 41 map, milliseconds as it is /
-    with the copy to channels_last): 512 -> 1024 filters rate 6 65 / 73, rate 12 80 / 61, rate 24
-    81 / 39; 512 -> 128 rate 12 14 / 8, rate 24 12 / 5. Up to 64 filters the contiguous kernel skips
-    them too: 512 -> 64 rate 12 3.6 / 4.4; the 21 classes of ASPP, 2048 -> 21, rate 12 8 / 32. Its
-    backward pass does not: forward and backward together, 2048 -> 21, rate 6 30 / 47, rate 12
-    92 / 53, rate 18 91 / 43.
+    with the copy to channels_last): 512 -> 1024 filters rate 4 68 / 72, rate 6 60 / 69, rate 8
+    85 / 61, rate 12 91 / 56, rate 18 81 / 47, rate 24 80 / 34; 512 -> 128 rate 12 14 / 8, rate 24
+    12 / 5. Up to 64 filters the contiguous kernel skips them too: 512 -> 64 rate 12 3.6 / 4.4; the
+    21 classes of ASPP, 2048 -> 21, rate 12 8 / 32. Its backward pass does not: forward and backward
+    together, 2048 -> 21, rate 6 30 / 47, rate 12 92 / 53, rate 18 91 / 43.
     """
+    many = weight.shape[0] >= MANY_FILTERS
     trains = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)
     worthwhile = (
         input.device.type == "cpu"
         and input.dtype == torch.float32
-        and max(rate) >= 12
-        and (weight.shape[0] >= 128 or trains)
+        and (many or trains)
+        and max(rate) >= CHANNELS_LAST_FROM_RATE["many" if many else "few"]
         and max(weight.shape[2:]) > 1
     )
     return input.contiguous(memory_format=torch.channels_last) if worthwhile else input

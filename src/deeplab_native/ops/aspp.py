@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from .._native import check_same_device, check_tensor, pair
+from ._aspp_panels import aspp_branches, takes_panels
 from ._aspp_taps import aspp_taps, pack_taps
 from .atrous_conv import _computing_dtype
 from .atrous_im2col import FLOATS, sum_dtype
@@ -74,10 +75,13 @@ def aspp(
             f"weights: expected at most {MAX_TAPS} taps at different offsets, got {len(offsets)}; "
             "add up several calls"
         )
-    taps = pack_taps(weights, index, len(offsets)).to(dtype)
+    flat = [d for offset in offsets for d in offset]
     present = [bias.to(sum_dtype(dtype)) for bias in biases if bias is not None]
     bias = torch.stack(present).sum(0) if present else None
-    return aspp_taps(input.to(dtype), taps, bias, [d for offset in offsets for d in offset])
+    if takes_panels(input, dtype):
+        return aspp_branches(input.to(dtype), [w.to(dtype) for w in weights], bias, index, flat)
+    taps = pack_taps(weights, index, len(offsets)).to(dtype)
+    return aspp_taps(input.to(dtype), taps, bias, flat)
 
 
 def merge_taps(
