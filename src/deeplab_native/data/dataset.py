@@ -78,6 +78,12 @@ class Reader:
         """Raises SampleError, naming the file, for whatever is wrong with the files."""
         import torch
 
+        image, labels = self.read_arrays(entry)
+        planes = np.ascontiguousarray(image.transpose(2, 0, 1))
+        return Sample(entry.name, torch.from_numpy(planes), torch.from_numpy(labels))
+
+    def read_arrays(self, entry: Entry) -> tuple[np.ndarray, np.ndarray]:
+        """`read` without torch: (H, W, 3) uint8 RGB and (H, W) uint8."""
         try:
             image = read_image(entry.image)
         except (ValueError, OSError) as error:
@@ -89,8 +95,7 @@ class Reader:
                 f"{entry.image.name}, which is {image.shape[1]} x {image.shape[0]} "
                 "(width x height must be the same)"
             )
-        planes = np.ascontiguousarray(image.transpose(2, 0, 1))
-        return Sample(entry.name, torch.from_numpy(planes), torch.from_numpy(labels))
+        return image, labels
 
     def read_labels(self, entry: Entry) -> np.ndarray:
         """(H, W) uint8, classes or 255; raises SampleError."""

@@ -16,6 +16,10 @@ of stride 2 gets one on either side of an odd size, but only one at the end of a
 is always one on either side. So sizes of 8 m + 1 (those that `predict` makes) are computed as SAME
 does, and in every other size the score map's pixels still lie at 0, 8, 16, ... of the image, as in
 the paper's nets; with SAME they would move by up to 7 pixels with the parity of the sizes.
+
+`DeepLabMobileNetV2ASPP` has ResNet-101's head instead, convolutions straight from the features to
+the classes: a tenth of the parameters. It may have stride 16, a quarter of the work in the layers
+that are then not atrous.
 """
 
 from __future__ import annotations
@@ -25,6 +29,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from ..layers import ASPP, AtrousConv2d
+from .base import DeepLab
 from .heads import FullyConnectedHead
 from .preprocessing import TENSORFLOW
 
@@ -103,12 +109,22 @@ class DeepLabMobileNetV2(FullyConnectedHead):
         pool5a: bool = False,
     ) -> None:
         super().__init__(name, num_classes, preprocessing=TENSORFLOW)
+        channels = self.add_trunk(self.output_stride)
+        self.add_head(
+            channels, filters=filters, kernel_size=kernel_size, rates=rates, pool5a=pool5a
+        )
+
+    def add_trunk(self, output_stride: int) -> int:
+        """Adds `conv1` and the blocks, atrous from where their stride would pass `output_stride`.
+
+        Returns the channels of the last.
+        """
         self.conv1 = nn.Conv2d(3, _STEM, 3, stride=2, padding=1)
-        channels, output_stride, rate = _STEM, 2, 1
+        channels, reached, rate = _STEM, 2, 1
         self._blocks: list[str] = []
         for expansion, width, blocks, first_stride in _STAGES:
             for stride in (first_stride,) + (1,) * (blocks - 1):
-                dense = stride * output_stride > self.output_stride
+                dense = stride * reached > output_stride
                 block = InvertedResidual(
                     channels, width, expansion=expansion, stride=1 if dense else stride, rate=rate
                 )
@@ -116,13 +132,11 @@ class DeepLabMobileNetV2(FullyConnectedHead):
                 if dense:
                     rate *= stride
                 else:
-                    output_stride *= stride
+                    reached *= stride
                 self._blocks.append(f"block{len(self._blocks) + 1}")
                 self.add_module(self._blocks[-1], block)
                 channels = width
-        self.add_head(
-            channels, filters=filters, kernel_size=kernel_size, rates=rates, pool5a=pool5a
-        )
+        return channels
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         super().reset_parameters(generator)
@@ -147,3 +161,63 @@ class DeepLabMobileNetV2(FullyConnectedHead):
         for name in self._blocks:
             x = getattr(self, name)(x)
         return x
+
+
+class DeepLabMobileNetV2ASPP(DeepLabMobileNetV2):
+    """MobileNetV2 with the head of the authors' ResNet-101: a convolution or ASPP as `fc1`.
+
+    Args:
+        num_classes: L.
+        name: name in the registry.
+        kernel_size: of the classifier.
+        rates: of the classifier, in pixels of the score map: several make it ASPP.
+        output_stride: 8, 16 or 32, where the trunk stops striding. Both are saved with the
+            weights; `set_output_stride` makes a net of 16 or 32 denser later.
+
+    Shapes:
+        input (B, 3, H, W) -> scores (B, L, h, w) with h = floor((H - 1) / output_stride) + 1.
+
+    Raises:
+        ValueError: another `output_stride`; or as `ASPP`.
+        TypeError: as `AtrousConv2d`, for `fc1`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        name: str,
+        kernel_size: int,
+        rates: Sequence[int],
+        output_stride: int = 8,
+    ) -> None:
+        if isinstance(output_stride, bool) or output_stride not in (8, 16, 32):
+            raise ValueError(f"output_stride: expected 8, 16 or 32, got {output_stride!r}")
+        if isinstance(rates, str) or not isinstance(rates, Sequence) or not rates:
+            raise ValueError(f"rates: expected at least one integer, got {rates!r}")
+        # not those of the class above: it would add its own head
+        DeepLab.__init__(
+            self,
+            name,
+            num_classes,
+            preprocessing=TENSORFLOW,
+            options={"rates": list(rates), "output_stride": output_stride},
+        )
+        self.output_stride = output_stride
+        channels = self.add_trunk(output_stride)
+        if len(rates) == 1:
+            self.fc1: nn.Module = AtrousConv2d(
+                channels, num_classes, kernel_size, padding="same", rate=rates[0]
+            )
+        else:
+            self.fc1 = ASPP(channels, num_classes, rates, kernel_size)
+
+    def classifiers(self) -> list[AtrousConv2d | nn.Conv2d]:
+        if isinstance(self.fc1, ASPP):
+            return list(self.fc1.branches())
+        assert isinstance(self.fc1, AtrousConv2d)
+        return [self.fc1]
+
+    def score_map(self, x: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.fc1(self.features(x))
+        return scores

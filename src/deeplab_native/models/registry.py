@@ -7,11 +7,12 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 
 from .base import DeepLab
-from .mobilenet import DeepLabMobileNetV2
+from .mobilenet import DeepLabMobileNetV2, DeepLabMobileNetV2ASPP
 from .multi_scale import check_scales
 from .resnet import DeepLabResNet101
 from .vgg import DeepLabVGG16
@@ -150,6 +151,12 @@ _MODELS = {
             DeepLabMobileNetV2,
             rates=_ASPP_L,
         ),
+        _info(
+            "deeplab_mobilenetv2_aspp",
+            _NOT_IN_THE_PAPER,
+            DeepLabMobileNetV2ASPP,
+            rates=_ASPP_L,
+        ),
     )
 }
 
@@ -166,7 +173,7 @@ def create_model(
     weights: str | os.PathLike[str] | None = None,
     seed: int | None = None,
     scales: Sequence[float] = (1.0,),
-    **options: bool,
+    **options: Any,
 ) -> DeepLab:
     """Makes a net, in training mode, on the default device (`torch.device` as a context).
 
@@ -182,7 +189,8 @@ def create_model(
         scales: of the input. The paper's nets with multi-scale inputs ("MSC") have (1.0, 0.75,
             0.5): the net runs at each, and the score map is the maximum. `DeepLab.scales` may
             change it later; the weights are the same.
-        options: switches of the architecture (ResNet-101: `stride_in_1x1=True`).
+        options: of the architecture (ResNet-101: `stride_in_1x1=True`; deeplab_mobilenetv2_aspp:
+            `rates=(6, 12, 18, 24)`, `output_stride=8`).
 
     Raises:
         ValueError: the name is unknown; `num_classes` is not positive; `scales` are no fractions
