@@ -12,7 +12,17 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from . import convert_weights, crf, crf_search, demo, evaluate, export_onnx, info, segment
+from . import (
+    convert_weights,
+    crf,
+    crf_search,
+    demo,
+    evaluate,
+    export_onnx,
+    info,
+    segment,
+    train,
+)
 from .errors import with_advice
 
 
@@ -72,6 +82,7 @@ _COMMANDS = {
     "demo": demo,
     "crf": crf,
     "segment": segment,
+    "train": train,
     "evaluate": evaluate,
     "crf-search": crf_search,
     "convert-weights": convert_weights,

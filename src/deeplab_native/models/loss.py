@@ -50,6 +50,14 @@ def label_shrink(
     return nn.functional.pad(shrunk, (0, beyond[1], 0, beyond[0]), value=void)
 
 
+def loss_terms(scores: MultiScaleScores) -> list[tuple[torch.Tensor, int]]:
+    """(score map, image pixels a pixel of it) of every term of the authors' loss."""
+    terms = [(scores.fused, scores.output_stride)]
+    if len(scores.branches) > 1:  # of a single scale, the branch is the fused map
+        terms += zip(scores.branches, scores.strides, strict=True)
+    return terms
+
+
 def score_map_loss(
     scores: torch.Tensor | MultiScaleScores,
     labels: torch.Tensor,
@@ -81,9 +89,7 @@ def score_map_loss(
     Source: DeepLab v2, section 4.1 (the loss), and the authors' training nets.
     """
     if isinstance(scores, MultiScaleScores):
-        terms = [(scores.fused, scores.output_stride)]
-        if len(scores.branches) > 1:  # of a single scale, the branch is the fused map
-            terms += zip(scores.branches, scores.strides, strict=True)
+        terms = loss_terms(scores)
     else:
         terms = [(scores, output_stride)]
     for tensor, _ in terms:

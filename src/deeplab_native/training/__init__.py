@@ -1,0 +1,46 @@
+"""Training by the paper's recipe, or another one, from a configuration file.
+
+>>> config = load_config("voc.yaml", ["data.root=VOCdevkit"])
+>>> train(config, Path("runs/voc")).scores.mean_iou
+
+Needs `pip install 'deeplab_native[train]'`; Lightning is imported when a run starts.
+"""
+
+from __future__ import annotations
+
+from .augmentation import Crop, augment
+from .checkpoints import State, load_checkpoint, save_checkpoint
+from .config import Config
+from .config_file import check_config, dump_config, load_config
+from .ema import WeightAverage
+from .loss import TrainingLoss
+from .optimizer import CaffeSGD, make_optimizer, parameter_groups
+from .run import Outcome, train
+from .samples import Batch, training_loader
+from .schedule import learning_rate
+from .setup import build_model
+from .validation import validate
+
+__all__ = [
+    "Batch",
+    "CaffeSGD",
+    "Config",
+    "Crop",
+    "Outcome",
+    "State",
+    "TrainingLoss",
+    "WeightAverage",
+    "augment",
+    "build_model",
+    "check_config",
+    "dump_config",
+    "learning_rate",
+    "load_checkpoint",
+    "load_config",
+    "make_optimizer",
+    "parameter_groups",
+    "save_checkpoint",
+    "train",
+    "training_loader",
+    "validate",
+]

@@ -1,0 +1,94 @@
+"""What the authors' data layer does to a photograph and its labels, together."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..data import VOID
+from .config import Augmentation
+
+
+class Crop(NamedTuple):
+    """A square crop.
+
+    Attributes:
+        image: (3, crop, crop) uint8, RGB; 0 outside of `inside`.
+        labels: (crop, crop) uint8; 255 outside of `inside`.
+        inside: (height, left, right): image pixels are in rows 0 to height - 1 and columns left to
+            right - 1. What pads is the mean colour, which a net's input has and uint8 has not.
+    """
+
+    image: torch.Tensor
+    labels: torch.Tensor
+    inside: tuple[int, int, int]
+
+
+def augment(
+    image: np.ndarray, labels: np.ndarray, config: Augmentation, random: np.random.Generator
+) -> Crop:
+    """Scales, pads, crops, mirrors, and changes brightness and contrast.
+
+    As the authors: sizes are trunc(scale * size); the image bilinear without antialiasing, labels
+    nearest (OpenCV's rules: pixel centres, and floor(i / scale)); padding at the bottom and the
+    right, then a crop drawn uniformly, then the mirror.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        labels: (H, W) uint8.
+        random: the only source of chance; the same numbers are drawn whatever the image's size.
+    """
+    scale, top, left, mirror, brightness, contrast = random.random(6)
+    if config.scale_range is not None:
+        least, most = config.scale_range
+        factor = least + (most - least) * scale
+    else:
+        factor = config.scales[int(scale * len(config.scales))]
+    size = [max(1, int(n * factor)) for n in labels.shape]
+    rows, columns = (
+        slice(start := int(chance * (max(0, n - config.crop) + 1)), start + config.crop)
+        for chance, n in zip((top, left), size, strict=True)
+    )
+    pixels = _resized(image, size)[:, rows, columns]
+    truth = _nearest(labels, size, rows, columns)
+    height, width = truth.shape
+    out = torch.zeros((3, config.crop, config.crop), dtype=torch.uint8)
+    void = torch.full((config.crop, config.crop), VOID, dtype=torch.uint8)
+    out[:, :height, :width] = pixels
+    if config.brightness or config.contrast:
+        table = _levels(config, brightness, contrast)
+        out[:, :height, :width] = torch.from_numpy(table[out[:, :height, :width].numpy()])
+    void[:height, :width] = torch.from_numpy(truth)
+    if config.mirror and mirror < 0.5:
+        return Crop(out.flip(2), void.flip(1), (height, config.crop - width, config.crop))
+    return Crop(out, void, (height, 0, width))
+
+
+def _resized(image: np.ndarray, size: list[int]) -> torch.Tensor:
+    """(3, *size) uint8, a view of channels last memory, which PyTorch resizes fastest."""
+    planes = torch.from_numpy(image).permute(2, 0, 1)
+    if tuple(size) == image.shape[:2]:
+        return planes
+    # by the sizes, as OpenCV does, and not by the factor that was cut to them
+    resized = nn.functional.interpolate(planes[None], size, mode="bilinear", align_corners=False)
+    return resized[0]
+
+
+def _nearest(labels: np.ndarray, size: list[int], rows: slice, columns: slice) -> np.ndarray:
+    """Labels of the crop only: floor(i * old / new) of every row and column."""
+    chosen = [
+        np.arange(part.start, min(part.stop, new)) * old // new
+        for part, new, old in zip((rows, columns), size, labels.shape, strict=True)
+    ]
+    return labels[chosen[0][:, None], chosen[1]]
+
+
+def _levels(config: Augmentation, brightness: float, contrast: float) -> np.ndarray:
+    """(256,) uint8: what each level becomes."""
+    gain = 1 + config.contrast * (2 * contrast - 1)
+    offset = 255 * config.brightness * (2 * brightness - 1)
+    levels = (np.arange(256) - 127.5) * gain + 127.5 + offset
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)

@@ -1,0 +1,141 @@
+"""Reading a configuration: YAML, `extends`, values from the command line, and errors in words."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from .config import Config
+
+_DEEPEST = 8  # files that extend one another
+
+
+def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Config:
+    """A YAML file as a checked configuration.
+
+    Args:
+        path: the file. Its key `extends` names another, relative to it, that it begins with;
+            sections are merged key by key, lists and `options` replaced.
+        overrides: "key.sub=value" each, after the files; the value is YAML.
+
+    Raises:
+        ValueError: no YAML; an unknown key (the nearest is named) or a value of another type or
+            range, all of them listed; files that extend one another in a circle.
+        OSError: a file cannot be read.
+    """
+    return check_config(read_config(path, overrides), str(path))
+
+
+def read_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """`load_config` without the check of its keys and values."""
+    content = _read(Path(path), ())
+    for override in overrides:
+        content = _merged(content, _parsed(override))
+    return content
+
+
+def check_config(content: Mapping[str, Any], where: str = "config") -> Config:
+    """Raises ValueError that names `where` and every key that is wrong."""
+    try:
+        return Config.model_validate(dict(content))
+    except ValidationError as error:
+        problems = [_in_words(dict(item)) for item in error.errors(include_url=False)]
+        raise ValueError(f"{where}: " + "; ".join(problems)) from None
+
+
+def dump_config(config: Config) -> str:
+    """All values as YAML, those that were not given included."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
+    path = path.resolve()
+    if path in below or len(below) >= _DEEPEST:
+        raise ValueError(f"{path}: extends itself (remove one extends of {below[0]})")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: no text (expected YAML)") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected keys and values, got {type(content).__name__}")
+    base = content.pop("extends", None)
+    if base is None:
+        return content
+    if not isinstance(base, str):
+        raise ValueError(f"{path}: extends: expected a file name, got {base!r}")
+    return _merged(_read(path.parent / base, (*below, path)), content)
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        there = result.get(key)
+        # options belong to a net or data set: those of another are of no use
+        both = isinstance(there, dict) and isinstance(value, dict) and key != "options"
+        result[key] = _merged(there, value) if both else value
+    return result
+
+
+def _parsed(override: str) -> dict[str, Any]:
+    key, sign, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not sign or not all(parts):
+        raise ValueError(f"--set {override!r}: expected key.sub=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"--set {override!r}: no YAML: {' '.join(str(error).split())}") from None
+    for part in reversed(parts):
+        value = {part: value}
+    return value  # type: ignore[no-any-return]
+
+
+def _in_words(item: dict[str, Any]) -> str:
+    names = [str(part) for part in item["loc"]]
+    key = ".".join(names) or "config"
+    if item["type"] == "extra_forbidden":
+        return f"{key}: unknown key; {_suggestion(names)}"
+    if item["type"] == "missing":
+        return f"{key}: missing; expected a value"
+    if item["type"] == "value_error":
+        prefix = f"{key}: " if names else ""
+        return f"{prefix}{item['ctx']['error']}"
+    message = item["msg"][0].lower() + item["msg"][1:]
+    message = message.removeprefix("input should be ").removeprefix("a valid ")
+    hint = ""
+    if isinstance(item["input"], str) and _is_number(item["input"]):
+        hint = " (YAML takes 1e-3 for a text: write 1.0e-3 or 0.001)"
+    return f"{key}: expected {message}, got {item['input']!r:.80}{hint}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _suggestion(names: list[str]) -> str:
+    section: type[BaseModel] = Config
+    for name in names[:-1]:
+        field = section.model_fields.get(name)
+        if field is None or not isinstance(field.annotation, type):
+            break
+        section = field.annotation
+    known = list(getattr(section, "model_fields", {}))
+    close = difflib.get_close_matches(names[-1], known, n=1)
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"expected one of {', '.join(known)}"

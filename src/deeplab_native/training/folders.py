@@ -1,0 +1,72 @@
+"""The folder of a run: whose it is, and where it goes on."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .._files import atomic_path, remove_leftovers
+from .checkpoints import State, checkpoints_in, load_checkpoint, read_record
+from .config import Config
+from .config_file import dump_config
+
+CONFIG = "config.yaml"
+# what may change between two halves of a run, because the weights do not depend on it
+_FREE = {"validation", "checkpoints", "log_every", "devices", "nodes", "threads", "accelerator"}
+_FREE_OF_DATA = {"root", "val", "workers"}
+
+
+def check_folder(out: Path, *, resume: bool) -> None:
+    """Raises ValueError or NotADirectoryError where `out` is not free."""
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"--out {out} is a file (give a folder)")
+    if not resume and out.exists() and any(not p.name.startswith(".") for p in out.iterdir()):
+        what = "a run" if (out / CONFIG).is_file() else "files"
+        raise ValueError(f"--out {out}: has {what} already (give another, or go on with --resume)")
+
+
+def prepare(out: Path, config: Config) -> None:
+    """Makes the folder, writes `config.yaml`, removes what a killed process left."""
+    out.mkdir(parents=True, exist_ok=True)
+    remove_leftovers([p for p in (out, out / "checkpoints") if p.is_dir()])
+    with atomic_path(out / CONFIG) as temporary:
+        temporary.write_text(dump_config(config), encoding="utf-8")
+
+
+def restore(folder: Path, state: State, config: Config) -> Path | None:
+    """Puts the newest whole checkpoint into `state`; None where there is none.
+
+    Raises ValueError where it was made with another configuration.
+    """
+    for path in checkpoints_in(folder):
+        try:
+            record = read_record(path)
+        except ValueError as error:
+            warnings.warn(f"{error}: going on from the one before", stacklevel=2)
+            continue
+        different = _differences(record.get("config", {}), config.model_dump(mode="json"))
+        if different:
+            raise ValueError(
+                f"{path}: made with another configuration: {'; '.join(different)} "
+                "(set it back, or give another --out)"
+            )
+        load_checkpoint(path, state)
+        return path
+    return None
+
+
+def _differences(there: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    free = _FREE_OF_DATA if prefix == "data." else (_FREE if not prefix else set())
+    result = []
+    for key in sorted(now.keys() | there.keys()):
+        a, b = there.get(key), now.get(key)
+        if a == b or key in free:
+            continue
+        if isinstance(a, dict) and isinstance(b, dict):
+            result += _differences(a, b, f"{prefix}{key}.")
+        else:
+            result.append(f"{prefix}{key} {yaml.safe_dump(a).split(chr(10))[0]}, now {b}")
+    return result

@@ -1,0 +1,174 @@
+"""Which samples an update sees, and with which chance: the same for any number of processes.
+
+Sample n of a run (n = 0, 1, ... over all updates) is a fixed photograph, and its augmentation is
+drawn from (seed, n) alone. So a run that goes on from a checkpoint, or runs on other machines with
+other worker processes, sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ..data import Entry, SampleError, SegmentationDataset
+from .augmentation import Crop, augment
+from .config import Config
+
+_ORDER, _CHANCE, _INSTEAD = 0, 1, 2  # streams of random numbers
+
+
+class Batch(NamedTuple):
+    """Crops of a forward pass.
+
+    Attributes:
+        images: (B, 3, crop, crop) uint8, RGB.
+        labels: (B, crop, crop) uint8.
+        inside: of every crop, see `Crop`.
+        names: of the photographs.
+        failures: (name, message) of samples that could not be used, and were replaced.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    inside: list[tuple[int, int, int]]
+    names: list[str]
+    failures: list[tuple[str, str]]
+
+
+def sample_index(seed: int, number: int, size: int) -> int:
+    """Place in the data set of sample `number`: every photograph once an epoch, shuffled."""
+    epoch, place = divmod(number, size)
+    return int(_permutation(seed, epoch, size)[place])
+
+
+_last: tuple[tuple[int, int, int], np.ndarray] | None = None
+
+
+def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+    global _last
+    if _last is None or _last[0] != (seed, epoch, size):
+        order = np.random.default_rng((seed, _ORDER, epoch)).permutation(size)
+        _last = (seed, epoch, size), order
+    return _last[1]
+
+
+class TrainingSamples(Dataset[tuple[Crop, str, list[tuple[str, str]]]]):
+    """Sample n of a run, read and augmented.
+
+    Raises:
+        SampleError: a sample cannot be used and the configuration says "stop"; or "skip", and
+            neither can the five that were taken instead.
+    """
+
+    _ATTEMPTS = 6
+
+    def __init__(self, dataset: SegmentationDataset, config: Config) -> None:
+        self.dataset = dataset
+        self.augmentation = config.augmentation
+        self.seed = config.seed
+        self.skip = config.data.on_bad_sample == "skip"
+
+    def __getitem__(self, number: int) -> tuple[Crop, str, list[tuple[str, str]]]:
+        failures: list[tuple[str, str]] = []
+        while True:
+            entry = self._entry(number, len(failures))
+            try:
+                image, labels = self.dataset.reader.read_arrays(entry)
+                break
+            except SampleError as error:
+                failures.append((entry.name, str(error)))
+                if not self.skip or len(failures) == self._ATTEMPTS:
+                    raise
+        random = np.random.default_rng((self.seed, _CHANCE, number))
+        return augment(image, labels, self.augmentation, random), entry.name, failures
+
+    def _entry(self, number: int, attempt: int) -> Entry:
+        size = len(self.dataset)
+        if attempt == 0:
+            return self.dataset.entries[sample_index(self.seed, number, size)]
+        random = np.random.default_rng((self.seed, _INSTEAD, number, attempt))
+        return self.dataset.entries[int(random.integers(size))]
+
+
+class Passes(Sampler[list[int]]):
+    """Sample numbers of every forward pass of a process, from an iteration on.
+
+    An update takes `batch` samples. Its passes follow one another, and the processes share each
+    pass in the order of their ranks.
+    """
+
+    def __init__(
+        self, *, batch: int, accumulate: int, rank: int, processes: int, start: int, stop: int
+    ) -> None:
+        if batch % (accumulate * processes):
+            raise ValueError(
+                f"batch: expected a multiple of accumulate {accumulate} x {processes} processes, "
+                f"got {batch}"
+            )
+        self.accumulate, self.rank, self.processes = accumulate, rank, processes
+        self.size = batch // (accumulate * processes)
+        self.start, self.stop = start, stop
+
+    def __len__(self) -> int:
+        return (self.stop - self.start) * self.accumulate
+
+    def __iter__(self) -> Iterator[list[int]]:
+        step = self.size * self.processes
+        for number in range(self.start * self.accumulate, self.stop * self.accumulate):
+            first = number * step + self.rank * self.size
+            yield list(range(first, first + self.size))
+
+
+def collate(samples: list[tuple[Crop, str, list[tuple[str, str]]]]) -> Batch:
+    crops = [crop for crop, _, _ in samples]
+    return Batch(
+        torch.stack([crop.image for crop in crops]),
+        torch.stack([crop.labels for crop in crops]),
+        [crop.inside for crop in crops],
+        [name for _, name, _ in samples],
+        [failure for _, _, failures in samples for failure in failures],
+    )
+
+
+def training_loader(
+    dataset: SegmentationDataset,
+    config: Config,
+    *,
+    rank: int,
+    processes: int,
+    start: int,
+    stop: int,
+    pin_memory: bool = False,
+) -> DataLoader[Batch]:
+    """Batches of the forward passes of iterations `start` to `stop` - 1, for one process."""
+    passes = Passes(
+        batch=config.batch,
+        accumulate=config.accumulate,
+        rank=rank,
+        processes=processes,
+        start=start,
+        stop=stop,
+    )
+    workers = config.data.workers
+    return DataLoader(
+        TrainingSamples(dataset, config),
+        batch_sampler=passes,
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=_start_worker,
+        prefetch_factor=4 if workers else None,
+        pin_memory=pin_memory,
+    )
+
+
+def _start_worker(_: int) -> None:
+    # Ctrl-C and SIGTERM reach the whole group: the main process ends the run, and its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.nice(1)  # never in the way of the processes that compute
