@@ -166,7 +166,7 @@ def create_model(
     weights: str | os.PathLike[str] | None = None,
     seed: int | None = None,
     scales: Sequence[float] = (1.0,),
-    **options: bool,
+    **options: int,
 ) -> DeepLab:
     """Makes a net, in training mode, on the default device (`torch.device` as a context).
 
@@ -182,7 +182,9 @@ def create_model(
         scales: of the input. The paper's nets with multi-scale inputs ("MSC") have (1.0, 0.75,
             0.5): the net runs at each, and the score map is the maximum. `DeepLab.scales` may
             change it later; the weights are the same.
-        options: switches of the architecture (ResNet-101: `stride_in_1x1=True`).
+        options: of the architecture. ResNet-101: `stride_in_1x1=True`; MobileNetV2:
+            `filters=1024` of fc6 and fc7, `output_stride=8` (or 16, at which its rates are
+            halved).
 
     Raises:
         ValueError: the name is unknown; `num_classes` is not positive; `scales` are no fractions
