@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -173,7 +172,7 @@ def create_model(
     weights: str | os.PathLike[str] | None = None,
     seed: int | None = None,
     scales: Sequence[float] = (1.0,),
-    **options: Any,
+    **options: int,
 ) -> DeepLab:
     """Makes a net, in training mode, on the default device (`torch.device` as a context).
 
@@ -189,8 +188,9 @@ def create_model(
         scales: of the input. The paper's nets with multi-scale inputs ("MSC") have (1.0, 0.75,
             0.5): the net runs at each, and the score map is the maximum. `DeepLab.scales` may
             change it later; the weights are the same.
-        options: of the architecture (ResNet-101: `stride_in_1x1=True`; deeplab_mobilenetv2_aspp:
-            `rates=(6, 12, 18, 24)`, `output_stride=8`).
+        options: of the architecture. ResNet-101: `stride_in_1x1=True`; MobileNetV2:
+            `output_stride=8` (or 16, at which its rates are halved), `filters=1024` of fc6
+            and fc7.
 
     Raises:
         ValueError: the name is unknown; `num_classes` is not positive; `scales` are no fractions
