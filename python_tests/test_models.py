@@ -27,6 +27,9 @@ PARAMETERS = {  # by number of classes, from the paper and the authors' net defi
         )
         for kind in ("largefov", "aspp_s", "aspp_l")
     },
+    "deeplab_mobilenetv2_aspp": tuple(
+        mobilenet_trunk_parameters() + 4 * (9 * 320 + 1) * n for n in CLASSES
+    ),
 }
 NAMES = list(PARAMETERS)
 INFO = {info.name: info for info in list_models()}
@@ -54,7 +57,7 @@ def test_parameters_of_mobilenet():
 def test_registry_lists_all():
     assert list(INFO) == NAMES
     assert {info.output_stride for info in INFO.values()} == {8}
-    fields = [224, 128, 224, *[224, 224, 416], *[32, 224, 416], *[224, 224, 416]]
+    fields = [224, 128, 224, *[224, 224, 416], *[32, 224, 416], *[224, 224, 416], 416]
     assert [INFO[name].field_of_view for name in NAMES] == fields
     for info in INFO.values():
         assert info.paper_row.startswith("not in" if "mobilenet" in info.name else "Table ")
@@ -293,12 +296,16 @@ def test_unknown_option():
         on_meta("deeplab_resnet101", stride_in_1x1="no")
 
 
-@pytest.mark.parametrize("kind", ["aspp_s", "aspp_l"])
-def test_mobilenet_of_stride_16_is_the_net_of_stride_8_at_every_other_pixel(kind, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "options"), [("aspp_s", {"filters": 16}), ("aspp_l", {"filters": 16}), ("aspp", {})]
+)
+def test_mobilenet_of_stride_16_is_the_net_of_stride_8_at_every_other_pixel(
+    kind, options, tmp_path
+):
     name = f"deeplab_mobilenetv2_{kind}"
-    coarse = create_model(name, 3, seed=0, filters=16, output_stride=16).eval()
+    coarse = create_model(name, 3, seed=0, output_stride=16, **options).eval()
     assert coarse.output_stride == 16
-    fine = create_model(name, 3, filters=16).eval()
+    fine = create_model(name, 3, **options).eval()
     fine.load_state_dict(coarse.state_dict())
     x = torch.randn(1, 3, 97, 129, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
