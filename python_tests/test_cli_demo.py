@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ def test_demo(tmp_path, monkeypatch, run):
     monkeypatch.chdir(tmp_path)
     result = run("demo", "--iterations", 1, "--threads", torch.get_num_threads())
     assert result.code == 0
-    assert "FPS" in result.out
+    assert re.search(r"network .* ms *\n dense CRF, 1 iterations? .* ms", result.out)
     assert "public domain" in result.out
     picture = tmp_path / "deeplab-native-demo" / "crf_demo.png"
     with Image.open(picture) as image:
@@ -45,10 +46,10 @@ def test_demo(tmp_path, monkeypatch, run):
 def test_the_figure_holds_all_maps(iterations, shown, size):
     unary = torch.randn(1, 21, *size)
     image = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
-    steps = trace(unary, image, CRFParams(3, 30, 10, 3, 3), iterations=iterations)
+    steps = trace(unary, image, CRFParams(3, 30, 10, 3, 3), iterations=iterations, label=15)
     assert [step.iteration for step in steps] == shown
     photo = image[0].permute(1, 2, 0).numpy()
-    figure = draw(photo=photo, steps=steps, notes="one\ntwo")
+    figure = draw(photo=photo, steps=steps, name="person", label=15, notes="one\ntwo")
 
     width, height = figure.get_size_inches()
     whole = figure.get_tightbbox()  # with titles, labels and colour bars

@@ -10,7 +10,6 @@ import numpy as np
 
 from .. import viz
 from .._files import atomic_path
-from .demo_scores import BACKGROUND, PERSON
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +28,7 @@ _DPI = 110
 
 @dataclass(frozen=True)
 class Step:
-    """What is known of the person after some mean field iterations; every map is (H, W)."""
+    """What is known of one label after some mean field iterations; every map is (H, W)."""
 
     iteration: int
     score: np.ndarray
@@ -38,7 +37,7 @@ class Step:
 
 
 def trace(
-    unary: torch.Tensor, image: torch.Tensor, params: CRFParams, *, iterations: int
+    unary: torch.Tensor, image: torch.Tensor, params: CRFParams, *, iterations: int, label: int
 ) -> list[Step]:
     """Runs the mean field and keeps iteration 0 (the input), those of Figure 5, and the last.
 
@@ -55,24 +54,27 @@ def trace(
             q = field.step(q)
         if i in (0, *_SHOWN, iterations):
             log_q = q[0].clamp(min=1e-20).log()
-            score = log_q[PERSON] - log_q[BACKGROUND]
+            score = log_q[label] - log_q[0]
             # a copy, not a view that would keep all labels of q in memory
-            belief = q[0, PERSON].clone()
+            belief = q[0, label].clone()
             steps.append(Step(i, score.numpy(), belief.numpy(), q[0].argmax(0).numpy()))
     return steps
 
 
-def save_figure(path: Path, *, photo: np.ndarray, steps: list[Step], notes: str) -> None:
+def save_figure(
+    path: Path, *, photo: np.ndarray, steps: list[Step], name: str, label: int, notes: str
+) -> None:
     """Writes what `draw` draws."""
-    figure = draw(photo=photo, steps=steps, notes=notes)
+    figure = draw(photo=photo, steps=steps, name=name, label=label, notes=notes)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=_DPI)
 
 
-def draw(*, photo: np.ndarray, steps: list[Step], notes: str) -> Figure:
+def draw(*, photo: np.ndarray, steps: list[Step], name: str, label: int, notes: str) -> Figure:
     """The figure: photo, coarse and refined labels; below them score and belief maps.
 
-    photo (H, W, 3) uint8. The first step is the input, the last the result.
+    photo (H, W, 3) uint8. The first step is the input, the last the result; `name` and `label`
+    are those that they are traces of.
     """
     from matplotlib.figure import Figure
 
@@ -115,7 +117,7 @@ def draw(*, photo: np.ndarray, steps: list[Step], notes: str) -> Figure:
     iterations = "1 iteration" if last.iteration == 1 else f"{last.iteration} iterations"
     titles = (
         "Photo",
-        "Coarse labels (scores at 1/8 resolution)",
+        "Labels of the network",
         f"After {iterations} ({changed:.1%} of pixels changed)",
     )
     for axes, title, step in zip(
@@ -124,7 +126,7 @@ def draw(*, photo: np.ndarray, steps: list[Step], notes: str) -> Figure:
         axes.imshow(photo)
         axes.set_title(title, fontsize=10.5)
         if step is not None:
-            _outline(axes, step.labels)
+            _outline(axes, step.labels == label, label)
 
     top += large + _TITLE + _MARGIN
     scores = row_of_axes(len(steps), top, left, small)
@@ -132,14 +134,14 @@ def draw(*, photo: np.ndarray, steps: list[Step], notes: str) -> Figure:
         drawn = axes.imshow(step.score, cmap="RdBu_r", vmin=-_TOP_SCORE, vmax=_TOP_SCORE)
         when = f"Iteration {step.iteration}" if step.iteration else "Input"
         axes.set_title(when, fontsize=10.5)
-    scores[0].set_ylabel("score of person\n(background = 0)")
+    scores[0].set_ylabel(f"score of {name}\n(background = 0)")
     _colours(scores[-1], drawn, ticks=(-_TOP_SCORE, 0, _TOP_SCORE), extend="both")
 
     top += small + _MARGIN
     beliefs = row_of_axes(len(steps), top, left, small)
     for axes, step in zip(beliefs, steps, strict=True):
         drawn = axes.imshow(step.belief, cmap="magma", vmin=0, vmax=1)
-    beliefs[0].set_ylabel("belief in person\n(after softmax)")
+    beliefs[0].set_ylabel(f"belief in {name}\n(after softmax)")
     _colours(beliefs[-1], drawn, ticks=(0, 0.5, 1), extend="neither")
 
     for axes in figure.axes:
@@ -151,11 +153,10 @@ def draw(*, photo: np.ndarray, steps: list[Step], notes: str) -> Figure:
     return figure
 
 
-def _outline(axes: Axes, labels: np.ndarray) -> None:
-    """The person's mask in the VOC colour, with its outline."""
-    mask = labels == PERSON
+def _outline(axes: Axes, mask: np.ndarray, label: int) -> None:
+    """The mask in the VOC colour of the label, with its outline."""
     tint = np.zeros((*mask.shape, 4))
-    tint[mask] = (*viz.voc_palette()[PERSON] / 255, 0.3)
+    tint[mask] = (*viz.voc_palette()[label] / 255, 0.3)
     axes.imshow(tint)
     if mask.any() and not mask.all():
         axes.contour(mask, levels=[0.5], colors="#ffe000", linewidths=1.5)

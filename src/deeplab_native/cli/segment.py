@@ -1,19 +1,13 @@
-"""`deeplab-native segment`: network, upsampling by 8, softmax, CRF."""
+"""`deeplab-native segment`: network, upsampling, softmax, CRF, from photographs to label PNGs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from time import perf_counter
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from . import options
-
-if TYPE_CHECKING:
-    from ..models import DeepLab
 
 # The names of `models.list_models`, which imports torch: too slow for --help
 MODELS = (
@@ -32,15 +26,22 @@ MODELS = (
     "deeplab_mobilenetv2_aspp",
 )
 
-_DEFAULT = "deeplab_resnet101_aspp"
+_OUTPUT = Path("deeplab-native-segment")
 
 EXAMPLES = f"""[bold]Examples[/]
 
-[cyan]deeplab-native segment photo.jpg --weights voc.safetensors[/]
+[cyan]deeplab-native segment photo.jpg[/]  finds cats, cows, dogs, horses, persons and sheep
+
+[cyan]deeplab-native segment photos/ --output labels --weights voc.safetensors[/]
 
 [cyan]deeplab-native segment photo.jpg --model deeplab_vgg16_aspp_l --weights vgg.pth --no-crf[/]
 
-[cyan]deeplab-native segment street.png --weights city.safetensors --num-classes 19 --tile 513[/]
+[cyan]deeplab-native segment street.png --weights city.safetensors --tile 513[/]
+
+[bold]Output[/]
+
+DIR/NAME.png, the class of every pixel as an 8-bit palette PNG; DIR/overlays/NAME.png; \
+DIR/classes.json, the names of the classes by index.
 
 [bold]Networks[/]  ([cyan]deeplab-native info[/] describes them)
 
@@ -48,7 +49,17 @@ EXAMPLES = f"""[bold]Examples[/]
 
 
 def run(
-    image: Annotated[Path, typer.Argument(help="The photograph: any picture that Pillow reads.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Photographs, any that Pillow reads, or folders of them.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="DIR", help="Folder of the results."),
+    ] = _OUTPUT,
     model: Annotated[
         str | None,
         typer.Option(
@@ -60,8 +71,8 @@ def run(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Its weights: any file that [cyan]convert-weights[/] reads. Without them the "
-            "weights are random and the labels meaningless.",
+            help="Its weights: any file that [cyan]convert-weights[/] reads. Default: those that "
+            "come with the package; with --model random ones, whose labels are meaningless.",
         ),
     ] = None,
     num_classes: Annotated[
@@ -79,10 +90,6 @@ def run(
             help="Run the network at scales 1, 0.75 and 0.5, fused (the paper's MSC).",
         ),
     ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option("-o", "--out", help="Label PNG. Default: IMAGE_labels.png, here."),
-    ] = None,
     tile: Annotated[
         int | None,
         typer.Option(
@@ -117,32 +124,23 @@ def run(
     overlay: options.Overlay = True,
     threads: options.Threads = None,
 ) -> None:
-    """Segment a photograph with DeepLab v2."""
-    import torch
-
+    """Segment photographs with DeepLab v2."""
     from .. import viz
     from ..models import DeepLab
-    from ..models.multi_scale import PAPER_SCALES
-    from ..models.predict import predict
     from ..models.tiles import check_tiling
-    from ..ops._mean_field_checks import check_normalization, check_scale
+    from ..ops._mean_field_checks import check_iterations, check_normalization, check_scale
     from ..weights import check_file
-    from . import console
-    from .inputs import read_image
-    from .report import label_table
+    from . import segment_run
 
-    out = out or Path(f"{image.stem}_labels.png")
-    options.check_suffix("--out", out, ".png")
-    outputs = [out] + [options.overlay_path(out)] * overlay
-    options.check_outputs(outputs, inputs=[image] + [weights] * (weights is not None))
     if weights is not None:
         check_file(weights)
-    colours = viz.named_palette(palette or "voc")
+    if palette is not None:
+        viz.named_palette(palette)
+    check_iterations(iterations)
     check_normalization(normalization)
     check_scale(scale)
     check_tiling(tile, overlap, None, DeepLab.output_stride)
     threads = options.use_threads(threads)
-    photo = read_image(image)
     # a preset of the wrong name is an error before the net is built
     given = {
         "w1": w1,
@@ -152,118 +150,21 @@ def run(
         "sigma_gamma": sigma_gamma,
     }
     params = options.crf_params(preset, **given) if crf else None
+    files = segment_run.photographs(images)
+    results = segment_run.Results(output, overlays=overlay)
+    results.check(images, files)
 
-    with console.status(f"Building {model or 'the network'}"):
-        network = _network(model, num_classes, weights)
+    network = segment_run.network(model, num_classes, weights)
     if multi_scale:
-        network.scales = PAPER_SCALES
+        network.scales = segment_run.PAPER_SCALES
     if crf and preset is None and network.crf is not None:
         params = options.crf_params(network.crf, **given)
-    if palette is None and network.palette is not None:
-        colours[: len(network.palette)] = network.palette
-    if weights is None:
-        console.err.print(
-            "WARNING: no --weights: the weights are random and the LABELS ARE MEANINGLESS; "
-            "only the flow and the time are real.",
-            style="bold red",
-        )
-    with _following(network.name, crf, threads, tiles=tile is not None) as progress:
-        start = perf_counter()
-        prediction = predict(
-            network,
-            photo,
-            crf=params,
-            iterations=iterations,
-            normalization=normalization,
-            scale=scale,
-            tile=tile,
-            overlap=overlap,
-            progress=progress,
-        )
-        seconds = perf_counter() - start
-    labels = torch.as_tensor(prediction.labels).cpu().reshape(photo.shape[:2]).numpy()
-
-    with console.status("Writing"):
-        viz.save_label_png(out, labels, colours)
-        if overlay:
-            viz.save_png(options.overlay_path(out), viz.overlay(photo, labels, colours))
-    height, width = labels.shape
-    console.out.print(
-        console.facts(
-            ("image", f"{width} x {height}"),
-            (
-                "network",
-                f"{network.name}, {weights or 'RANDOM weights: the labels mean nothing'}"
-                f"{_scales(network)}",
-            ),
-            *([("tiles", f"of {tile} pixels")] if tile else []),
-            (
-                "CRF",
-                f"{options.describe(params)}, {iterations} iterations, {normalization}"
-                f"{options.describe_scale(scale)}"
-                if params
-                else "none",
-            ),
-            ("time", f"{seconds:.2f} s on {threads} threads"),
-            ("written", ", ".join(map(str, outputs))),
-        ),
-        label_table(network.num_classes, names=network.class_names, share=labels),
+    segment_run.run(
+        network,
+        files,
+        results,
+        segment_run.Settings(params, iterations, normalization, scale, tile, overlap),
+        palette=palette,
+        threads=threads,
+        origin=segment_run.origin(model, weights),
     )
-
-
-def _network(model: str | None, num_classes: int | None, weights: Path | None) -> DeepLab:
-    from ..models import create_model
-    from ..weights import load_model
-
-    if weights is not None and model is None:
-        return load_model(weights, num_classes=num_classes)
-    # without weights, random ones that are the same every time
-    return create_model(model or _DEFAULT, num_classes or 21, weights=weights, seed=0)
-
-
-def _scales(network: DeepLab) -> str:
-    if network.scales == (1.0,):
-        return ""
-    return ", at scales " + ", ".join(map(str, network.scales))
-
-
-@contextmanager
-def _following(
-    model: str, crf: bool, threads: int, *, tiles: bool
-) -> Iterator[Callable[[int, int], None] | None]:
-    """A spinner, or a bar of tiles that `predict` moves; nothing where there is no terminal."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-    )
-
-    from . import console
-
-    if not tiles:
-        with console.status(f"{model}{' and dense CRF' if crf else ''}, {threads} threads"):
-            yield None
-        return
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("tiles"),
-        TimeElapsedColumn(),
-        console=console.err,
-        disable=not console.err.is_terminal,
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task(f"{model}, {threads} threads", total=None)
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-            if crf and done == total:
-                bar.update(task, description=f"dense CRF, {threads} threads")
-
-        yield show

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from .building import export_deeplab_pytorch, fitting_models, load_model, recognise
 from .checkpoint import SOURCES, TORCHVISION, TORCHVISION_FEATURES, Checkpoint, Source, check_file
+from .embedded import EMBEDDED
 from .loading import load
 from .metadata import Metadata
 from .safetensors_file import read_metadata, save
 
 __all__ = [
+    "EMBEDDED",
     "SOURCES",
     "TORCHVISION",
     "TORCHVISION_FEATURES",

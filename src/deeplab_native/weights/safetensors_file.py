@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..models.base import DeepLab
 
 
-def save(model: DeepLab, path: str | os.PathLike[str]) -> None:
+def save(model: DeepLab, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> None:
     """Writes all parameters and buffers of a net, and what `Metadata` holds, as safetensors.
 
     The file appears whole or not at all, and replaces one that is there.
@@ -25,18 +25,28 @@ def save(model: DeepLab, path: str | os.PathLike[str]) -> None:
     Args:
         model: a net of `create_model`, not on the meta device.
         path: must end in .safetensors.
+        dtype: of the floating-point tensors in the file; torch.float16 and bfloat16 halve it, and
+            `load` converts them back. None keeps that of the net.
 
     Raises:
         ValueError, TypeError: another suffix; a net without memory; `class_names`, `palette` or
-            `crf` of the net have another form or length.
+            `crf` of the net have another form or length; `dtype` is not of floating point, or too
+            small for a value.
         OSError: the file cannot be written.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"path: expected a name ending in .safetensors, got {str(path)!r}")
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(f"dtype: expected one of floating point or None, got {dtype!r}")
     tensors = {key: t.detach().contiguous() for key, t in model.state_dict().items()}
     if any(t.is_meta for t in tensors.values()):
         raise ValueError("model: a net on the meta device has no weights to save")
+    for key, tensor in tensors.items() if dtype is not None else ():
+        if tensor.is_floating_point():
+            tensors[key] = tensor.to(dtype)
+            if bool((tensors[key].isfinite() != tensor.isfinite()).any()):
+                raise ValueError(f"dtype: {key} has values that {dtype} cannot hold")
     header = Metadata.of(model).header()
     with atomic_path(path) as temporary:
         try:

@@ -1,0 +1,16 @@
+"""The demo's photograph: Commodore Grace M. Hopper, by the US Navy, in the public domain."""
+
+from __future__ import annotations
+
+import numpy as np
+
+CREDIT = "Photo: US Navy, public domain (Commodore Grace M. Hopper)"
+
+
+def photograph() -> np.ndarray:
+    """(600, 512, 3) uint8 RGB, from the sample data of the installed matplotlib."""
+    from matplotlib.cbook import get_sample_data
+    from PIL import Image
+
+    with get_sample_data("grace_hopper.jpg") as file, Image.open(file) as image:
+        return np.array(image.convert("RGB"))
