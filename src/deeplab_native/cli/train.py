@@ -14,7 +14,7 @@ EXAMPLES = """[bold]Examples[/]
 
 [cyan]deeplab-native train voc.yaml --out runs/voc --resume[/]
 
-[cyan]torchrun --nproc-per-node 2 -m deeplab_native.cli train voc.yaml --set devices=2 ...[/]
+[cyan]torchrun --no-python --nproc-per-node 4 deeplab-native train voc.yaml --out runs/voc[/]
 
 Ctrl-C and SIGTERM write a checkpoint first. OUT gets net.safetensors, checkpoints/, training.csv,
 validation.csv, pictures/, tensorboard/ and config.yaml, the configuration with all its defaults."""
@@ -43,7 +43,7 @@ def run(
                 f"{package} is missing (install it with pip install 'deeplab_native[train]')"
             )
     from ..training.config_file import load_config
-    from ..training.run import exit_code, train
+    from ..training.run import train
     from . import console
 
     overrides = [*(changes or [])]
@@ -61,7 +61,7 @@ def run(
             f"interrupted after {outcome.iteration} of {chosen.iterations} iterations: "
             "the same command with --resume goes on from there"
         )
-        raise typer.Exit(exit_code(outcome.interrupted_by))
+        raise typer.Exit(128 + outcome.interrupted_by)
     rows = [("iterations", str(outcome.iteration)), ("weights", str(outcome.weights))]
     if outcome.scores is not None:
         rows.insert(1, ("mean IoU", f"{100 * outcome.scores.mean_iou:.2f} %"))

@@ -13,9 +13,10 @@ from .checkpoints import State, load_checkpoint, save_checkpoint
 from .config import Config
 from .config_file import check_config, dump_config, load_config
 from .ema import WeightAverage
+from .loop import Outcome
 from .loss import TrainingLoss
 from .optimizer import CaffeSGD, make_optimizer, parameter_groups
-from .run import Outcome, train
+from .run import train
 from .samples import Batch, training_loader
 from .schedule import learning_rate
 from .setup import build_model

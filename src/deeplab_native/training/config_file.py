@@ -96,9 +96,10 @@ def _parsed(override: str) -> dict[str, Any]:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"--set {override!r}: no YAML: {' '.join(str(error).split())}") from None
-    for part in reversed(parts):
-        value = {part: value}
-    return value  # type: ignore[no-any-return]
+    content: dict[str, Any] = {parts[-1]: value}
+    for part in reversed(parts[:-1]):
+        content = {part: content}
+    return content
 
 
 def _in_words(item: dict[str, Any]) -> str:
