@@ -24,7 +24,7 @@ def shapes(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def tiny_net(monkeypatch):
+def tiny_net(monkeypatch, set_threads):
     cases.register_tiny_net(monkeypatch)
 
 
@@ -191,7 +191,7 @@ def test_a_folder_of_another_run(shapes, tmp_path):
 
 def test_nothing_is_touched_before_all_is_checked(shapes, tmp_path):
     config = cases.config_of(shapes, model={"name": "tiny", "weights": "missing.pth"})
-    with pytest.raises(FileNotFoundError, match="missing.pth"):
+    with pytest.raises(FileNotFoundError, match=r"missing\.pth"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

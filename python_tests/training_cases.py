@@ -18,13 +18,12 @@ COLOURS = np.array([(40, 40, 40), (200, 60, 60), (60, 200, 60), (60, 60, 200)])
 
 
 def draw(number: int) -> tuple[np.ndarray, np.ndarray]:
-    """(64, 64, 3) uint8 photograph and labels of it: a disc, a square and a triangle, with noise."""
+    """(64, 64, 3) uint8 photograph and its labels: disc, square and triangle."""
     random = np.random.default_rng(number)
     y, x = np.mgrid[:SIZE, :SIZE]
     labels = np.zeros((SIZE, SIZE), np.uint8)
-    for label, (cx, cy) in zip(
-        (1, 2, 3), random.permutation([(16, 18), (46, 16), (30, 46)]), strict=True
-    ):
+    places = random.permutation([(16, 18), (46, 16), (30, 46)])
+    for label, (cx, cy) in enumerate(places, start=1):
         cx, cy = cx + random.integers(-3, 4), cy + random.integers(-3, 4)
         inside = (
             (x - cx) ** 2 + (y - cy) ** 2 < 150,
@@ -96,6 +95,7 @@ def config_of(root: Path, **changes) -> Config:
         "checkpoints": {"every": 1000},
         "log_every": 10,
         "accelerator": "cpu",
+        "threads": 1,  # of a tiny net, more wait for each other
     }
     return check_config(content | changes)
 
