@@ -21,16 +21,17 @@ EXAMPLES = """[bold]Examples[/]
 Ctrl-C and SIGTERM write a checkpoint first. OUT gets net.safetensors, checkpoints/, training.csv,
 validation.csv, pictures/, tensorboard/ and config.yaml, the configuration with all its defaults."""
 
-_EXTRA = {
-    "lightning": "lightning",
-    "pydantic": "pydantic",
-    "yaml": "pyyaml",
-    "tensorboard": "tensorboard",
-}
+# of the extra `train`: module and package
+_EXTRA = (
+    ("lightning", "lightning"),
+    ("pydantic", "pydantic"),
+    ("yaml", "pyyaml"),
+    ("tensorboard", "tensorboard"),
+)
 
 
 def _check_extra() -> None:
-    for module, package in _EXTRA.items():
+    for module, package in _EXTRA:
         if find_spec(module) is None:
             raise ImportError(
                 f"{package} is missing (install it with pip install 'deeplab_native[train]')"
@@ -44,12 +45,12 @@ def _list(wanted: bool) -> None:
     from ..training.config_file import load_config, shipped_configs
     from . import console
 
-    table = console.table("configuration", "", "mIOU %", "with the CRF")
+    table = console.table("configuration", "the paper's mIOU, %", "with the CRF")
     for name, path in shipped_configs().items():
         paper = load_config(path).paper
         figures = (paper.miou, paper.miou_crf) if paper else (None, None)
         cells = ("" if figure is None else f"{figure:.2f}" for figure in figures)
-        table.add_row(name, paper.row if paper else "", *cells)
+        table.add_row(name, *cells)
     console.out.print(table)
     raise typer.Exit
 
