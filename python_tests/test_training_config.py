@@ -128,7 +128,7 @@ LEAST = {"model": {"name": "deeplab_resnet101"}, "data": {"dataset": "voc"}}
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"iteration": 3}, "c: iteration: unknown key; expected one of model, data, "),
+        ({"iteration": 3}, "c: iteration: unknown key; did you mean "),
         ({"optimizer": {"momentun": 1}}, "optimizer.momentun: unknown key; did you mean momentum?"),
         ({"optimizer": {"qqq": 1}}, "optimizer.qqq: unknown key; expected one of lr, momentum, "),
         ({"optimizer": {"lr": "1e-3"}}, "optimizer.lr: expected number, got '1e-3' (YAML takes 1e"),
