@@ -121,7 +121,7 @@ def test_bad_files(search_folders, run, spoil, words):
         (["--classes", "a"], ["--classes a: not a list of class numbers"]),
         (["--classes", "1,7"], ["--classes: no pixel is labelled 7"]),
         (["--images", "4"], ["--images 4: there are 3"]),
-        (["--list", "none.txt"], ["none.txt: no such list"]),
+        (["--list", "none.txt"], ["none.txt: no such list of ids"]),
         (["--kind", "x"], ["--kind x"]),
         (["--key", "x"], ["0: ", "--key is for .npz"]),
         (["--device", "gpu"], ["--device gpu: expected cpu, cuda or cuda:N"]),

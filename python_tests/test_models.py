@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from deeplab_native import weights
 from deeplab_native.layers import ASPP, AtrousConv2d, FrozenBatchNorm2d
-from deeplab_native.models import TENSORFLOW, create_model, list_models
+from deeplab_native.models import TENSORFLOW, create_model, list_models, set_output_stride
 from reference_nets import head_parameters, mobilenet_trunk_parameters
 
 CLASSES = (21, 60, 7, 19)
@@ -26,6 +27,10 @@ PARAMETERS = {  # by number of classes, from the paper and the authors' net defi
         )
         for kind in ("largefov", "aspp_s", "aspp_l")
     },
+    # four classifiers of 3 x 3 taps on the 320 channels of the trunk
+    "deeplab_mobilenetv2_aspp": tuple(
+        mobilenet_trunk_parameters() + 4 * (9 * 320 * n + n) for n in CLASSES
+    ),
 }
 NAMES = list(PARAMETERS)
 INFO = {info.name: info for info in list_models()}
@@ -53,7 +58,7 @@ def test_parameters_of_mobilenet():
 def test_registry_lists_all():
     assert list(INFO) == NAMES
     assert {info.output_stride for info in INFO.values()} == {8}
-    fields = [224, 128, 224, *[224, 224, 416], *[32, 224, 416], *[224, 224, 416]]
+    fields = [224, 128, 224, *[224, 224, 416], *[32, 224, 416], *[224, 224, 416, 416]]
     assert [INFO[name].field_of_view for name in NAMES] == fields
     for info in INFO.values():
         assert info.paper_row.startswith("not in" if "mobilenet" in info.name else "Table ")
@@ -290,3 +295,60 @@ def test_unknown_option():
         on_meta("deeplab_vgg16_largefov", stride_in_1x1=True)
     with pytest.raises(TypeError, match="stride_in_1x1: expected True or False, got 'no'"):
         on_meta("deeplab_resnet101", stride_in_1x1="no")
+
+
+@pytest.mark.parametrize("kind", ["aspp_s", "aspp_l"])
+def test_mobilenet_of_stride_16_is_the_net_of_stride_8_at_every_other_pixel(kind, tmp_path):
+    name = f"deeplab_mobilenetv2_{kind}"
+    coarse = create_model(name, 3, seed=0, filters=16, output_stride=16).eval()
+    assert coarse.output_stride == 16
+    fine = create_model(name, 3, filters=16).eval()
+    fine.load_state_dict(coarse.state_dict())
+    x = torch.randn(1, 3, 97, 129, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = fine(x)
+        torch.testing.assert_close(coarse(x), expected[:, :, ::2, ::2], rtol=1e-4, atol=1e-6)
+        weights.save(coarse, tmp_path / "net.safetensors")
+        again = weights.load_model(tmp_path / "net.safetensors").eval()
+        torch.testing.assert_close(again(x), coarse(x), rtol=0, atol=0)
+        set_output_stride(again, 8)
+        torch.testing.assert_close(again(x), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_mobilenet_with_the_head_of_resnet(tmp_path):
+    net = create_model(
+        "deeplab_mobilenetv2_aspp", 3, seed=0, rates=[3, 6], output_stride=16, scales=(1.0, 0.5)
+    ).eval()
+    assert [layer.rate for layer in net.classifiers()] == [(3, 3), (6, 6)]
+    x = torch.randn(1, 3, 97, 129, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        features = net.features(x)
+        assert features.shape == (1, 320, 7, 9)
+        expected = sum(
+            nn.functional.conv2d(features, c.weight, c.bias, padding=rate, dilation=rate)
+            for c, rate in zip(net.classifiers(), (3, 6), strict=True)
+        )
+        torch.testing.assert_close(net.score_map(x), expected, rtol=1e-4, atol=1e-6)
+        weights.save(net, tmp_path / "net.safetensors")
+        again = weights.load_model(tmp_path / "net.safetensors").eval()
+        torch.testing.assert_close(again(x), net(x), rtol=0, atol=0)
+        other = create_model("deeplab_mobilenetv2_aspp", 3, rates=[3, 9], output_stride=16)
+        with pytest.raises(ValueError, match="options"):  # same shapes, but other rates
+            weights.load(other, tmp_path / "net.safetensors")
+    assert len(on_meta("deeplab_mobilenetv2_aspp", rates=(5,)).classifiers()) == 1
+    with pytest.raises(ValueError, match="rates: expected at least one integer"):
+        on_meta("deeplab_mobilenetv2_aspp", rates=())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"output_stride": 32}, ValueError, "output_stride: expected 8 or 16, got 32"),
+        ({"output_stride": 16.0}, TypeError, "output_stride: expected an integer"),
+        ({"filters": 0}, ValueError, "filters: expected at least 1"),
+        ({"stride_in_1x1": True}, TypeError, "stride_in_1x1"),
+    ],
+)
+def test_options_of_mobilenet(options, error, words):
+    with pytest.raises(error, match=words):
+        on_meta("deeplab_mobilenetv2_aspp_l", **options)

@@ -110,7 +110,7 @@ def test_export_has_only_operators_of_torch_with_aten():
     torch.manual_seed(0)
     model, x = Head(), torch.randn(1, 64, 9, 11)
     own = torch.export.export(model, (x,))  # with gradients the fused head is faster
-    assert "deeplab_native.aspp_taps.default" in operators(own)
+    assert "deeplab_native.aspp_branches.default" in operators(own)
     with using_algorithm(model, "aten"):
         plain = torch.export.export(model, (x,))
     assert all(name.startswith("aten.") for name in operators(plain))

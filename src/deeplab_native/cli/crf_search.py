@@ -152,9 +152,10 @@ def run(
 
     from ..crf.candidates import Fixed
     from ..crf.search import Grid
+    from ..data import read_ids
     from . import crf_search_report
     from .crf_search_cuda import check_device
-    from .crf_search_files import FolderLoader, Folders, draw, read_list
+    from .crf_search_files import FolderLoader, Folders, draw
     from .crf_search_run import Plan
 
     check_device(device)
@@ -162,7 +163,7 @@ def run(
     fixed = Fixed(w2, sigma_gamma, iterations, normalization, void, band)
     grid = Grid(**axes)
     folders = Folders(images, scores, labels)
-    items = draw(folders.items(None if names is None else read_list(names)), count, seed)
+    items = draw(folders.items(None if names is None else read_ids(names)), count, seed)
     crf_search_report.check_out(out, folders)
     plan = Plan(
         items,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import struct
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from .._images import by_stem, picture_suffixes, read_index_png
 from . import inputs
-from .crf_folder_files import _SCORES, _by_stem, _names, _picture_suffixes
+from .crf_folder_files import _SCORES, _names
 
 if TYPE_CHECKING:
     from ..crf.candidates import Sample
@@ -50,9 +49,9 @@ class Folders(NamedTuple):
             if not folder.is_dir():
                 raise NotADirectoryError(f"{what} {folder}: not a folder (give the folder of them)")
         kinds = {
-            "scores": _by_stem(self.scores, _SCORES, ".npy or .npz scores"),
-            "pictures": _by_stem(self.images, _picture_suffixes(), "pictures"),
-            "label PNGs": _by_stem(self.labels, [".png"], "label PNGs"),
+            "scores": by_stem(self.scores, _SCORES, ".npy or .npz scores"),
+            "pictures": by_stem(self.images, picture_suffixes(), "pictures"),
+            "label PNGs": by_stem(self.labels, [".png"], "label PNGs"),
         }
         names = sorted(kinds["scores"] if chosen is None else set(chosen))
         for (kind, files), folder in zip(
@@ -68,20 +67,6 @@ class Folders(NamedTuple):
             Item(n, (kinds["pictures"][n], kinds["scores"][n], kinds["label PNGs"][n]))
             for n in names
         ]
-
-
-def read_list(path: Path) -> list[str]:
-    """The names in a text file, one a line; empty lines do not count."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such list of names (check the path)")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not a text file (write one name a line)") from None
-    names = [line.strip() for line in lines if line.strip()]
-    if not names:
-        raise ValueError(f"{path}: no name in it (write one name a line)")
-    return names
 
 
 def draw(items: list[Item], count: int | None, seed: int) -> list[Item]:
@@ -122,7 +107,7 @@ class FolderLoader:
                 f"{scores}: {len(values)} labels (expected 2 to {_MOST_LABELS}; "
                 "if that is the height, give --layout)"
             )
-        truth = read_labels(labels)
+        truth = read_index_png(labels)
         if truth.shape != photo.shape[:2]:
             raise ValueError(
                 f"{labels}: {_size(truth)} pixels, but the image has {_size(photo)} "
@@ -137,23 +122,3 @@ class FolderLoader:
 
 def _size(array: np.ndarray) -> str:
     return f"{array.shape[1]} x {array.shape[0]}"
-
-
-def read_labels(path: Path) -> np.ndarray:
-    """(H, W) uint8 of a PNG of palette indices or of grey levels; ValueError for another."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as file:
-            if file.mode not in ("P", "L", "1"):
-                raise ValueError(
-                    f"{path}: a PNG of mode {file.mode} holds no label indices of 8 bits "
-                    "(save it with a palette or in grey, the pixel value being the class)"
-                )
-            return np.array(file).astype(np.uint8)
-    except Image.UnidentifiedImageError:
-        raise ValueError(f"{path}: not a PNG (save the labels as PNG)") from None
-    except (OSError, SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
-        if isinstance(error, PermissionError):
-            raise
-        raise ValueError(f"{path}: damaged or cut off: {error} (save it again)") from None

@@ -34,6 +34,8 @@ def read_ids(path: Path) -> list[str]:
 
     Raises FileNotFoundError, or ValueError where the list is no text or empty.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such list of ids (check the path)")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:

@@ -5,7 +5,8 @@ https://arxiv.org/abs/1801.04381, Table 2, at width 1.0; the heads are those of 
 https://arxiv.org/abs/1606.00915, section 3.2. This net is not in the DeepLab v2 paper.
 
 What differs from MobileNetV2: the last two strides of 2 are 1 and the layers after them atrous, at
-rate 2 and 4, so that the score map has stride 8 as in the paper's nets. The trunk ends with the
+rate 2 and 4, so that the score map has stride 8 as in the paper's nets; or the last one alone is,
+and the score map has stride 16, which costs a third. The trunk ends with the
 last bottleneck (320 channels), before the 1 x 1 layer to 1280: so did its authors for segmentation
 (section 6.3 there), because the wider map costs more (in fc6 four times as much) and scored about
 the same. Batch normalisation is folded into the convolutions, which have a bias instead: frozen, as
@@ -18,8 +19,7 @@ does, and in every other size the score map's pixels still lie at 0, 8, 16, ... 
 the paper's nets; with SAME they would move by up to 7 pixels with the parity of the sizes.
 
 `DeepLabMobileNetV2ASPP` has ResNet-101's head instead, convolutions straight from the features to
-the classes: a tenth of the parameters. It may have stride 16, a quarter of the work in the layers
-that are then not atrous.
+the classes: a ninth of the parameters.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from .._native import integer
 from ..layers import ASPP, AtrousConv2d
 from .base import DeepLab
 from .heads import FullyConnectedHead
@@ -87,15 +88,18 @@ class DeepLabMobileNetV2(FullyConnectedHead):
         num_classes: L.
         name: name in the registry.
         kernel_size: of fc6; the padding keeps the map's size.
-        rates: rate of fc6, one a branch.
-        filters: of fc6 and fc7.
+        rates: rate of fc6, one a branch, in pixels of a score map of stride 8.
         pool5a: average pool 3 x 3 before fc6.
+        filters: of fc6 and fc7; an option of `create_model`.
+        output_stride: 8 or 16; an option of `create_model`. At 16 the rates of fc6 are halved, and
+            the field of view stays. `set_output_stride` makes 8 of 16 after training.
 
     Shapes:
-        input (B, 3, H, W) -> scores (B, L, h, w) with h = floor((H - 1) / 8) + 1.
+        input (B, 3, H, W) -> scores (B, L, h, w) with h = floor((H - 1) / output_stride) + 1.
 
     Raises:
-        TypeError, ValueError: as `AtrousConv2d`, for fc6.
+        TypeError, ValueError: as `AtrousConv2d`, for fc6; `filters` or `output_stride` is none of
+            those above.
     """
 
     def __init__(
@@ -105,13 +109,23 @@ class DeepLabMobileNetV2(FullyConnectedHead):
         name: str,
         kernel_size: int,
         rates: Sequence[int],
-        filters: int = 1024,
         pool5a: bool = False,
+        filters: int = 1024,
+        output_stride: int = 8,
     ) -> None:
-        super().__init__(name, num_classes, preprocessing=TENSORFLOW)
-        channels = self.add_trunk(self.output_stride)
+        filters = integer("filters", filters, least=1)
+        if integer("output_stride", output_stride, least=1) not in (8, 16):
+            raise ValueError(f"output_stride: expected 8 or 16, got {output_stride}")
+        options = {"filters": filters, "output_stride": output_stride}
+        super().__init__(name, num_classes, preprocessing=TENSORFLOW, options=options)
+        self.output_stride = output_stride
+        channels = self.add_trunk(output_stride)
         self.add_head(
-            channels, filters=filters, kernel_size=kernel_size, rates=rates, pool5a=pool5a
+            channels,
+            filters=filters,
+            kernel_size=kernel_size,
+            rates=[rate * 8 // output_stride for rate in rates],
+            pool5a=pool5a,
         )
 
     def add_trunk(self, output_stride: int) -> int:
@@ -120,11 +134,11 @@ class DeepLabMobileNetV2(FullyConnectedHead):
         Returns the channels of the last.
         """
         self.conv1 = nn.Conv2d(3, _STEM, 3, stride=2, padding=1)
-        channels, reached, rate = _STEM, 2, 1
+        channels, stride_so_far, rate = _STEM, 2, 1
         self._blocks: list[str] = []
         for expansion, width, blocks, first_stride in _STAGES:
             for stride in (first_stride,) + (1,) * (blocks - 1):
-                dense = stride * reached > output_stride
+                dense = stride * stride_so_far > output_stride
                 block = InvertedResidual(
                     channels, width, expansion=expansion, stride=1 if dense else stride, rate=rate
                 )
@@ -132,7 +146,7 @@ class DeepLabMobileNetV2(FullyConnectedHead):
                 if dense:
                     rate *= stride
                 else:
-                    reached *= stride
+                    stride_so_far *= stride
                 self._blocks.append(f"block{len(self._blocks) + 1}")
                 self.add_module(self._blocks[-1], block)
                 channels = width
@@ -171,8 +185,7 @@ class DeepLabMobileNetV2ASPP(DeepLabMobileNetV2):
         name: name in the registry.
         kernel_size: of the classifier.
         rates: of the classifier, in pixels of the score map: several make it ASPP.
-        output_stride: 8, 16 or 32, where the trunk stops striding. Both are saved with the
-            weights; `set_output_stride` makes a net of 16 or 32 denser later.
+        output_stride: 8 or 16, as above, but that the rates stay. Both are saved with the weights.
 
     Shapes:
         input (B, 3, H, W) -> scores (B, L, h, w) with h = floor((H - 1) / output_stride) + 1.
@@ -191,8 +204,8 @@ class DeepLabMobileNetV2ASPP(DeepLabMobileNetV2):
         rates: Sequence[int],
         output_stride: int = 8,
     ) -> None:
-        if isinstance(output_stride, bool) or output_stride not in (8, 16, 32):
-            raise ValueError(f"output_stride: expected 8, 16 or 32, got {output_stride!r}")
+        if integer("output_stride", output_stride, least=1) not in (8, 16):
+            raise ValueError(f"output_stride: expected 8 or 16, got {output_stride}")
         if isinstance(rates, str) or not isinstance(rates, Sequence) or not rates:
             raise ValueError(f"rates: expected at least one integer, got {rates!r}")
         # not those of the class above: it would add its own head

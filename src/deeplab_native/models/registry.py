@@ -189,8 +189,10 @@ def create_model(
         scales: of the input. The paper's nets with multi-scale inputs ("MSC") have (1.0, 0.75,
             0.5): the net runs at each, and the score map is the maximum. `DeepLab.scales` may
             change it later; the weights are the same.
-        options: of the architecture (ResNet-101: `stride_in_1x1=True`; deeplab_mobilenetv2_aspp:
-            `rates=(6, 12, 18, 24)`, `output_stride=8`).
+        options: of the architecture. ResNet-101: `stride_in_1x1=True`; MobileNetV2:
+            `filters=1024` of fc6 and fc7, `output_stride=8` (or 16, at which its rates are
+            halved); deeplab_mobilenetv2_aspp: `rates=(6, 12, 18, 24)` in pixels of its score map,
+            `output_stride=8` or 16.
 
     Raises:
         ValueError: the name is unknown; `num_classes` is not positive; `scales` are no fractions
