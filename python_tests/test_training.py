@@ -4,9 +4,12 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
+from PIL import Image
 
 import training_cases as cases
 from cli_cases import fails
@@ -164,6 +167,45 @@ def test_damaged_photographs_are_left_out(tmp_path, capsys):
     err = capsys.readouterr().err
     assert err.count("left out: ") == 2
     assert "iteration 40/40: loss" in err
+
+
+def test_bf16(shapes, tmp_path):
+    config = cases.config_of(shapes, precision="bf16", schedule={"iterations": 30})
+    train(config, tmp_path / "run")
+    losses = [float(row["loss"]) for row in rows(tmp_path / "run/training.csv")]
+    assert losses[-1] < losses[0]
+    trained = cases.weights_of(tmp_path / "run")
+    assert all(tensor.dtype == torch.float32 for tensor in trained.values())
+
+
+@pytest.mark.parametrize(
+    "what, message",
+    [
+        ("label", r"labels/02\.png: value 9 at row 0, column 0 .*expected 0 to 3, or 255"),
+        ("size", r"labels/02\.png: labels of 64 x 60 for 02\.png, which is 64 x 64"),
+        ("empty", r"train\.txt: an empty list"),
+        ("root", r"root: .*nowhere is no folder"),
+    ],
+)
+def test_bad_data(tmp_path, what, message):
+    root = cases.write_shapes(tmp_path / "shapes", 4, 1)
+    labels = cases.draw(2)[1]
+    labels[0, 0] = 9 if what == "label" else 0
+    Image.fromarray(labels[: 60 if what == "size" else None]).save(root / "labels/02.png")
+    if what == "empty":
+        (root / "train.txt").write_text("")
+    config = cases.config_of(tmp_path / "nowhere" if what == "root" else root)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        train(config, tmp_path / "run")
+
+
+def test_heavy_imports_wait():
+    """pydantic is not for other commands, and Lightning is imported by a run only."""
+    code = """import sys, deeplab_native.cli.main
+assert "pydantic" not in sys.modules
+import deeplab_native.training
+assert "lightning" not in sys.modules and "tensorboard" not in sys.modules"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_loss_that_explodes_stops(shapes, tmp_path):

@@ -97,7 +97,8 @@ def run(
     if outcome.interrupted_by:
         console.err.print(
             f"interrupted after {outcome.iteration} of {chosen.iterations} iterations: "
-            "the same command with --resume goes on from there"
+            "the same command with --resume goes on from there",
+            soft_wrap=True,
         )
         raise typer.Exit(128 + outcome.interrupted_by)
     rows = [("iterations", str(outcome.iteration)), ("weights", str(outcome.weights))]

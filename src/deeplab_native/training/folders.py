@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from .._files import atomic_path, remove_leftovers
 from .checkpoints import State, checkpoints_in, load_checkpoint, read_record
 from .config import Config
 from .config_file import dump_config
+from .progress import say
 
 CONFIG = "config.yaml"
 # what may change between two halves of a run, because the weights do not depend on it
@@ -45,7 +45,7 @@ def restore(folder: Path, state: State, config: Config) -> Path | None:
         try:
             record = read_record(path)
         except ValueError as error:
-            warnings.warn(f"{error}: going on from the one before", stacklevel=2)
+            say(f"{error}: passed over")
             continue
         different = _differences(record.get("config", {}), config.model_dump(mode="json"))
         if different:
@@ -54,6 +54,7 @@ def restore(folder: Path, state: State, config: Config) -> Path | None:
                 "(set it back, or give another --out)"
             )
         load_checkpoint(path, state)
+        say(f"going on from {path}")
         return path
     return None
 
