@@ -233,7 +233,13 @@ def test_a_folder_of_another_run(shapes, tmp_path):
 
 def test_nothing_is_touched_before_all_is_checked(shapes, tmp_path):
     config = cases.config_of(shapes, model={"name": "tiny", "weights": "missing.pth"})
-    with pytest.raises(FileNotFoundError, match=r"missing\.pth"):
+    with pytest.raises(FileNotFoundError, match=r"model.weights: missing\.pth is missing"):
+        train(config, tmp_path / "run")
+    config = cases.config_of(shapes, data=_data(shapes, options={"label": "labels"}))
+    with pytest.raises(ValueError, match=r"data.options.label: unknown .* did you mean labels\?"):
+        train(config, tmp_path / "run")
+    config = cases.config_of(shapes, model={"name": "tiny", "options": {"rates": [1]}})
+    with pytest.raises(ValueError, match=r"model.options: .*'rates'"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
