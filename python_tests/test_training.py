@@ -208,6 +208,22 @@ assert "lightning" not in sys.modules and "tensorboard" not in sys.modules"""
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_gradient_that_explodes_stops(shapes, tmp_path, monkeypatch):
+    """Before the weights are changed: a checkpoint would hold them."""
+    forward = cases.TinyNet.score_map
+
+    def infinite(net, x):
+        scores = forward(net, x)
+        if net.training:
+            scores.register_hook(lambda gradient: gradient * float("inf"))
+        return scores
+
+    monkeypatch.setattr(cases.TinyNet, "score_map", infinite)
+    with pytest.raises(FloatingPointError, match=r"iteration 1: the norm of the gradient .*\d\d"):
+        train(cases.config_of(shapes, optimizer={"lr": 0.1}), tmp_path / "run")
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
 def test_a_loss_that_explodes_stops(shapes, tmp_path):
     optimizer = {"lr": 1e12}
     with pytest.raises(

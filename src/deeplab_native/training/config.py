@@ -193,9 +193,11 @@ class Validation(_Section):
 
 
 class Checkpoints(_Section):
-    """Attributes:
-    every: iterations between checkpoints.
-    keep: that many of the last are kept.
+    """What a run can go on from, see `checkpoints`.
+
+    Attributes:
+        every: iterations between them; there is one before every validation, too, and at the end.
+        keep: that many of the last are kept.
     """
 
     every: Count = 500

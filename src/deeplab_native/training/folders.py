@@ -36,8 +36,10 @@ def prepare(out: Path, config: Config) -> None:
         temporary.write_text(dump_config(config), encoding="utf-8")
 
 
-def restore(folder: Path, state: State, config: Config) -> Path | None:
-    """Puts the newest whole checkpoint into `state`; None where there is none.
+def restore(folder: Path, state: State, config: Config, *, quiet: bool = False) -> Path | None:
+    """Puts the newest whole checkpoint into `state` and, unless `quiet`, says so on stderr.
+
+    Returns None where there is none.
 
     Raises ValueError where it was made with another configuration.
     """
@@ -45,7 +47,8 @@ def restore(folder: Path, state: State, config: Config) -> Path | None:
         try:
             record = read_record(path)
         except ValueError as error:
-            say(f"{error}: passed over")
+            if not quiet:
+                say(f"{error}: passed over")
             continue
         different = _differences(record.get("config", {}), config.model_dump(mode="json"))
         if different:
@@ -54,7 +57,8 @@ def restore(folder: Path, state: State, config: Config) -> Path | None:
                 "(set it back, or give another --out)"
             )
         load_checkpoint(path, state)
-        say(f"going on from {path}")
+        if not quiet:
+            say(f"going on from {path}")
         return path
     return None
 

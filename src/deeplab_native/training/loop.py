@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
@@ -155,23 +155,26 @@ class Loop:
                 window = _Window()
             before = perf_counter()
             received = largest_of_all(interruption.signal, fabric.device)
-            # the checkpoint first: a fault of the validation does not cost what was trained
-            if fabric.is_global_zero and (done % config.checkpoints.every == 0 or last or received):
+            every = config.validation.every
+            validates = last or (every is not None and done % every == 0)
+            # before the validation, too: no fault and no signal there costs what was trained
+            if fabric.is_global_zero and (
+                received or validates or done % config.checkpoints.every == 0
+            ):
                 record = {"config": config.model_dump(mode="json")}
                 folder = self.out / CHECKPOINTS
                 save_checkpoint(folder, self.state, record, keep=config.checkpoints.keep)
             if received and not last:
                 self.outcome.interrupted_by = received
                 return
-            every = config.validation.every
-            if last or (every is not None and done % every == 0):
+            if validates:
                 self._validate(done, logs, reporter)
             window.pause(perf_counter() - before)
 
     def _update(
         self, module: Any, batches: Iterator[Batch | SampleError], rate: float, reporter: Reporter
     ) -> tuple[float, float]:
-        """One step of the optimizer; the loss, and the gradient's norm (NaN without `clip`)."""
+        """One step of the optimizer; the loss, and the norm of its gradient."""
         config, fabric, optimizer = self.config, self.fabric, self.state.optimizer
         set_learning_rate(optimizer, rate)
         # dropout: by iteration and process, whatever was drawn before
@@ -195,19 +198,30 @@ class Loop:
             total += loss.detach()
         own, mean = float(total), float(mean_of_all(total))
         if not math.isfinite(mean):
-            where = ", ".join(names) if not math.isfinite(own) else "samples of another process"
-            raise FloatingPointError(
-                f"iteration {self.state.iteration + 1}: the loss is {mean} at lr {rate:.4g}, with "
-                f"{where} (lower optimizer.lr, or set optimizer.clip)"
-            )
-        norm = math.nan
-        if config.optimizer.clip is not None:
-            norm = float(nn.utils.clip_grad_norm_(self._parameters, config.optimizer.clip))
+            others = ["samples of another process"]
+            self._fail("loss", mean, rate, others if math.isfinite(own) else names)
+        norm = self._clip()
+        if not math.isfinite(norm):
+            self._fail("norm of the gradient", norm, rate, names)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if self.state.average is not None:
             self.state.average.update()
         return mean, norm
+
+    def _clip(self) -> float:
+        """The norm of all gradients together, which are cut to `clip` where it is given."""
+        parameters = [p for p in self._parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.config.optimizer.clip is not None:
+            nn.utils.clip_grads_with_norm_(parameters, self.config.optimizer.clip, norm)
+        return float(norm)
+
+    def _fail(self, what: str, value: float, rate: float, names: list[str]) -> NoReturn:
+        raise FloatingPointError(
+            f"iteration {self.state.iteration + 1}: the {what} is {value} at lr {rate:.4g}, with "
+            f"{', '.join(names)} (lower optimizer.lr, or set optimizer.clip)"
+        )
 
     def _validate(self, done: int, logs: Logs | None, reporter: Reporter) -> None:
         """All processes, each with its share of the images."""

@@ -26,7 +26,8 @@ def train(config: Config, out: str | os.PathLike[str], *, resume: bool = False) 
     `out` gets `net.safetensors` (of the averaged weights with `ema`), `checkpoints/`,
     `training.csv`, `validation.csv`, `tensorboard/`, `pictures/` and `config.yaml`. The first
     SIGINT or SIGTERM writes a checkpoint and ends the run. A run that goes on gives the same
-    weights, to the bit, as one that was not interrupted, on the same machine and threads.
+    weights, to the bit, as one that was not interrupted, on the same machine and threads (on a GPU
+    as far as its kernels are deterministic). All processes must see `out` in one file system.
 
     PyTorch's generator is seeded anew for every update, and its number of threads is set.
 
@@ -54,7 +55,7 @@ def train(config: Config, out: str | os.PathLike[str], *, resume: bool = False) 
     loop = Loop(config, out, fabric, data, net)
     with Interruption() as interruption, ExitStack() as stack:
         if resume:
-            restore(out / CHECKPOINTS, loop.state, config)
+            restore(out / CHECKPOINTS, loop.state, config, quiet=not fabric.is_global_zero)
         fabric.barrier()  # every process has looked at the folder
         if fabric.is_global_zero:
             out.mkdir(parents=True, exist_ok=True)
