@@ -27,9 +27,8 @@ PARAMETERS = {  # by number of classes, from the paper and the authors' net defi
         )
         for kind in ("largefov", "aspp_s", "aspp_l")
     },
-    # four classifiers of 3 x 3 taps on the 320 channels of the trunk
     "deeplab_mobilenetv2_aspp": tuple(
-        mobilenet_trunk_parameters() + 4 * (9 * 320 * n + n) for n in CLASSES
+        mobilenet_trunk_parameters() + 4 * (9 * 320 + 1) * n for n in CLASSES
     ),
 }
 NAMES = list(PARAMETERS)
@@ -58,7 +57,7 @@ def test_parameters_of_mobilenet():
 def test_registry_lists_all():
     assert list(INFO) == NAMES
     assert {info.output_stride for info in INFO.values()} == {8}
-    fields = [224, 128, 224, *[224, 224, 416], *[32, 224, 416], *[224, 224, 416, 416]]
+    fields = [224, 128, 224, *[224, 224, 416], *[32, 224, 416], *[224, 224, 416], 416]
     assert [INFO[name].field_of_view for name in NAMES] == fields
     for info in INFO.values():
         assert info.paper_row.startswith("not in" if "mobilenet" in info.name else "Table ")
@@ -297,12 +296,16 @@ def test_unknown_option():
         on_meta("deeplab_resnet101", stride_in_1x1="no")
 
 
-@pytest.mark.parametrize("kind", ["aspp_s", "aspp_l"])
-def test_mobilenet_of_stride_16_is_the_net_of_stride_8_at_every_other_pixel(kind, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "options"), [("aspp_s", {"filters": 16}), ("aspp_l", {"filters": 16}), ("aspp", {})]
+)
+def test_mobilenet_of_stride_16_is_the_net_of_stride_8_at_every_other_pixel(
+    kind, options, tmp_path
+):
     name = f"deeplab_mobilenetv2_{kind}"
-    coarse = create_model(name, 3, seed=0, filters=16, output_stride=16).eval()
+    coarse = create_model(name, 3, seed=0, output_stride=16, **options).eval()
     assert coarse.output_stride == 16
-    fine = create_model(name, 3, filters=16).eval()
+    fine = create_model(name, 3, **options).eval()
     fine.load_state_dict(coarse.state_dict())
     x = torch.randn(1, 3, 97, 129, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -313,31 +316,6 @@ def test_mobilenet_of_stride_16_is_the_net_of_stride_8_at_every_other_pixel(kind
         torch.testing.assert_close(again(x), coarse(x), rtol=0, atol=0)
         set_output_stride(again, 8)
         torch.testing.assert_close(again(x), expected, rtol=1e-4, atol=1e-6)
-
-
-def test_mobilenet_with_the_head_of_resnet(tmp_path):
-    net = create_model(
-        "deeplab_mobilenetv2_aspp", 3, seed=0, rates=[3, 6], output_stride=16, scales=(1.0, 0.5)
-    ).eval()
-    assert [layer.rate for layer in net.classifiers()] == [(3, 3), (6, 6)]
-    x = torch.randn(1, 3, 97, 129, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        features = net.features(x)
-        assert features.shape == (1, 320, 7, 9)
-        expected = sum(
-            nn.functional.conv2d(features, c.weight, c.bias, padding=rate, dilation=rate)
-            for c, rate in zip(net.classifiers(), (3, 6), strict=True)
-        )
-        torch.testing.assert_close(net.score_map(x), expected, rtol=1e-4, atol=1e-6)
-        weights.save(net, tmp_path / "net.safetensors")
-        again = weights.load_model(tmp_path / "net.safetensors").eval()
-        torch.testing.assert_close(again(x), net(x), rtol=0, atol=0)
-        other = create_model("deeplab_mobilenetv2_aspp", 3, rates=[3, 9], output_stride=16)
-        with pytest.raises(ValueError, match="options"):  # same shapes, but other rates
-            weights.load(other, tmp_path / "net.safetensors")
-    assert len(on_meta("deeplab_mobilenetv2_aspp", rates=(5,)).classifiers()) == 1
-    with pytest.raises(ValueError, match="rates: expected at least one integer"):
-        on_meta("deeplab_mobilenetv2_aspp", rates=())
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ MODELS = (
     "deeplab_mobilenetv2_largefov",
     "deeplab_mobilenetv2_aspp_s",
     "deeplab_mobilenetv2_aspp_l",
+    "deeplab_mobilenetv2_aspp",
 )
 
 _DEFAULT = "deeplab_resnet101_aspp"

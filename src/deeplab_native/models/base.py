@@ -57,7 +57,7 @@ class DeepLab(nn.Module):
         num_classes: int,
         *,
         preprocessing: Preprocessing = CAFFE,
-        options: Mapping[str, Any] | None = None,
+        options: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.name = name

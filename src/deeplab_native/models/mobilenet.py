@@ -19,7 +19,7 @@ does, and in every other size the score map's pixels still lie at 0, 8, 16, ... 
 the paper's nets; with SAME they would move by up to 7 pixels with the parity of the sizes.
 
 `DeepLabMobileNetV2ASPP` has ResNet-101's head instead, convolutions straight from the features to
-the classes: a ninth of the parameters.
+the classes: a tenth of the parameters.
 """
 
 from __future__ import annotations
@@ -114,25 +114,24 @@ class DeepLabMobileNetV2(FullyConnectedHead):
         output_stride: int = 8,
     ) -> None:
         filters = integer("filters", filters, least=1)
-        if integer("output_stride", output_stride, least=1) not in (8, 16):
-            raise ValueError(f"output_stride: expected 8 or 16, got {output_stride}")
         options = {"filters": filters, "output_stride": output_stride}
         super().__init__(name, num_classes, preprocessing=TENSORFLOW, options=options)
-        self.output_stride = output_stride
-        channels = self.add_trunk(output_stride)
         self.add_head(
-            channels,
+            self.add_trunk(output_stride),
             filters=filters,
             kernel_size=kernel_size,
-            rates=[rate * 8 // output_stride for rate in rates],
+            rates=_at_stride(output_stride, rates),
             pool5a=pool5a,
         )
 
     def add_trunk(self, output_stride: int) -> int:
         """Adds `conv1` and the blocks, atrous from where their stride would pass `output_stride`.
 
-        Returns the channels of the last.
+        Returns the channels of the last. Raises TypeError or ValueError for another stride.
         """
+        if integer("output_stride", output_stride, least=1) not in (8, 16):
+            raise ValueError(f"output_stride: expected 8 or 16, got {output_stride}")
+        self.output_stride = output_stride
         self.conv1 = nn.Conv2d(3, _STEM, 3, stride=2, padding=1)
         channels, stride_so_far, rate = _STEM, 2, 1
         self._blocks: list[str] = []
@@ -178,21 +177,20 @@ class DeepLabMobileNetV2(FullyConnectedHead):
 
 
 class DeepLabMobileNetV2ASPP(DeepLabMobileNetV2):
-    """MobileNetV2 with the head of the authors' ResNet-101: a convolution or ASPP as `fc1`.
+    """MobileNetV2 with ASPP as the authors' ResNet-101 has it, as `fc1`: no fc6 and fc7.
 
     Args:
         num_classes: L.
         name: name in the registry.
-        kernel_size: of the classifier.
-        rates: of the classifier, in pixels of the score map: several make it ASPP.
-        output_stride: 8 or 16, as above, but that the rates stay. Both are saved with the weights.
+        kernel_size: of the branches.
+        rates: of the branches, in pixels of a score map of stride 8.
+        output_stride: 8 or 16, as of `DeepLabMobileNetV2`.
 
     Shapes:
         input (B, 3, H, W) -> scores (B, L, h, w) with h = floor((H - 1) / output_stride) + 1.
 
     Raises:
-        ValueError: another `output_stride`; or as `ASPP`.
-        TypeError: as `AtrousConv2d`, for `fc1`.
+        TypeError, ValueError: another `output_stride`; or as `ASPP`.
     """
 
     def __init__(
@@ -204,33 +202,20 @@ class DeepLabMobileNetV2ASPP(DeepLabMobileNetV2):
         rates: Sequence[int],
         output_stride: int = 8,
     ) -> None:
-        if integer("output_stride", output_stride, least=1) not in (8, 16):
-            raise ValueError(f"output_stride: expected 8 or 16, got {output_stride}")
-        if isinstance(rates, str) or not isinstance(rates, Sequence) or not rates:
-            raise ValueError(f"rates: expected at least one integer, got {rates!r}")
+        options = {"output_stride": output_stride}
         # not those of the class above: it would add its own head
-        DeepLab.__init__(
-            self,
-            name,
-            num_classes,
-            preprocessing=TENSORFLOW,
-            options={"rates": list(rates), "output_stride": output_stride},
-        )
-        self.output_stride = output_stride
+        DeepLab.__init__(self, name, num_classes, preprocessing=TENSORFLOW, options=options)
         channels = self.add_trunk(output_stride)
-        if len(rates) == 1:
-            self.fc1: nn.Module = AtrousConv2d(
-                channels, num_classes, kernel_size, padding="same", rate=rates[0]
-            )
-        else:
-            self.fc1 = ASPP(channels, num_classes, rates, kernel_size)
+        self.fc1 = ASPP(channels, num_classes, _at_stride(output_stride, rates), kernel_size)
 
     def classifiers(self) -> list[AtrousConv2d | nn.Conv2d]:
-        if isinstance(self.fc1, ASPP):
-            return list(self.fc1.branches())
-        assert isinstance(self.fc1, AtrousConv2d)
-        return [self.fc1]
+        return list(self.fc1.branches())
 
     def score_map(self, x: torch.Tensor) -> torch.Tensor:
         scores: torch.Tensor = self.fc1(self.features(x))
         return scores
+
+
+def _at_stride(output_stride: int, rates: Sequence[int]) -> list[int]:
+    """Rates given for stride 8, for the same field of view; those of the paper are all even."""
+    return [rate * 8 // output_stride for rate in rates]

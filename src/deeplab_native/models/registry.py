@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -173,7 +172,7 @@ def create_model(
     weights: str | os.PathLike[str] | None = None,
     seed: int | None = None,
     scales: Sequence[float] = (1.0,),
-    **options: Any,
+    **options: int,
 ) -> DeepLab:
     """Makes a net, in training mode, on the default device (`torch.device` as a context).
 
@@ -190,9 +189,8 @@ def create_model(
             0.5): the net runs at each, and the score map is the maximum. `DeepLab.scales` may
             change it later; the weights are the same.
         options: of the architecture. ResNet-101: `stride_in_1x1=True`; MobileNetV2:
-            `filters=1024` of fc6 and fc7, `output_stride=8` (or 16, at which its rates are
-            halved); deeplab_mobilenetv2_aspp: `rates=(6, 12, 18, 24)` in pixels of its score map,
-            `output_stride=8` or 16.
+            `output_stride=8` (or 16, at which its rates are halved), `filters=1024` of fc6
+            and fc7.
 
     Raises:
         ValueError: the name is unknown; `num_classes` is not positive; `scales` are no fractions

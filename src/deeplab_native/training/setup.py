@@ -82,6 +82,13 @@ def build_model(config: Config, num_classes: int) -> DeepLab:
         raise ValueError(
             f"model.options: {error} (give options that {spec.name} has, see create_model)"
         ) from None
+    # create_model takes more, as rates, which the weights file would not know of
+    for name in spec.options:
+        if name not in model.options:
+            known = ", ".join(model.options) or "none"
+            raise ValueError(
+                f"model.options.{name}: no option of {spec.name}; expected one of: {known}"
+            )
     if _on_meta():
         return model
     if spec.weights is not None:
