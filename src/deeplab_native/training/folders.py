@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from .._files import atomic_path, remove_leftovers
 from .checkpoints import State, checkpoints_in, load_checkpoint, read_record
@@ -15,8 +14,11 @@ from .progress import say
 
 CONFIG = "config.yaml"
 # what may change between two halves of a run, because the weights do not depend on it
-_FREE = {"validation", "checkpoints", "log_every", "devices", "nodes", "threads", "accelerator"}
-_FREE_OF_DATA = {"root", "val", "workers"}
+_FREE = {
+    *("validation", "checkpoints", "log_every", "crf", "paper"),
+    *("devices", "nodes", "threads", "accelerator"),
+}
+_FREE_OF_DATA = {"root", "val", "workers", "on_bad_sample"}
 
 
 def check_folder(out: Path, *, resume: bool) -> None:
@@ -73,5 +75,5 @@ def _differences(there: dict[str, Any], now: dict[str, Any], prefix: str = "") -
         if isinstance(a, dict) and isinstance(b, dict):
             result += _differences(a, b, f"{prefix}{key}.")
         else:
-            result.append(f"{prefix}{key} {yaml.safe_dump(a).split(chr(10))[0]}, now {b}")
+            result.append(f"{prefix}{key} {json.dumps(a)}, now {json.dumps(b)}")
     return result
