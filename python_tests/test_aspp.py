@@ -79,6 +79,22 @@ def test_gradients_equal_those_of_the_branches(dtype, channels_last, device):
         torch.testing.assert_close(got.double(), wanted, rtol=0, atol=tolerance * scale)
 
 
+def test_gradients_accumulate():
+    """Of two passes, the sum of their gradients: no two biases may share the memory of theirs."""
+    input, weights, biases, rates = new_case(*CASES[1])
+    parameters = [t.requires_grad_() for t in weights + biases]
+
+    def gradients(*signs):
+        for parameter in parameters:
+            parameter.grad = None
+        for sign in signs:
+            aspp(input, weights, biases, rates).mul(sign).sum().backward()
+        return [parameter.grad.clone() for parameter in parameters]
+
+    expected = [3 * gradient for gradient in gradients(1.0)]
+    torch.testing.assert_close(gradients(1.0, 2.0), expected, rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     "view",
     [

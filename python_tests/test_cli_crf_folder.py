@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from cli_cases import HEIGHT, LABELS, WIDTH, fails
-from deeplab_native.cli.crf_folder_files import sole_writer
+from deeplab_native._files import sole_writer
 
 pytestmark = pytest.mark.usefixtures("quick_workers")
 

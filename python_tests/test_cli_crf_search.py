@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from cli_cases import fails
+from deeplab_native._files import sole_writer
 from deeplab_native.cli import crf_search_run
-from deeplab_native.cli.crf_folder_files import sole_writer
 from deeplab_native.cli.crf_search import class_numbers, numbers
 from deeplab_native.cli.crf_search_files import Item, draw
 from deeplab_native.cli.crf_search_jobs import count

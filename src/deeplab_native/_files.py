@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 import secrets
@@ -68,6 +70,24 @@ def remove_leftovers(folders: Iterable[Path]) -> None:
         for path in folder.iterdir():
             if _TEMPORARY.fullmatch(path.name) and path.is_file():
                 path.unlink(missing_ok=True)
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Within, no other process gets here for the same folder; ValueError where one is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise ValueError(
+                    f"--out {folder}: another run is writing there (wait for its end)"
+                ) from None
+            # file systems without locks: two runs would do the work twice, and spoil nothing
+        yield
+    finally:
+        os.close(descriptor)
 
 
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{12}(\.[^.]*)?")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import typer
 
-from .._files import remove_leftovers
+from .._files import remove_leftovers, sole_writer
 from . import console, crf_folder_files
 from .crf_image import Outputs, Settings
 from .workers import run_jobs
@@ -98,7 +98,7 @@ def run(
     for line in crf_folder_files.describe_unmatched(pairs):
         console.err.print(f"warning: {line}")
     folders.out.mkdir(parents=True, exist_ok=True)
-    with crf_folder_files.sole_writer(folders.out):
+    with sole_writer(folders.out):
         todo = _unfinished(jobs, folders, settings, overwrite)
         tally = _Tally(total=len(jobs), skipped=len(jobs) - len(todo))
         try:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,24 +60,6 @@ def _names(paths: Iterable[Path]) -> str:
     names = [path.name for path in paths]
     more = len(names) - _NAMES_SHOWN
     return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-@contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
-    """Within, no other process gets here for the same folder; ValueError where one is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise ValueError(
-                    f"--out {folder}: another run is writing there (wait for its end)"
-                ) from None
-            # file systems without locks: two runs would do the work twice, and spoil nothing
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def check_record(folder: Path, record: dict[str, Any], finished: list[Path]) -> None:

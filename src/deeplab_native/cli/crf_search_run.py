@@ -18,11 +18,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from .._files import remove_leftovers
+from .._files import remove_leftovers, sole_writer
 from ..crf.candidates import Fixed
 from ..crf.search import Candidate, Grid, Search, Total, coarse_to_fine, present_classes
 from . import console
-from .crf_folder_files import _names, sole_writer
+from .crf_folder_files import _names
 from .crf_search_files import Item
 from .crf_search_jobs import Checked, CheckJob, CountedImage, CountJob, Loader, check, count
 from .crf_search_record import NAME, Record

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from .._files import remove_leftovers
+from .._files import remove_leftovers, sole_writer
 from . import console
-from .crf_folder_files import sole_writer
 from .workers import run_jobs
 
 if TYPE_CHECKING:

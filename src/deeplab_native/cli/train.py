@@ -12,18 +12,54 @@ EXAMPLES = """[bold]Examples[/]
 
 [cyan]deeplab-native train voc.yaml --data-root VOCdevkit --out runs/voc[/]
 
+[cyan]deeplab-native train voc12/table3_aspp_l --set model.weights=FILE ...[/] (the paper's)
+
 [cyan]deeplab-native train voc.yaml --out runs/voc --resume[/]
 
-[cyan]torchrun --nproc-per-node 2 -m deeplab_native.cli train voc.yaml --set devices=2 ...[/]
+[cyan]torchrun --no-python --nproc-per-node 4 deeplab-native train voc.yaml --out runs/voc[/]
 
 Ctrl-C and SIGTERM write a checkpoint first. OUT gets net.safetensors, checkpoints/, training.csv,
 validation.csv, pictures/, tensorboard/ and config.yaml, the configuration with all its defaults."""
 
-_EXTRA = {"lightning": "lightning", "pydantic": "pydantic", "yaml": "pyyaml"}
+# of the extra `train`: module and package
+_EXTRA = (
+    ("lightning", "lightning"),
+    ("pydantic", "pydantic"),
+    ("yaml", "pyyaml"),
+    ("tensorboard", "tensorboard"),
+)
+
+
+def _check_extra() -> None:
+    for module, package in _EXTRA:
+        if find_spec(module) is None:
+            raise ImportError(
+                f"{package} is missing (install it with pip install 'deeplab_native[train]')"
+            )
+
+
+def _list(wanted: bool) -> None:
+    if not wanted:
+        return
+    _check_extra()
+    from ..training.config_file import load_config, shipped_configs
+    from . import console
+
+    table = console.table("configuration", "the paper's mIOU, %", "with the CRF")
+    for name, path in shipped_configs().items():
+        paper = load_config(path).paper
+        figures = (paper.miou, paper.miou_crf) if paper else (None, None)
+        cells = ("" if figure is None else f"{figure:.2f}" for figure in figures)
+        table.add_row(name, *cells)
+    console.out.print(table)
+    raise typer.Exit
 
 
 def run(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="What to train, and how.")],
+    config: Annotated[
+        str,
+        typer.Argument(metavar="CONFIG", help="YAML file, or a configuration that --list names."),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the run.")],
     data_root: Annotated[
         Path | None, typer.Option(help="Folder of the data set, for data.root.")
@@ -35,21 +71,23 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last whole checkpoint in OUT.")
     ] = False,
+    list_: Annotated[
+        bool,
+        typer.Option(
+            "--list", callback=_list, is_eager=True, help="The paper's configurations, one a row."
+        ),
+    ] = False,
 ) -> None:
     """Train a net on a data set."""
-    for module, package in {**_EXTRA, "tensorboard": "tensorboard"}.items():
-        if find_spec(module) is None:
-            raise ImportError(
-                f"{package} is missing (install it with pip install 'deeplab_native[train]')"
-            )
-    from ..training.config_file import load_config
-    from ..training.run import exit_code, train
+    _check_extra()
+    from ..training.config_file import find_config, load_config
+    from ..training.run import train
     from . import console
 
     overrides = [*(changes or [])]
     if data_root is not None:
         overrides.append(f"data.root={data_root.resolve()}")
-    chosen = load_config(config, overrides)
+    chosen = load_config(find_config(config), overrides)
     outcome = train(chosen, out, resume=resume)
     failures = outcome.failures
     if failures:
@@ -59,9 +97,10 @@ def run(
     if outcome.interrupted_by:
         console.err.print(
             f"interrupted after {outcome.iteration} of {chosen.iterations} iterations: "
-            "the same command with --resume goes on from there"
+            "the same command with --resume goes on from there",
+            soft_wrap=True,
         )
-        raise typer.Exit(exit_code(outcome.interrupted_by))
+        raise typer.Exit(128 + outcome.interrupted_by)
     rows = [("iterations", str(outcome.iteration)), ("weights", str(outcome.weights))]
     if outcome.scores is not None:
         rows.insert(1, ("mean IoU", f"{100 * outcome.scores.mean_iou:.2f} %"))

@@ -7,6 +7,7 @@ ResNet-101. The kernels around the product are in `_aspp_taps`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 
@@ -77,7 +78,9 @@ def aspp(
         )
     flat = [d for offset in offsets for d in offset]
     present = [bias.to(sum_dtype(dtype)) for bias in biases if bias is not None]
-    bias = torch.stack(present).sum(0) if present else None
+    # not stack(...).sum(0): its backward gives every bias a view of the same memory, into which
+    # autograd adds the next pass's gradients, once a branch
+    bias = reduce(torch.add, present) if present else None
     if takes_panels(input, dtype):
         return aspp_branches(input.to(dtype), [w.to(dtype) for w in weights], bias, index, flat)
     taps = pack_taps(weights, index, len(offsets)).to(dtype)

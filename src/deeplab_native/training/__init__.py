@@ -11,11 +11,18 @@ from __future__ import annotations
 from .augmentation import Crop, augment
 from .checkpoints import State, load_checkpoint, save_checkpoint
 from .config import Config
-from .config_file import check_config, dump_config, load_config
+from .config_file import (
+    check_config,
+    dump_config,
+    find_config,
+    load_config,
+    shipped_configs,
+)
 from .ema import WeightAverage
+from .loop import Outcome
 from .loss import TrainingLoss
 from .optimizer import CaffeSGD, make_optimizer, parameter_groups
-from .run import Outcome, train
+from .run import train
 from .samples import Batch, training_loader
 from .schedule import learning_rate
 from .setup import build_model
@@ -34,12 +41,14 @@ __all__ = [
     "build_model",
     "check_config",
     "dump_config",
+    "find_config",
     "learning_rate",
     "load_checkpoint",
     "load_config",
     "make_optimizer",
     "parameter_groups",
     "save_checkpoint",
+    "shipped_configs",
     "train",
     "training_loader",
     "validate",

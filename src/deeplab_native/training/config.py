@@ -37,7 +37,7 @@ class Model(_Section):
 
     name: str
     options: dict[str, Any] = {}
-    scales: tuple[float, ...] = Field((1.0,), strict=False)
+    scales: tuple[float, ...] = Field(default=(1.0,), strict=False)
     weights: str | None = None
     source: str | None = None
     new_layers: Literal["classifier", "head"] | None = None
@@ -91,8 +91,10 @@ class Augmentation(_Section):
     """
 
     crop: Count = 321
-    scales: tuple[Positive, ...] = Field((0.5, 0.75, 1.0, 1.25, 1.5), strict=False, min_length=1)
-    scale_range: tuple[Positive, Positive] | None = Field(None, strict=False)
+    scales: tuple[Positive, ...] = Field(
+        default=(0.5, 0.75, 1.0, 1.25, 1.5), strict=False, min_length=1
+    )
+    scale_range: tuple[Positive, Positive] | None = Field(default=None, strict=False)
     mirror: bool = True
     brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
     contrast: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -180,18 +182,22 @@ class Validation(_Section):
     Attributes:
         every: iterations; also at the end. None: only at the end.
         images: that many, evenly spread over the split; None takes all. At the end, too.
+        scale: of the images in the net; 0.5 is the half resolution of Table 9.
         pictures: of so many of them, photograph, labels and prediction are written.
     """
 
     every: Count | None = 1000
     images: Count | None = None
+    scale: Annotated[float, Field(gt=0, le=4)] = 1.0
     pictures: CountOrNone = 4
 
 
 class Checkpoints(_Section):
-    """Attributes:
-    every: iterations between checkpoints.
-    keep: that many of the last are kept.
+    """What a run can go on from, see `checkpoints`.
+
+    Attributes:
+        every: iterations between them; there is one before every validation, too, and at the end.
+        keep: that many of the last are kept.
     """
 
     every: Count = 500

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from .config import Config
 
+_SHIPPED = Path(__file__).parent / "configs"
 _DEEPEST = 8  # files that extend one another
 
 
@@ -30,6 +31,29 @@ def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
         OSError: a file cannot be read.
     """
     return check_config(read_config(path, overrides), str(path))
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configurations of this package by name, as "voc12/table4_msc"; bases left out."""
+    names = {
+        p.relative_to(_SHIPPED).with_suffix("").as_posix(): p for p in _SHIPPED.rglob("*.yaml")
+    }
+    return {name: names[name] for name in sorted(names) if "/" in name}
+
+
+def find_config(name: str | os.PathLike[str]) -> Path:
+    """The file of that name, or else the configuration of this package.
+
+    Raises FileNotFoundError that names the nearest of them.
+    """
+    path, shipped = Path(name), shipped_configs()
+    if path.is_file():
+        return path
+    if str(name) in shipped:
+        return shipped[str(name)]
+    close = difflib.get_close_matches(str(name), shipped, n=1)
+    advice = f"did you mean {close[0]}?" if close else "expected a file, or one that --list names"
+    raise FileNotFoundError(f"{name}: no such configuration; {advice}")
 
 
 def read_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> dict[str, Any]:
@@ -82,8 +106,9 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     for key, value in over.items():
         there = result.get(key)
         # options belong to a net or data set: those of another are of no use
-        both = isinstance(there, dict) and isinstance(value, dict) and key != "options"
-        result[key] = _merged(there, value) if both else value
+        if isinstance(there, dict) and isinstance(value, dict) and key != "options":
+            value = _merged(there, value)
+        result[key] = value
     return result
 
 
@@ -96,9 +121,10 @@ def _parsed(override: str) -> dict[str, Any]:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"--set {override!r}: no YAML: {' '.join(str(error).split())}") from None
-    for part in reversed(parts):
-        value = {part: value}
-    return value  # type: ignore[no-any-return]
+    content: dict[str, Any] = {parts[-1]: value}
+    for part in reversed(parts[:-1]):
+        content = {part: content}
+    return content
 
 
 def _in_words(item: dict[str, Any]) -> str:

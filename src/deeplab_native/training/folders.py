@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
+import json
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from .._files import atomic_path, remove_leftovers
 from .checkpoints import State, checkpoints_in, load_checkpoint, read_record
 from .config import Config
 from .config_file import dump_config
+from .progress import say
 
 CONFIG = "config.yaml"
 # what may change between two halves of a run, because the weights do not depend on it
-_FREE = {"validation", "checkpoints", "log_every", "devices", "nodes", "threads", "accelerator"}
-_FREE_OF_DATA = {"root", "val", "workers"}
+_FREE = {
+    *("validation", "checkpoints", "log_every", "crf", "paper"),
+    *("devices", "nodes", "threads", "accelerator"),
+}
+_FREE_OF_DATA = {"root", "val", "workers", "on_bad_sample"}
 
 
 def check_folder(out: Path, *, resume: bool) -> None:
@@ -36,8 +38,10 @@ def prepare(out: Path, config: Config) -> None:
         temporary.write_text(dump_config(config), encoding="utf-8")
 
 
-def restore(folder: Path, state: State, config: Config) -> Path | None:
-    """Puts the newest whole checkpoint into `state`; None where there is none.
+def restore(folder: Path, state: State, config: Config, *, quiet: bool = False) -> Path | None:
+    """Puts the newest whole checkpoint into `state` and, unless `quiet`, says so on stderr.
+
+    Returns None where there is none.
 
     Raises ValueError where it was made with another configuration.
     """
@@ -45,7 +49,8 @@ def restore(folder: Path, state: State, config: Config) -> Path | None:
         try:
             record = read_record(path)
         except ValueError as error:
-            warnings.warn(f"{error}: going on from the one before", stacklevel=2)
+            if not quiet:
+                say(f"{error}: passed over")
             continue
         different = _differences(record.get("config", {}), config.model_dump(mode="json"))
         if different:
@@ -54,6 +59,8 @@ def restore(folder: Path, state: State, config: Config) -> Path | None:
                 "(set it back, or give another --out)"
             )
         load_checkpoint(path, state)
+        if not quiet:
+            say(f"going on from {path}")
         return path
     return None
 
@@ -68,5 +75,5 @@ def _differences(there: dict[str, Any], now: dict[str, Any], prefix: str = "") -
         if isinstance(a, dict) and isinstance(b, dict):
             result += _differences(a, b, f"{prefix}{key}.")
         else:
-            result.append(f"{prefix}{key} {yaml.safe_dump(a).split(chr(10))[0]}, now {b}")
+            result.append(f"{prefix}{key} {json.dumps(a)}, now {json.dumps(b)}")
     return result

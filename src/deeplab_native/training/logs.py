@@ -64,8 +64,8 @@ class Logs:
         self.classes = classes
         columns = ("iteration", "loss", "lr", "gradient_norm", "images_per_second")
         self._training = CSVLog(folder / TRAINING, columns, start)
-        columns = ("iteration", "mean_iou", "pixel_accuracy", *classes)
-        self._validation = CSVLog(folder / VALIDATION, columns, start)
+        per_class = ("iteration", "mean_iou", "pixel_accuracy", *classes)
+        self._validation = CSVLog(folder / VALIDATION, per_class, start)
         self._events: SummaryWriter = SummaryWriter(str(folder / EVENTS), purge_step=start + 1)
 
     def step(self, iteration: int, values: Mapping[str, float]) -> None:

@@ -20,6 +20,11 @@ from rich.progress import (
 _err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
+def say(text: str) -> None:
+    """A line on stderr."""
+    _err.print(text, soft_wrap=True)
+
+
 class Reporter:
     """Shows the iterations of a run on stderr; `quiet` for processes that are not the first."""
 
@@ -65,7 +70,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         if not self._quiet:
-            _err.print(text, soft_wrap=True)
+            say(text)
 
     @contextmanager
     def images(self, what: str, total: int) -> Iterator[Callable[[], None]]:

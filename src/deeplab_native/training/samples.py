@@ -58,12 +58,20 @@ def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     return _last[1]
 
 
-class TrainingSamples(Dataset[tuple[Crop, str, list[tuple[str, str]]]]):
+class Read(NamedTuple):
+    """A sample that was read; `failures` are (name, message) of those that it stands in for."""
+
+    crop: Crop
+    name: str
+    failures: list[tuple[str, str]]
+
+
+class TrainingSamples(Dataset[Read | SampleError]):
     """Sample n of a run, read and augmented.
 
-    Raises:
-        SampleError: a sample cannot be used and the configuration says "stop"; or "skip", and
-            neither can the five that were taken instead.
+    A SampleError is returned where it cannot be used and the configuration says "stop", or "skip",
+    and none of the five that were taken instead can be. (A worker process that raises it would
+    bury it in a traceback.)
     """
 
     _ATTEMPTS = 6
@@ -74,7 +82,7 @@ class TrainingSamples(Dataset[tuple[Crop, str, list[tuple[str, str]]]]):
         self.seed = config.seed
         self.skip = config.data.on_bad_sample == "skip"
 
-    def __getitem__(self, number: int) -> tuple[Crop, str, list[tuple[str, str]]]:
+    def __getitem__(self, number: int) -> Read | SampleError:
         failures: list[tuple[str, str]] = []
         while True:
             entry = self._entry(number, len(failures))
@@ -84,9 +92,9 @@ class TrainingSamples(Dataset[tuple[Crop, str, list[tuple[str, str]]]]):
             except SampleError as error:
                 failures.append((entry.name, str(error)))
                 if not self.skip or len(failures) == self._ATTEMPTS:
-                    raise
+                    return error
         random = np.random.default_rng((self.seed, _CHANCE, number))
-        return augment(image, labels, self.augmentation, random), entry.name, failures
+        return Read(augment(image, labels, self.augmentation, random), entry.name, failures)
 
     def _entry(self, number: int, attempt: int) -> Entry:
         size = len(self.dataset)
@@ -100,17 +108,12 @@ class Passes(Sampler[list[int]]):
     """Sample numbers of every forward pass of a process, from an iteration on.
 
     An update takes `batch` samples. Its passes follow one another, and the processes share each
-    pass in the order of their ranks.
+    pass in the order of their ranks; `batch` is a multiple of `accumulate` x `processes`.
     """
 
     def __init__(
         self, *, batch: int, accumulate: int, rank: int, processes: int, start: int, stop: int
     ) -> None:
-        if batch % (accumulate * processes):
-            raise ValueError(
-                f"batch: expected a multiple of accumulate {accumulate} x {processes} processes, "
-                f"got {batch}"
-            )
         self.accumulate, self.rank, self.processes = accumulate, rank, processes
         self.size = batch // (accumulate * processes)
         self.start, self.stop = start, stop
@@ -125,14 +128,19 @@ class Passes(Sampler[list[int]]):
             yield list(range(first, first + self.size))
 
 
-def collate(samples: list[tuple[Crop, str, list[tuple[str, str]]]]) -> Batch:
-    crops = [crop for crop, _, _ in samples]
+def collate(samples: list[Read | SampleError]) -> Batch | SampleError:
+    """A batch, or the first error among its samples."""
+    read = []
+    for sample in samples:
+        if isinstance(sample, SampleError):
+            return sample
+        read.append(sample)
     return Batch(
-        torch.stack([crop.image for crop in crops]),
-        torch.stack([crop.labels for crop in crops]),
-        [crop.inside for crop in crops],
-        [name for _, name, _ in samples],
-        [failure for _, _, failures in samples for failure in failures],
+        torch.stack([sample.crop.image for sample in read]),
+        torch.stack([sample.crop.labels for sample in read]),
+        [sample.crop.inside for sample in read],
+        [sample.name for sample in read],
+        [failure for sample in read for failure in sample.failures],
     )
 
 
@@ -145,8 +153,8 @@ def training_loader(
     start: int,
     stop: int,
     pin_memory: bool = False,
-) -> DataLoader[Batch]:
-    """Batches of the forward passes of iterations `start` to `stop` - 1, for one process."""
+) -> DataLoader[Read | SampleError]:
+    """`Batch`es (or `SampleError`s) of the passes of iterations `start` to `stop` - 1."""
     passes = Passes(
         batch=config.batch,
         accumulate=config.accumulate,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import difflib
+import inspect
+import os
+from typing import Any, NamedTuple
+
+import torch
 
 from ..crf import CRFParams
-from ..data import CLASS_SETS, SegmentationDataset, as_class_set, open_dataset
+from ..data import CLASS_SETS, DATASETS, SegmentationDataset, as_class_set, open_dataset
 from ..models import create_model
 from ..models.base import DeepLab
 from ..weights import load
@@ -24,11 +29,24 @@ def open_data(config: Config) -> DataSets:
     data = config.data
     if data.root is None:
         raise ValueError("data.root: missing; expected the data set's folder (give --data-root)")
-    options = dict(data.options)
+    options = _checked_options(data.dataset, data.options)
     train = open_dataset(data.dataset, data.root, data.train, **options)
     if data.val is None:
         return DataSets(train, None)
     return DataSets(train, open_dataset(data.dataset, data.root, data.val, **options))
+
+
+def _checked_options(dataset: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Raises ValueError where the data set has no such option."""
+    parameters = inspect.signature(DATASETS[dataset]).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            has = ", ".join(known) if known else "none"
+            hint = f"did you mean {close[0]}?" if close else f"expected one of: {has}"
+            raise ValueError(f"data.options.{name}: unknown option of {dataset}; {hint}")
+    return dict(options)
 
 
 def class_count(config: Config) -> int:
@@ -49,13 +67,29 @@ def build_model(config: Config, num_classes: int) -> DeepLab:
 
     Raises what `create_model`, `weights.load` and `load_imagenet_trunk` raise.
     """
-    import torch
-
     spec = config.model
-    model = create_model(
-        spec.name, num_classes, seed=config.seed, scales=spec.scales, **spec.options
-    )
-    if torch.get_default_device().type == "meta":
+    for key in ("weights", "imagenet_trunk"):
+        path = getattr(spec, key)
+        if path is not None and not _on_meta() and not os.path.exists(path):
+            raise FileNotFoundError(
+                f"model.{key}: {path} is missing (give yours by --set model.{key}=FILE)"
+            )
+    try:
+        model = create_model(
+            spec.name, num_classes, seed=config.seed, scales=spec.scales, **spec.options
+        )
+    except TypeError as error:
+        raise ValueError(
+            f"model.options: {error} (give options that {spec.name} has, see create_model)"
+        ) from None
+    # create_model takes more, as rates, which the weights file would not know of
+    for name in spec.options:
+        if name not in model.options:
+            known = ", ".join(model.options) or "none"
+            raise ValueError(
+                f"model.options.{name}: no option of {spec.name}; expected one of: {known}"
+            )
+    if _on_meta():
         return model
     if spec.weights is not None:
         load(model, spec.weights, source=spec.source, new_layers=spec.new_layers, seed=config.seed)
@@ -64,6 +98,10 @@ def build_model(config: Config, num_classes: int) -> DeepLab:
 
         load_imagenet_trunk(model, spec.imagenet_trunk)  # type: ignore[arg-type]
     return model
+
+
+def _on_meta() -> bool:
+    return torch.get_default_device().type == "meta"
 
 
 def describe_data(model: DeepLab, dataset: SegmentationDataset, config: Config) -> None:

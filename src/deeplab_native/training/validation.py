@@ -50,6 +50,7 @@ def validate(
     device: torch.device,
     autocast: Callable[[], AbstractContextManager[object]],
     channels_last: bool,
+    scale: float = 1.0,
     pictures: int = 0,
     skip_bad: bool = False,
     progress: Callable[[], None] = lambda: None,
@@ -58,6 +59,7 @@ def validate(
 
     Args:
         indices: which samples of `dataset`.
+        scale: of the images in the net (Table 9: 0.5); the scores are interpolated to full size.
         pictures: of the first so many, pictures are made.
         skip_bad: leaves out what cannot be used, otherwise SampleError is raised.
         progress: called after every image.
@@ -75,7 +77,7 @@ def validate(
                 continue
             pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(device)
             with autocast():
-                predicted = _predict(net, pixels, channels_last).cpu()
+                predicted = _predict(net, pixels, channels_last, scale).cpu()
             truth = torch.from_numpy(labels)
             result.counts += confusion_matrix(truth, predicted, net.num_classes)
             if len(result.pictures) < pictures:
@@ -86,8 +88,12 @@ def validate(
     return result
 
 
-def _predict(net: DeepLab, pixels: torch.Tensor, channels_last: bool) -> torch.Tensor:
+def _predict(net: DeepLab, pixels: torch.Tensor, channels_last: bool, scale: float) -> torch.Tensor:
     """(H, W) int64 labels of an image (1, 3, H, W) uint8."""
+    full = pixels.shape[2:]
+    if scale != 1:
+        size = [max(1, int(n * scale)) for n in full]
+        pixels = nn.functional.interpolate(pixels, size, mode="bilinear", align_corners=False)
     height, width = pixels.shape[2:]
     stride = net.output_stride
     size = [side + -(side - 1) % stride for side in (height, width)]
@@ -96,8 +102,10 @@ def _predict(net: DeepLab, pixels: torch.Tensor, channels_last: bool) -> torch.T
         x = x.contiguous(memory_format=torch.channels_last)
     scores = nn.functional.interpolate(
         net(x).float(), size=size, mode="bilinear", align_corners=True
-    )
-    return scores[0, :, :height, :width].argmax(0)
+    )[:, :, :height, :width]
+    if scale != 1:
+        scores = nn.functional.interpolate(scores, full, mode="bilinear", align_corners=False)
+    return scores[0].argmax(0)
 
 
 def picture(
