@@ -211,6 +211,12 @@ def create_model(
         check_file(weights)
     with torch.device("meta"):
         model = _MODELS[name].build(num_classes, name=name, **options)
+    unrecorded = options.keys() - model.options.keys()
+    if unrecorded:  # its weights file would be read into another net
+        raise TypeError(
+            f"{', '.join(sorted(unrecorded))}: no option of {name}, expected of "
+            f"{sorted(model.options)}"
+        )
     model.scales = scales
     device = torch.get_default_device()
     if device.type == "meta":
