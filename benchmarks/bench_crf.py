@@ -100,8 +100,7 @@ def inputs(
     if voc is None:
         yield sample(case)
         return
-    found = 0
-    size = (case.height, case.width)
+    found, size = 0, (case.height, case.width)
     for name in (voc / "ids.txt").read_text().split():
         with np.load(voc / "scores" / f"{name}.npz") as file:
             if tuple(file["hw"]) != PHOTO:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ from PIL import Image
 
 from cli_cases import fails
 from dataset_cases import VOID, draw, save_list
-from deeplab_native import data, dense_crf, models, weights
+from deeplab_native import CRFParams, data, dense_crf, models, weights
+from deeplab_native._files import sole_writer
 from deeplab_native.cli import evaluate as command
-from deeplab_native.cli.crf_folder_files import sole_writer
 from evaluate_cases import (
     CLASSES,
     CRF,
@@ -119,6 +120,19 @@ def test_figures_of_a_net(shapes, run):
     assert list(record()["variants"]) == ["multi-scale"]
     assert record()["variants"]["multi-scale"]["trimap"] == []
     assert not Path("out/trimap.csv").exists()  # that of the run before
+
+
+def test_crf_of_the_weights_is_used_where_none_is_named(shapes, run):
+    net = models.create_model("deeplab_mobilenetv2_largefov", CLASSES, seed=3)
+    net.crf = replace(PARAMS, w1=7.0)
+    weights.save(net, "net.safetensors")
+    args = ["evaluate", "folder", "shapes", "--weights", "net.safetensors", "--workers", 1]
+    assert run(*args, "--out", "own").code == 0
+    assert record("own")["crf"]["params"] == asdict(net.crf)
+    assert run(*args, "--out", "changed", "--sigma-beta", 9).code == 0
+    assert record("changed")["crf"]["params"] == asdict(replace(net.crf, sigma_beta=9.0))
+    assert run(*args, "--out", "preset", "--preset", "voc-vgg16").code == 0
+    assert record("preset")["crf"]["params"] == asdict(CRFParams.preset("voc-vgg16"))
 
 
 def test_part_of_the_images_and_of_the_classes(shapes, run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -111,7 +112,12 @@ def run(
         typer.Option("--resize", help="Scale smaller scores up.", rich_help_panel=_SCORES),
     ] = False,
     crf: Annotated[
-        bool, typer.Option("--crf/--no-crf", help="Also with the CRF, beside without.")
+        bool,
+        typer.Option(
+            "--crf/--no-crf",
+            help="Also with the CRF, beside without: with the parameters in the weights, or "
+            "voc-resnet101, unless others are given.",
+        ),
     ] = True,
     preset: options.Preset = None,
     w1: options.W1 = None,
@@ -161,17 +167,16 @@ def run(
         open_data,
     )
 
+    given_params = {
+        "w1": w1,
+        "sigma_alpha": sigma_alpha,
+        "sigma_beta": sigma_beta,
+        "w2": w2,
+        "sigma_gamma": sigma_gamma,
+    }
     chosen = None
     if crf:
-        params = options.crf_params(
-            preset,
-            w1=w1,
-            sigma_alpha=sigma_alpha,
-            sigma_beta=sigma_beta,
-            w2=w2,
-            sigma_gamma=sigma_gamma,
-        )
-        chosen = CRF(params, iterations, normalization, scale)
+        chosen = CRF(options.crf_params(preset, **given_params), iterations, normalization, scale)
     source: Net | ScoreMaps
     if weights is not None:
         if not (single_scale or multi_scale):
@@ -197,7 +202,9 @@ def run(
     over = class_indices(mean_over, opened.classes)
     check_out(out, [root, *([scores] if scores else [])])
     if isinstance(source, Net):
-        check_weights(source, len(opened.classes))
+        found = check_weights(source, len(opened.classes)).crf
+        if chosen and preset is None and found is not None:
+            chosen = replace(chosen, params=options.crf_params(found, **given_params))
     else:
         check_scores(source, opened)
     evaluate_run.run(

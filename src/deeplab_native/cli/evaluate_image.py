@@ -20,7 +20,7 @@ from ..data import Entry, Reader, Sample
 from ..models import DeepLab, create_model, predict
 from ..models.multi_scale import PAPER_SCALES
 from ..ops._mean_field_checks import check_iterations, check_normalization, check_scale
-from ..weights import check_file, read_metadata
+from ..weights import Metadata, check_file, read_metadata
 from . import inputs, options
 from .crf_image import energies
 
@@ -236,22 +236,23 @@ def unpack(content: bytes, shape: tuple[int, ...]) -> np.ndarray:
     return flat.reshape(shape)
 
 
-def check_weights(net: Net, num_classes: int) -> None:
-    """Raises what `create_model` raises, and ValueError where the classes are others."""
+def check_weights(net: Net, num_classes: int) -> Metadata:
+    """What the file says; raises what `create_model` does, ValueError where classes are others."""
     check_file(net.weights)
     if net.weights.suffix != ".safetensors":
         raise ValueError(
             f"--weights {net.weights}: expected our .safetensors, which say which net they are of "
             "(write them with deeplab_native.weights.save)"
         )
-    there = read_metadata(net.weights).num_classes
-    if there != num_classes:
+    about = read_metadata(net.weights)
+    if about.num_classes != num_classes:
         raise ValueError(
-            f"--weights {net.weights}: a net of {there} classes for a data set of {num_classes} "
-            "(give weights that were trained for it)"
+            f"--weights {net.weights}: a net of {about.num_classes} classes for a data set of "
+            f"{num_classes} (give weights that were trained for it)"
         )
     replace(net, device="cpu").load()
     _load.cache_clear()  # the workers have their own
+    return about
 
 
 @lru_cache(maxsize=1)

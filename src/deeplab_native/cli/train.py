@@ -83,7 +83,9 @@ def run(
     from ..training.config_file import find_config, load_config
     from ..training.run import train
     from . import console
+    from .memory import keep_freed_memory
 
+    keep_freed_memory()
     overrides = [*(changes or [])]
     if data_root is not None:
         overrides.append(f"data.root={data_root.resolve()}")

