@@ -100,7 +100,7 @@ def refine(loaded: Loaded, settings: Settings) -> Refined:
         scale=settings.scale,
     )[0]
     seconds = perf_counter() - start
-    return Refined(q, unary[0].argmin(0).numpy(), q.argmax(0).numpy(), seconds)
+    return Refined(q, unary[0].min(0).indices.numpy(), q.max(0).indices.numpy(), seconds)
 
 
 def write(outputs: Outputs, loaded: Loaded, refined: Refined, settings: Settings) -> None:

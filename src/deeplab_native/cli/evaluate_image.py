@@ -79,7 +79,7 @@ class Net:
             model.scales = scales
             params = None if crf is None else crf.params
             found = predict(model, sample.image, crf=params, **(crf.how() if crf else {}))
-            yield name, found.scores.argmax(0).cpu()
+            yield name, found.scores.max(0).indices.cpu()
             if crf is not None:
                 yield name + AFTER, found.labels.cpu()
 
@@ -123,7 +123,7 @@ class ScoreMaps:
         yield SCORES, unary[0].argmin(0)
         if crf is not None:
             q = dense_crf(unary, sample.image[None], crf.params, **crf.how())
-            yield SCORES + AFTER, q[0].argmax(0)
+            yield SCORES + AFTER, q[0].max(0).indices
 
 
 @dataclass(frozen=True)
