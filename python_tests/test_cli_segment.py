@@ -55,6 +55,20 @@ def test_the_network_of_the_package(given, run):
     assert sorted(os.listdir("new/folder")) == ["classes.json", "photo.png"]
 
 
+def test_the_network_of_the_package_sees_photographs_as_large_as_it_was_trained_on(given, run):
+    net, side = weights.load_model(weights.EMBEDDED), weights.EMBEDDED_SIDE
+    with Image.open("photo.png") as image:
+        image.resize((400, 300)).save("large.png")
+    assert run("segment", "large.png", "--no-crf").code == 0
+    expected = prediction(net, "large.png", longest_side=side)
+    assert np.array_equal(labels_of(OUT / "large.png"), expected)
+    assert run("segment", "large.png", "--no-crf", "--longest-side", 400, "-o", "b").code == 0
+    assert np.array_equal(labels_of("b/large.png"), prediction(net, "large.png"))
+    assert run("segment", "large.png", "--no-crf", "--tile", 321, "-o", "c").code == 0
+    assert np.array_equal(labels_of("c/large.png"), prediction(net, "large.png", tile=321))
+    fails(run("segment", "large.png", "--tile", 321, "--longest-side", 400), "expected one of them")
+
+
 def test_many_photographs(given, run):
     os.mkdir("photos")
     for i in range(3):

@@ -96,6 +96,35 @@ def test_protocol_with_crf(normalization, scale):
     torch.testing.assert_close(result.scores, predict(model, image).scores)
 
 
+@pytest.mark.parametrize(("size", "small"), [((90, 61), (45, 30)), ((40, 120), (15, 45))])
+def test_a_reduced_image(size, small):
+    model, image = TinyNet().eval(), random_image(*size)
+    reduced = Image.fromarray(image).resize(small[::-1], Image.Resampling.BILINEAR)  # antialiased
+    scores = reference_scores(model, np.asarray(reduced))
+    expected = nn.functional.interpolate(torch.from_numpy(scores)[None], size, mode="bilinear")
+    result = predict(model, image, longest_side=45)
+    assert result.labels.shape == size
+    # a level of rounding is worth up to 0.1 in a score
+    torch.testing.assert_close(result.scores, expected[0].float(), rtol=0, atol=0.15)
+    torch.testing.assert_close(result.probabilities, result.scores.softmax(0))
+    refined = predict(model, image, longest_side=45, crf=CRF)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].contiguous()
+    q = dense_crf(-result.scores.log_softmax(0)[None], pixels, CRF)[0]
+    torch.testing.assert_close(refined.probabilities, q)
+
+
+def test_a_side_that_the_image_does_not_reach():
+    model, image = TinyNet().eval(), random_image(33, 20)
+    for one, other in zip(
+        predict(model, image), predict(model, image, longest_side=33), strict=True
+    ):
+        assert torch.equal(one, other)
+    with pytest.raises(ValueError, match=r"longest_side: expected .*, got 0"):
+        predict(model, image, longest_side=0)
+    with pytest.raises(ValueError, match="longest_side: expected None with a tile, got 9"):
+        predict(model, image, longest_side=9, tile=9)
+
+
 def test_crf_takes_scores_far_apart():
     """-log softmax stays finite where softmax itself is 0."""
     model = TinyNet()

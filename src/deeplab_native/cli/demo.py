@@ -35,7 +35,7 @@ def run(
 
     from .. import _C, CRFParams, dense_crf
     from ..models import predict
-    from ..weights import EMBEDDED, load_model
+    from ..weights import EMBEDDED, EMBEDDED_SIDE, load_model
     from . import console
     from .demo_figure import save_figure, trace
     from .demo_photo import CREDIT, photograph
@@ -52,11 +52,11 @@ def run(
     person = (network.class_names or ()).index("person")
     photo = photograph()
     image = torch.from_numpy(photo).permute(2, 0, 1)[None].contiguous()
-    unary = -predict(network, photo).scores[None].log_softmax(1)
+    unary = -predict(network, photo, longest_side=EMBEDDED_SIDE).scores[None].log_softmax(1)
 
     with console.status(f"Timing {_RUNS} runs on {threads} threads"):
         rows = {
-            "network": _seconds(lambda: predict(network, photo)),
+            "network": _seconds(lambda: predict(network, photo, longest_side=EMBEDDED_SIDE)),
             f"dense CRF, {iterations} iterations": _seconds(
                 lambda: dense_crf(unary, image, params, iterations=iterations)
             ),

@@ -105,6 +105,16 @@ def run(
             help="Of neighbouring tiles, a multiple of 8. Default: a quarter of the tile.",
         ),
     ] = None,
+    longest_side: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS",
+            min=1,
+            help="Larger photographs are reduced to this for the network; the labels and the CRF "
+            "are at full size. Default: 321 with the package's weights, which were trained so, "
+            "unless there are tiles; with others none.",
+        ),
+    ] = None,
     crf: Annotated[bool, typer.Option("--crf/--no-crf", help="Refine the labels.")] = True,
     preset: options.Preset = None,
     w1: options.W1 = None,
@@ -129,7 +139,7 @@ def run(
     from ..models import DeepLab
     from ..models.tiles import check_tiling
     from ..ops._mean_field_checks import check_iterations, check_normalization, check_scale
-    from ..weights import check_file
+    from ..weights import EMBEDDED_SIDE, check_file
     from . import segment_run
 
     if weights is not None:
@@ -140,6 +150,10 @@ def run(
     check_normalization(normalization)
     check_scale(scale)
     check_tiling(tile, overlap, None, DeepLab.output_stride)
+    if longest_side is None and tile is None and model is None and weights is None:
+        longest_side = EMBEDDED_SIDE
+    if longest_side is not None and tile is not None:
+        raise ValueError("--longest-side and --tile: expected one of them")
     threads = options.use_threads(threads)
     # a preset of the wrong name is an error before the net is built
     given = {
@@ -163,7 +177,7 @@ def run(
         network,
         files,
         results,
-        segment_run.Settings(params, iterations, normalization, scale, tile, overlap),
+        segment_run.Settings(params, iterations, normalization, scale, tile, overlap, longest_side),
         palette=palette,
         threads=threads,
         origin=segment_run.origin(model, weights),

@@ -47,6 +47,7 @@ class Settings:
     scale: float
     tile: int | None
     overlap: int | None
+    longest_side: int | None
 
     def describe_crf(self) -> str:
         if self.crf is None:
@@ -201,6 +202,7 @@ def run(
     facts = [
         ("network", f"{network.name}, {origin}{_scales(network)}"),
         *([("tiles", f"of {settings.tile} pixels")] if settings.tile else []),
+        *([("seen at", f"{settings.longest_side} pixels")] if settings.longest_side else []),
         ("CRF", settings.describe_crf()),
         ("written", f"{results.folder}, {len(photographs) - len(failed)} images"),
     ]
@@ -232,6 +234,7 @@ def _labels(
         tile=settings.tile,
         overlap=settings.overlap,
         progress=progress,
+        longest_side=settings.longest_side,
     )
     return prediction.labels.cpu().numpy()
 

@@ -45,6 +45,7 @@ def predict(
     tile: int | Sequence[int] | None = None,
     overlap: int | Sequence[int] | None = None,
     progress: Progress | None = None,
+    longest_side: int | None = None,
 ) -> Prediction:
     """Labels every pixel of an image, by the authors' test protocol but for the padded size.
 
@@ -83,6 +84,9 @@ def predict(
         overlap: of neighbouring tiles in pixels, a multiple of 8: one integer or two; None is
             about a quarter of the tile. A third of it, on each side, is not used.
         progress: of tiles, called as progress(done, total) before the first and after each.
+        longest_side: where the image has more pixels in height or width, the net sees it reduced
+            to this (bilinear, antialiased), which objects larger than those it was trained on need.
+            The scores are interpolated to the image, where the CRF runs. None leaves the image.
 
     Returns:
         Prediction on the model's device; its tensors are inference tensors (clone them for
@@ -93,7 +97,8 @@ def predict(
             dtype.
         ValueError: the image or the model's score map has another shape; `iterations`,
             `normalization` or `scale` is not one `dense_crf` takes; `tile` or `overlap` does not
-            fit the output stride, or `overlap` or `progress` comes without it.
+            fit the output stride, or `overlap` or `progress` comes without it; `longest_side` is
+            not positive, or comes with a tile.
     """
     preprocessing = getattr(model, "preprocessing", None)
     if not isinstance(preprocessing, Preprocessing):
@@ -106,13 +111,18 @@ def predict(
     check_iterations(iterations)
     check_normalization(normalization)
     check_scale(scale)
+    if longest_side is not None:
+        longest_side = integer("longest_side", longest_side, least=1)
+        if tile is not None:
+            raise ValueError(f"longest_side: expected None with a tile, got {longest_side}")
     stride = integer("model.output_stride", getattr(model, "output_stride", 8), least=1)
     tiling = check_tiling(tile, overlap, progress, stride)
     parameter = next(model.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     dtype = torch.float32 if parameter is None else parameter.dtype
     images = as_rgb_batch(image).to(device)
-    height, width = images.shape[2:]
+    seen = _reduced(images, longest_side)
+    height, width = seen.shape[2:]
     size = tuple(side + -(side - 1) % stride for side in (height, width))
 
     def score_map_of(pixels: torch.Tensor, padded_size: Sequence[int]) -> torch.Tensor:
@@ -124,13 +134,16 @@ def predict(
 
     with torch.inference_mode():
         if tiling is None:
-            score_map = score_map_of(images, size)
+            score_map = score_map_of(seen, size)
         else:
             score_map = tiled_score_map(score_map_of, images, tiling, progress).to(device)
         scores = nn.functional.interpolate(
             score_map, size=size, mode="bilinear", align_corners=True
         )[:, :, :height, :width].contiguous()
-        if has_kernels(score_map):
+        if seen is not images:
+            scores = nn.functional.interpolate(scores, size=images.shape[2:], mode="bilinear")
+            unary = -nn.functional.log_softmax(scores, dim=1)
+        elif has_kernels(score_map):
             # from the score map again, in less than half the time of log_softmax of the scores
             unary = upsample_unary(score_map, size, (height, width))
         else:
@@ -151,6 +164,19 @@ def predict(
     batched = isinstance(image, torch.Tensor) and image.ndim == 4
     tensors = (labels, probabilities, scores)
     return Prediction(*tensors) if batched else Prediction(*(t[0] for t in tensors))
+
+
+def _reduced(images: torch.Tensor, longest_side: int | None) -> torch.Tensor:
+    """The images themselves, or (B, 3, h, w) uint8 of the same aspect."""
+    height, width = images.shape[2:]
+    if longest_side is None or longest_side >= max(height, width):
+        return images
+    factor = longest_side / max(height, width)
+    size = tuple(max(1, round(side * factor)) for side in (height, width))
+    reduced = nn.functional.interpolate(
+        images.to(torch.float32), size=size, mode="bilinear", antialias=True
+    )
+    return reduced.round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _layout(device: torch.device) -> torch.memory_format:

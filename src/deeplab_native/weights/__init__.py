@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from .building import export_deeplab_pytorch, fitting_models, load_model, recognise
 from .checkpoint import SOURCES, TORCHVISION, TORCHVISION_FEATURES, Checkpoint, Source, check_file
-from .embedded import EMBEDDED
+from .embedded import EMBEDDED, EMBEDDED_SIDE
 from .loading import load
 from .metadata import Metadata
 from .safetensors_file import read_metadata, save
 
 __all__ = [
     "EMBEDDED",
+    "EMBEDDED_SIDE",
     "SOURCES",
     "TORCHVISION",
     "TORCHVISION_FEATURES",
