@@ -56,7 +56,7 @@ def test_resume_after_an_interruption(shapes, run, how):
     Path("logits").mkdir()
     for number, name in enumerate(names):
         np.save(f"logits/{name}.npy", scores_of(number))
-    args = ["evaluate", "folder", "many", "--scores", "logits", "--iterations", "120"]
+    args = ["evaluate", "folder", "many", "--scores", "logits", "--iterations", "3000"]
     code = "from deeplab_native.cli.main import main; main()"
     line = [sys.executable, "-c", code, *args, "--out", "out", "--workers", "1"]
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:

@@ -256,7 +256,10 @@ def test_nothing_is_touched_before_all_is_checked(shapes, tmp_path):
     config = cases.config_of(shapes, data=_data(shapes, options={"label": "labels"}))
     with pytest.raises(ValueError, match=r"data.options.label: unknown .* did you mean labels\?"):
         train(config, tmp_path / "run")
-    for option, message in (("colour", r"model.options: .*'colour'"), ("rates", "options.rates")):
+    for option, message in (
+        ("colour", r"model.options: .*'colour'"),
+        ("rates", "model.options: rates"),
+    ):
         model = {"name": "deeplab_mobilenetv2_aspp", "options": {option: [1, 2]}}
         with pytest.raises(ValueError, match=message):
             train(cases.config_of(shapes, model=model), tmp_path / "run")
