@@ -15,8 +15,9 @@ def keep_freed_memory() -> bool:
     """Has malloc keep what is freed, for the rest of the process; False where that is not glibc's.
 
     glibc gives large blocks back to the system when they are freed. The tensors of the next
-    training step are then of fresh pages, which the kernel has to clear: on two cores half of the
-    time of training MobileNetV2 went there. The process keeps the memory of its largest step.
+    training step are then of fresh pages, which the kernel has to clear. Training MobileNetV2 on
+    two cores is faster with the kept ones: 16.8 and 16.6 images a second instead of 13.0 and
+    15.3, in turns, with the same bits. The process keeps the memory of its largest step.
     """
     if not sys.platform.startswith("linux"):
         return False
