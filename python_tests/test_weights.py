@@ -222,6 +222,16 @@ def test_saving_follows_a_symbolic_link(net, saved, other, tmp_path):
         weights.save(net, tmp_path / "folder.safetensors")
 
 
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_saved_files_have_the_mode_of_any_new_file(net, tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        weights.save(net, tmp_path / "net.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "net.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
 def test_a_failed_save_leaves_the_old_file(net, tmp_path, monkeypatch):
     path = tmp_path / "net.safetensors"
     path.write_bytes(b"old")
