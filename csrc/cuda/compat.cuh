@@ -62,6 +62,7 @@ inline unsigned strided_blocks(int64_t items, unsigned threads) {
   const int64_t wanted = (items + threads - 1) / threads;
   return static_cast<unsigned>(std::max<int64_t>(1, std::min(full, wanted)));
 }
+constexpr int64_t kMaxGrid = 65535;  // of y and z; kernels stride over what is beyond
 __device__ inline int64_t strided_begin() { return int64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
 __device__ inline int64_t strided_step() { return int64_t{gridDim.x} * blockDim.x; }
 

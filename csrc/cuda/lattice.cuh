@@ -33,7 +33,26 @@ struct LatticeView {
     const int64_t block = image * blocks + point / kWarp;
     return (block * corners + corner) * kWarp + point % kWarp;
   }
+  // The point of entry i of an image; where the lane has none, the last one.
+  __device__ int64_t point_of(int64_t i) const { return min(num_points - 1, lane_point(i)); }
+  __device__ int64_t lane_point(int64_t i) const {
+    // entries of an image fit 31 bits, whose division takes a tenth of the instructions
+    const uint32_t block = static_cast<uint32_t>(i) / static_cast<uint32_t>(corners * kWarp);
+    return int64_t{block} * kWarp + i % kWarp;
+  }
 };
+
+// f(image, i) for `items` of each image, which blockIdx.y has: nothing is divided by the size of an
+// image to find out which. A warp stays whole where items come in warps.
+template <class F>
+__device__ void each_item(int64_t images, int64_t items, const F& f) {
+  for (int64_t image = blockIdx.y; image < images; image += gridDim.y) {
+    for (int64_t i = strided_begin(); i < items; i += strided_step()) f(image, i);
+  }
+}
+inline dim3 item_grid(int64_t images, int64_t items, unsigned threads) {
+  return dim3(strided_blocks(items, threads), static_cast<unsigned>(std::min(images, kMaxGrid)));
+}
 
 // Hands out pieces of one block of memory; with a null base it only adds up their sizes.
 class Arena {

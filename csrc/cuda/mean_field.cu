@@ -21,14 +21,14 @@ struct KernelSet {
 
 struct PassShape {
   int64_t batch, num_points, labels, width;
-  int group;  // threads to a point, a power of two
+  int group, group_bits;  // threads to a point, 2^group_bits
 };
 
 template <class T, int W>
 __device__ Chunk<T, W> slice_chunk(const FilterView<T>& f, int64_t b, int64_t point, int64_t width,
                                    int64_t offset) {
   const LatticeView& l = f.lattice;
-  const int64_t replica = b / l.images, image = b - replica * l.images;
+  const int64_t replica = f.replicas == 1 ? 0 : b / l.images, image = b - replica * l.images;
   const T* from = blurred_rows(f) + replica * *l.num_vertices * width + offset;
   auto sum = Chunk<T, W>::filled(l.bad[image] ? T(NAN) : T(0));
   for (int r = 0; r < l.corners; ++r) {
@@ -138,37 +138,39 @@ __device__ void take_softmax(Own& own, int group) {
 }
 
 // out = softmax(from - sum_m C_m (K_m q)), or without the softmax; row by row, so that from and
-// out may be the same. The warps stay
-// whole: groups beyond the last point work on the last one, and do not write.
+// out may be the same. blockIdx.y has an image. The warps stay whole: groups beyond the last point
+// work on the last one, and do not write.
 template <class T, int W, bool kSingle>
 __global__ void __launch_bounds__(kThreads, kSingle&& W == 4 && sizeof(T) == 4 ? 4 : 2)
     mean_field_kernel(KernelSet<T> set, const T* from, T* out, T* __restrict__ filtered,
                       PassShape s, bool softmax) {
   using C = Chunk<T, W>;
-  const int64_t points = s.batch * s.num_points;
   const int lane = static_cast<int>(threadIdx.x) & (s.group - 1);
   const int in_warp = static_cast<int>(threadIdx.x) % kWarp;
-  const int64_t step = strided_step() / s.group;
-  for (int64_t first = (strided_begin() - in_warp) / s.group; first < points; first += step) {
-    const int64_t p = first + in_warp / s.group;
-    const bool active = p < points;
-    const int64_t row = active ? p : points - 1;
-    const int64_t b = row / s.num_points, point = row - b * s.num_points;
-    // a group without a point must leave the row in memory to the group that has it
-    OwnChunks<T, W, kSingle> own{C::filled(T(0)), out + row * s.width, active ? s.width / W : 0,
-                                 lane, s.group};
-    own.each([&](C& x, int64_t offset) { x = C::load(from + row * s.width + offset); });
-    add_kernels<T, W>(own, set, filtered, s, b, point);
-    if (softmax) take_softmax<T, W>(own, s.group);
-    if (kSingle) own.each([&](C& x, int64_t offset) { x.store(out + row * s.width + offset); });
+  const int64_t begin = (strided_begin() - in_warp) >> s.group_bits;
+  const int64_t step = strided_step() >> s.group_bits;
+  for (int64_t b = blockIdx.y; b < s.batch; b += gridDim.y) {
+    for (int64_t first = begin; first < s.num_points; first += step) {
+      const int64_t p = first + (in_warp >> s.group_bits);
+      const bool active = p < s.num_points;
+      const int64_t point = active ? p : s.num_points - 1;
+      const int64_t row = (b * s.num_points + point) * s.width;
+      // a group without a point must leave the row in memory to the group that has it
+      OwnChunks<T, W, kSingle> own{C::filled(T(0)), out + row, active ? s.width / W : 0, lane,
+                                   s.group};
+      own.each([&](C& x, int64_t offset) { x = C::load(from + row + offset); });
+      add_kernels<T, W>(own, set, filtered, s, b, point);
+      if (softmax) take_softmax<T, W>(own, s.group);
+      if (kSingle) own.each([&](C& x, int64_t offset) { x.store(out + row + offset); });
+    }
   }
 }
 
 PassShape pass_shape(const CudaMeanFieldShape& shape, int chunk) {
   const int64_t width = mean_field_width_cuda(shape.num_labels);
-  int group = 1;
-  while (group < kWarp && group < width / chunk) group *= 2;
-  return {shape.batch, shape.num_points, shape.num_labels, width, group};
+  int bits = 0;
+  while ((1 << bits) < kWarp && (1 << bits) < width / chunk) ++bits;
+  return {shape.batch, shape.num_points, shape.num_labels, width, 1 << bits, bits};
 }
 
 template <class T>
@@ -177,9 +179,9 @@ cudaError_t pass(const KernelSet<T>& set, const CudaMeanFieldShape& shape, const
   const int64_t width = mean_field_width_cuda(shape.num_labels);
   const auto run = [&](auto kernel, int chunk) {
     const PassShape s = pass_shape(shape, chunk);
-    const int64_t threads = s.batch * s.num_points * s.group;
-    return launch(kernel, strided_blocks(threads, kThreads), kThreads, 0, stream, set, from, out,
-                  filtered, s, softmax);
+    const dim3 grid(strided_blocks(s.num_points * s.group, kThreads),
+                    static_cast<unsigned>(std::min(s.batch, kMaxGrid)));
+    return launch(kernel, grid, kThreads, 0, stream, set, from, out, filtered, s, softmax);
   };
   if (width % 4 != 0) return run(mean_field_kernel<T, 1, true>, 1);  // 1 or 2 labels
   if (width / 4 <= kWarp) return run(mean_field_kernel<T, 4, true>, 4);
