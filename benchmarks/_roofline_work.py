@@ -17,8 +17,10 @@ from _roofline import Ceilings, Cost, Phase, floor
 from bench_crf import CASES, Case, inputs
 from bench_space_to_batch import CASES as MOVED
 from deeplab_native import CRFParams, MeanField, models
+from deeplab_native.layers import AtrousConv2d
+from deeplab_native.layers.frozen_batch_norm import FrozenBatchNorm2d
 
-E2E_SIZE = 513
+E2E_SIZE, CLASSES = 513, 21
 
 
 @dataclass
@@ -111,23 +113,43 @@ def moving_workloads(ceilings: Ceilings) -> Iterator[Workload]:
 
 
 @cache
-def net_convolutions() -> list[tuple[int, int, int, int]]:
-    """(map, weight, output) elements and operations of every convolution, of one image."""
+def net_layers() -> list[tuple[str, int, int, int, int]]:
+    """Name, map, weight and output (elements) and operations of every layer, of one image."""
     found = []
 
     def note(module, args, out) -> None:
-        (map,) = args
-        weight = module.weight
-        operations = 2 * out[0, 0].numel() * weight.numel()
-        found.append((map.numel(), weight.numel(), out.numel(), operations))
+        elements = args[0].numel(), out.numel()
+        if isinstance(module, AtrousConv2d):
+            weight = module.weight.numel()
+            operations = 2 * out[0, 0].numel() * weight
+            found.append(("convolutions (torch)", elements[0], weight, elements[1], operations))
+        else:
+            found.append(("batch norms (torch)", elements[0], 0, elements[1], 0))
 
     with torch.device("meta"), torch.inference_mode():
-        net = models.create_model("deeplab_resnet101_aspp", num_classes=21).eval()
+        net = models.create_model("deeplab_resnet101_aspp", num_classes=CLASSES).eval()
         for module in net.modules():
-            if isinstance(module, torch.nn.Conv2d):
+            convolves = isinstance(module, AtrousConv2d) and module.weight.shape[0] != CLASSES
+            if convolves or isinstance(module, FrozenBatchNorm2d):  # the head is fused
                 module.register_forward_hook(note)
         net(torch.empty(1, 3, E2E_SIZE, E2E_SIZE))
     return found
+
+
+def net_phase(batch: int) -> Phase:
+    """The net in bfloat16, layer by layer: the weights are in no cache, the maps may be."""
+    layers = [
+        Cost(
+            name,
+            1,
+            2 * (batch * (map + out) + weight),
+            tensor=("tensor16", batch * operations),
+            new=2 * weight,
+        )
+        for name, map, weight, out, operations in net_layers()
+    ]
+    head = conv.aspp_costs(E2E_SIZE // 8 + 1, batch, "bfloat16", 2048, 21)
+    return Phase("net", 1, 0, [*layers, *head])
 
 
 def whole_workloads(args: argparse.Namespace) -> Iterator[Workload]:
@@ -135,16 +157,6 @@ def whole_workloads(args: argparse.Namespace) -> Iterator[Workload]:
     case = Case(E2E_SIZE, E2E_SIZE, 21, params.sigma_alpha, params.sigma_beta)
     pixels = E2E_SIZE**2
     for batch, goal, text in ((1, 15e3, "<= 15 ms"), (8, 80e3, ">= 100 images/s")):
-        layers = [
-            Cost(
-                "convolutions (torch)",
-                1,
-                2 * (batch * (map + out) + weight),
-                tensor=("tensor16", batch * operations),
-            )
-            for map, weight, out, operations in net_convolutions()
-        ]
-        net = Phase("net", 1, sum(cost.unique for cost in layers), layers)
         full = 4 * 21 * pixels * batch
         scores = [
             conv.upsample_cost(E2E_SIZE // 8 + 1, E2E_SIZE, 21, batch),
@@ -153,7 +165,12 @@ def whole_workloads(args: argparse.Namespace) -> Iterator[Workload]:
         found = vertices(case, params, args.voc, args.photos)
         crf = crf_phases(batch, 21, pixels, found)
         labels = [Cost("argmax (torch)", 1, full + 8 * pixels * batch)]
-        phases = [net, conv.one_phase("scores", scores), *crf, conv.one_phase("labels", labels)]
+        phases = [
+            net_phase(batch),
+            conv.one_phase("scores", scores),
+            *crf,
+            conv.one_phase("labels", labels),
+        ]
         yield Workload(f"ResNet-101 ASPP {E2E_SIZE} bfloat16, batch {batch}", phases, goal, text)
 
 
