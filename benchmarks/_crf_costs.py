@@ -189,7 +189,7 @@ def mass_costs(lat: Lattice, kind: str) -> list[Cost]:
     n = lat.images * lat.points
     unique, asked = slice_bytes(ones, 1, 1)
     name = "permutohedral.cu slice_kernel<float, 1>"
-    slice_ = Issue(name, n, inner=("FFMA", n * (lat.corners - lat.corners % 4)))
+    slice_ = Issue(name, n, inner=("FFMA", n * lat.corners))
     costs = [
         replace(fold_cost(lat, scaled=False), kernel="fold_weights of ones"),
         *splat_costs(ones, 1, values=False),
@@ -210,14 +210,13 @@ def pass_cost(lattices: list[Lattice], points: int, width: int) -> Cost:
     threads = points * group
     sliced = [slice_bytes(lat, width, group) for lat in lattices]
     rows = 2 * 4 * width * points
-    # a fourth corner and those after it come in an inner loop, the others beside it
-    corners = sum(lat.corners - lat.corners % 4 for lat in lattices)
+    corners = sum(lat.corners for lat in lattices)
     issue = Issue(
         f"mean_field.cu mean_field_kernel<float, {chunk}, true>",
         threads,
         inner=("FFMA", threads * chunk * corners) if corners else None,
-        middle=(len(lattices), 3) if lattices else None,  # three kinds of compatibilities
-        least=False,
+        middle=len(lattices),
+        least=False,  # the shortest way through the outer loop takes no softmax
     )
     terms = sum(lat.corners + 1 for lat in lattices)
     return Cost(

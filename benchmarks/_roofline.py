@@ -35,9 +35,8 @@ class Issue:
 
     threads: how many times a thread goes through the outer loop, which is unrolled: it has `marker`
     (a class of instructions) so many times, `of_item` of them for each item. inner: (marker, how
-    often): an inner loop that has this marker. middle: (turns, arms) of a loop between both, whose
-    code has arms of which one runs: a guess, where they differ. least: the shortest way through the
-    outer loop, else all of it.
+    often) of an inner loop that has this marker. middle: turns of a loop between both. least: the
+    shortest way through the outer loop, else all of it: where what could be left out never is.
     """
 
     kernel: str
@@ -45,7 +44,7 @@ class Issue:
     marker: str = ""
     of_item: int = 1
     inner: tuple[str, float] | None = None
-    middle: tuple[float, int] | None = None
+    middle: float = 0
     least: bool = True
 
 
@@ -152,14 +151,16 @@ def instructions(loops: Sequence[Mapping] | None, issue: Issue) -> float | None:
         key=lambda nest: nest[0]["instructions"] * (1 if issue.marker else -1),
     )
     turns = issue.threads * issue.of_item / most if issue.marker else issue.threads
-    total = turns * outer["least" if issue.least else "instructions"]
-    if issue.middle:
-        total += issue.threads * issue.middle[0] * others[0]["instructions"] / issue.middle[1]
+    total, around = 0.0, outer["least"]
     if issue.inner:
         marker, count = issue.inner
-        loop = max(others, key=lambda loop: (loop.get(marker, 0), -loop["least"]))
-        total += count * loop["least"] / loop[marker]
-    return total / WARP
+        # where the marker is densest; of equal ones the least, as of arms of which one runs
+        inner = max(others, key=lambda o: (o.get(marker, 0) / o["instructions"], -o["around"]))
+        total += count * inner["least"] / inner[marker]
+        total += issue.threads * issue.middle * inner["around"]
+        if inner["depth"] == 1:
+            around = inner["around"]
+    return (total + turns * (around if issue.least else outer["instructions"])) / WARP
 
 
 LoopsOf = Callable[[str], Sequence[Mapping] | None]  # of a kernel by its file and name

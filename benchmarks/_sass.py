@@ -124,8 +124,9 @@ def count(instructions: list[Instruction]) -> dict[str, int]:
 
 
 def calls(code: Code) -> dict[str, int]:
-    """Calls by the name of what they call, without the compiler's $__internal_N_$."""
+    """Calls by the name of what they call; "label": where warps that parted meet again (sm_80)."""
     names = (i.target or "indirect" for i in code.own if i.opcode.startswith("CALL"))
+    names = ("label" if name.startswith(".L_") else name for name in names)
     return dict(sorted(Counter(map(_subroutine, names)).items()))
 
 
@@ -138,21 +139,20 @@ def loops(code: Code) -> list[dict]:
     """The loops, outer ones first: a branch backwards to a label, and all that lies between.
 
     "least" are the instructions of the shortest way through one turn, which inner loops may lie
-    beside; a bound from below on what is issued. "instructions" are all that lie in no inner loop,
-    the counts of classes, too. No loops: the branch to itself behind the end, a trap, and code that
-    was moved out of the way and comes back from behind.
+    beside; a bound from below on what is issued. "around", of an inner loop: the same of the loop
+    around it, on a way that passes it, without one turn of its own. "instructions" are all that lie
+    in no inner loop, the counts of classes, too. No loops: the branch to itself behind the end, a
+    trap, and code that was moved out of the way and comes back from behind.
     """
     ends: dict[int, int] = {}
     for i in code.own:
         begin = _branch_to(code, i)
         if begin is not None and begin < i.address:
             ends[begin] = max(ends.get(begin, 0), i.address)
-    spans = sorted(ends.items(), key=lambda span: (span[0], -span[1]))
+    turns = {span: least_turn(code, *span) for span in ends.items()}
+    spans = sorted((s for s, least in turns.items() if least), key=lambda s: (s[0], -s[1]))
     result = []
     for begin, end in spans:
-        least = least_turn(code, begin, end)
-        if least is None:
-            continue
         inner = [s for s in spans if s != (begin, end) and begin <= s[0] and s[1] <= end]
         own = [
             i
@@ -160,8 +160,12 @@ def loops(code: Code) -> list[dict]:
             if begin <= i.address <= end
             and not any(low <= i.address <= high for low, high in inner)
         ]
-        depth = sum(low <= begin and end <= high for low, high in spans) - 1
-        row: dict = {"depth": depth, "least": least, "instructions": len(own)}
+        outer = [s for s in spans if s != (begin, end) and s[0] <= begin and end <= s[1]]
+        least = turns[begin, end]
+        row: dict = {"depth": len(outer), "least": least, "instructions": len(own)}
+        if outer:
+            around = least_turn(code, *min(outer, key=lambda s: s[1] - s[0]), via=begin)
+            row["around"] = max(0, around - least) if around else 0
         row |= {n: c for n, c in count(own).items() if n.startswith(_MARKERS)}
         result.append(row)
     return result
@@ -171,28 +175,35 @@ def _branch_to(code: Code, i: Instruction) -> int | None:
     return code.labels.get(i.target) if i.target and i.opcode.startswith("BRA") else None
 
 
-def least_turn(code: Code, begin: int, end: int) -> int | None:
-    """Instructions on the shortest way from `begin` back to it; a call counts as all it calls."""
+def least_turn(code: Code, begin: int, end: int, via: int | None = None) -> int | None:
+    """Instructions on the shortest way from `begin` back to it; a call counts as all it calls.
+
+    via: an address that must lie on the way. None where there is no such way.
+    """
     body = [i for i in code.own if begin <= i.address <= end]
     index = {i.address: n for n, i in enumerate(body)}
     sizes = {name: len(found) for name, found in code.subroutines.items()}
-    queue, seen = [(0, 0)], set()
+    queue, seen = [(0, 0, via is None)], set()
     while queue:
-        passed, n = heapq.heappop(queue)
-        if n in seen or n >= len(body):
+        passed, n, touched = heapq.heappop(queue)
+        if n >= len(body):
             continue
-        seen.add(n)
         i = body[n]
+        touched |= i.address == via
+        if (n, touched) in seen:
+            continue
+        seen.add((n, touched))
         passed += 1
         if i.opcode.startswith("CALL"):
             passed += sizes.get(_subroutine(i.target or ""), 0)
         to = _branch_to(code, i)
         if to == begin:
-            return passed
-        if to in index:
-            heapq.heappush(queue, (passed, index[to]))
+            if touched:
+                return passed
+        elif to in index:
+            heapq.heappush(queue, (passed, index[to], touched))
         if i.conditional or not i.opcode.startswith(("BRA", "EXIT", "RET")):
-            heapq.heappush(queue, (passed, n + 1))
+            heapq.heappush(queue, (passed, n + 1, touched))
     return None
 
 

@@ -119,6 +119,7 @@ def test_loops(code):
     outer, inner = sass.loops(code)
     # LDG, BRA, I2F, MUFU, one turn of the inner loop, HFMA2, STG, BRA: not the call
     assert (outer["depth"], outer["least"], outer["instructions"]) == (0, 10, 9)
+    assert inner["around"] == 7 and "around" not in outer
     assert (inner["depth"], inner["least"], inner["instructions"]) == (1, 3, 3)
     assert inner["LDG.128"] == inner["FFMA"] == 1
     assert outer["STG.64"] == 1 and "LDG.128" not in outer

@@ -188,8 +188,9 @@ def test_two_in_one_launch():
 LOOPS = [
     {"depth": 0, "least": 40, "instructions": 50, "STG.128": 4},
     {"depth": 0, "least": 30, "instructions": 90},
-    {"depth": 1, "least": 20, "instructions": 60},
-    {"depth": 2, "least": 12, "instructions": 12, "FFMA": 4},
+    {"depth": 1, "least": 20, "instructions": 60, "around": 35, "FFMA": 9, "STG.32": 2},
+    {"depth": 2, "least": 12, "instructions": 12, "around": 18, "FFMA": 4},
+    {"depth": 2, "least": 12, "instructions": 12, "around": 16, "FFMA": 4},
 ]
 
 
@@ -197,11 +198,12 @@ LOOPS = [
     "issue, expected",
     [
         ({}, 64 * 30),  # the loop with the most code
+        ({"least": False}, 64 * 90),
         ({"marker": "STG.128"}, 64 / 4 * 40),
-        ({"inner": ("FFMA", 128)}, 64 * 30 + 128 / 4 * 12),
+        ({"inner": ("STG.32", 128)}, 64 * 35 + 128 / 2 * 20),
         (
-            {"inner": ("FFMA", 128), "middle": (2, 3), "least": False},
-            64 * 90 + 64 * 2 * 60 / 3 + 128 / 4 * 12,
+            {"inner": ("FFMA", 128), "middle": 2, "least": False},
+            64 * 90 + 64 * 2 * 16 + 128 / 4 * 12,
         ),
     ],
 )
