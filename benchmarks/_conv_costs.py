@@ -21,6 +21,14 @@ ELEMENTS = {"bfloat16": "Bfloat16, true", "float32": "float, false"}
 BITS = {"bfloat16": "unsigned short", "float32": "unsigned int"}
 
 
+def row_threads(rows: float, items: float) -> float:
+    """Threads of launch_rows in cuda/rows.cuh: a row has a power of two of them, 256 at most."""
+    width = 1
+    while width < 256 and width < items:
+        width *= 2
+    return rows * width
+
+
 def product(name: str, flops: float, dtype: str, unique: float, **more) -> Cost:
     """On tensor cores, or for float32 without."""
     if dtype == "float32":
@@ -132,7 +140,7 @@ def im2col_costs(c: Conv) -> list[Cost]:
     flops = 2.0 * c.channels * c.filters * 9 * c.pixels
     issue = Issue(
         f"atrous_im2col.cu im2col_kernel<{BITS[c.dtype]}>",
-        0,
+        row_threads(9 * c.channels * c.batch, c.size**2 * c.item / 16 + 2),
         inner=(f"LDG.{8 * c.item}", words * 16 / c.item),
     )
     moved = product("product (torch)", flops, c.dtype, columns + c.weight_bytes + c.out_bytes)
@@ -157,7 +165,7 @@ def aspp_costs(size: int, batch: int, dtype: str, channels: int, filters: int) -
     whole = "true" if padded == filters else "false"
     gather = Issue(
         f"aspp.cu aspp_gather_pixels_kernel<{element}, {whole}>",
-        batch * size * 256,
+        row_threads(batch * size, size * words),
         inner=("LDG.128", pixels * words * taps),
     )
     costs = [Cost("aspp_pack", 4, weights + packed, new=weights)]
@@ -189,11 +197,16 @@ def space_to_batch_cost(
     block = (-(-height // rate), -(-width // rate))
     blocks = item * batch * rate * rate * channels * block[0] * block[1]
     unique = 2 * of_map if back else of_map + blocks
-    items = (of_map if back else blocks) / (16 if channels_last else item)
+    moved = of_map if back else blocks
+    of_row = width if back else rate * block[1]  # items of a row, see space_to_batch.cu
+    if channels_last:
+        of_row = channels * item / 16
+    items = moved / (16 if channels_last else item)
     name = "batch_to_space" if back else "space_to_batch"
     kernel = f"{name}_pixels_kernel<Word16>" if channels_last else f"{name}_kernel<{BITS[dtype]}>"
     marker = "STG.128" if channels_last else f"STG.{8 * item}"
-    issue = Issue(f"space_to_batch.cu {kernel}", 0, inner=(marker, items))
+    threads = row_threads(items / of_row, of_row)
+    issue = Issue(f"space_to_batch.cu {kernel}", threads, inner=(marker, items))
     return Cost(name, 1, unique, new=unique, issues=[issue])
 
 

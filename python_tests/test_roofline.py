@@ -149,6 +149,9 @@ def test_blocks():
     assert cost.unique == 4 * 8 * 9 + 4 * 8 * 4 * 4  # 2 x 2 blocks of 2 x 2
     back = conv.space_to_batch_cost(size, 2, "float32", channels_last=False, back=True)
     assert back.unique == 2 * 4 * 8 * 9
+    # rows of 2 x 2 items, as many threads; of the map 3, for which there are 4 threads
+    assert cost.issues[0].threads == cost.issues[0].inner[1] == 4 * 8 * 4
+    assert back.issues[0].threads == 8 * 3 * 4 and back.issues[0].inner[1] == 8 * 9
 
 
 def test_head():
