@@ -16,15 +16,14 @@ WARP = 32
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Of an H200, per second; what is not said to be measured is from the datasheet."""
+    """Of an H200, per second; what is not said to be measured or assumed is from the datasheet."""
 
     device: float = 4.3e12  # bytes; measured, a copy from device to device. Datasheet: 4.8e12
     l2: float = 5120 * 1.98e9  # assumed: as many bytes a clock as the A100's whitepaper says
-    l1: float = 132 * 128 * 1.98e9  # 128 bytes a clock of each multiprocessor, shared memory too
+    l1: float = 132 * 128 * 1.98e9  # assumed: 128 bytes a clock, shared memory too
     l2_bytes: float = 60e6
     fp32: float = 67e12
     tensor16: float = 788e12  # measured, bf16 matrix product of random data. Datasheet: 989e12
-    tensor32: float = 394e12  # tf32: half of the measured bf16. Datasheet: 495e12
     issue: float = 132 * 4 * 1.98e9  # instructions of warps, one a clock of each scheduler
     launch: float = 1.5e-6  # assumed: seconds between dependent kernels of a graph
 

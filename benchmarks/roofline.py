@@ -39,7 +39,7 @@ OPTIONS = {
     "l2-mb": ("l2_bytes", 1e6),
     "fp32-tflops": ("fp32", 1e12),
     "bf16-tflops": ("tensor16", 1e12),
-    "clock-ghz": ("issue", 132 * 4 * 1e9),
+    "issue-ghz": ("issue", 132 * 4 * 1e9),
     "launch-us": ("launch", 1e-6),
 }
 
