@@ -1,6 +1,7 @@
 // How the lattices of a batch lie in device memory, and access to their rows.
 #pragma once
 #include <algorithm>
+#include <cmath>
 
 #include "cuda/compat.cuh"
 #include "ops/permutohedral.h"
@@ -29,14 +30,15 @@ struct LatticeView {
   int32_t* row_points;     // [entries] image * num_points + point
   float* row_weights;      // [entries]
 
+  // Points, entries and vertices fit 31 bits: their divisions and products are done in 32.
   __host__ __device__ int64_t entry(int64_t image, int64_t point, int corner) const {
-    const int64_t block = image * blocks + point / kWarp;
-    return (block * corners + corner) * kWarp + point % kWarp;
+    const uint32_t p = static_cast<uint32_t>(point);
+    const int64_t block = image * blocks + p / kWarp;
+    return (block * corners + corner) * kWarp + p % kWarp;
   }
   // The point of entry i of an image; where the lane has none, the last one.
   __device__ int64_t point_of(int64_t i) const { return min(num_points - 1, lane_point(i)); }
   __device__ int64_t lane_point(int64_t i) const {
-    // entries of an image fit 31 bits, whose division takes a tenth of the instructions
     const uint32_t block = static_cast<uint32_t>(i) / static_cast<uint32_t>(corners * kWarp);
     return int64_t{block} * kWarp + i % kWarp;
   }
@@ -71,6 +73,11 @@ class Arena {
   char* base_;
   size_t used_ = 0;
 };
+
+// Where a row of values begins: the product of 32 bits is one instruction, that of 64 four or more.
+__device__ inline int64_t row_offset(int64_t row, int64_t width) {
+  return static_cast<int64_t>(uint64_t{static_cast<uint32_t>(row)} * static_cast<uint32_t>(width));
+}
 
 LatticeView lattice_view(const CudaLatticeShape& shape, void* memory, size_t* bytes = nullptr);
 
@@ -117,6 +124,22 @@ struct FilterSet {
 template <class T>
 __host__ __device__ const T* blurred_rows(const FilterView<T>& f) {
   return f.lattice.corners % 2 == 0 ? f.rows : f.other_rows;
+}
+
+// A chunk of the filtered values at a point; `rows` is blurred_rows at that chunk. NaN where the
+// image has no lattice.
+template <class T, int W>
+__device__ Chunk<T, W> slice_chunk(const FilterView<T>& f, const T* rows, int64_t image,
+                                   int64_t point, int64_t width) {
+  const LatticeView& l = f.lattice;
+  const int64_t first = l.entry(image, point, 0);
+  const T* weights = f.slice_weights + first;
+  const int32_t* vertices = l.vertices + first;
+  auto sum = Chunk<T, W>::filled(l.bad[image] ? T(NAN) : T(0));
+  for (int r = 0; r < l.corners; ++r, weights += kWarp, vertices += kWarp) {
+    sum.add_scaled(*weights, Chunk<T, W>::load(rows + row_offset(*vertices, width)));
+  }
+  return sum;
 }
 
 // values [replicas * images * num_points][width] (null: all ones) -> blurred_rows of every filter.

@@ -28,14 +28,9 @@ template <class T, int W>
 __device__ Chunk<T, W> slice_chunk(const FilterView<T>& f, int64_t b, int64_t point, int64_t width,
                                    int64_t offset) {
   const LatticeView& l = f.lattice;
-  const int64_t replica = f.replicas == 1 ? 0 : b / l.images, image = b - replica * l.images;
-  const T* from = blurred_rows(f) + replica * *l.num_vertices * width + offset;
-  auto sum = Chunk<T, W>::filled(l.bad[image] ? T(NAN) : T(0));
-  for (int r = 0; r < l.corners; ++r) {
-    const int64_t entry = l.entry(image, point, r);
-    sum.add_scaled(f.slice_weights[entry], Chunk<T, W>::load(from + l.vertices[entry] * width));
-  }
-  return sum;
+  const int64_t replica = f.replicas == 1 ? 0 : b / l.images;
+  const T* rows = blurred_rows(f) + replica * *l.num_vertices * width + offset;
+  return slice_chunk<T, W>(f, rows, b - replica * l.images, point, width);
 }
 
 template <class T>

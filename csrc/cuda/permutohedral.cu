@@ -60,16 +60,17 @@ __global__ void __launch_bounds__(kRowThreads)
       for (int64_t i = begin; i < end; ++i) {
         const uint32_t here = l.row_vertices[i];
         if (here != vertex) {
-          sum.store(whole ? rows + vertex * width : partial);
+          sum.store(whole ? rows + row_offset(vertex, width) : partial);
           sum = C::filled(T(0));
           vertex = here;
           whole = true;
         }
         const T w = f.splat_weights[i];
-        sum.add_scaled(w, values ? C::load(from + l.row_points[i] * width) : C::filled(T(1)));
+        sum.add_scaled(
+            w, values ? C::load(from + row_offset(l.row_points[i], width)) : C::filled(T(1)));
       }
       const bool goes_on = end < entries && l.row_vertices[end] == vertex;
-      sum.store(!whole ? partial : goes_on ? partial + width : rows + vertex * width);
+      sum.store(!whole ? partial : goes_on ? partial + width : rows + row_offset(vertex, width));
     });
   });
 }
@@ -123,12 +124,13 @@ __global__ void __launch_bounds__(kRowThreads)
     T* target = (step % 2 == 0 ? f.other_rows : f.rows) + base;
     each_chunk<W>(0, vertices, width, [&](int64_t row, int64_t offset) {
       const int2 neighbours = all_neighbours[row];
+      const T* from = source + offset;
       C sum = C::filled(T(0));
-      if (neighbours.x >= 0) sum.add(C::load(source + neighbours.x * width + offset));
-      if (neighbours.y >= 0) sum.add(C::load(source + neighbours.y * width + offset));
-      C result = C::load(source + row * width + offset);
+      if (neighbours.x >= 0) sum.add(C::load(from + row_offset(neighbours.x, width)));
+      if (neighbours.y >= 0) sum.add(C::load(from + row_offset(neighbours.y, width)));
+      C result = C::load(from + row_offset(row, width));
       result.add_scaled(T(0.5), sum);
-      result.store(target + row * width + offset);
+      result.store(target + row_offset(row, width) + offset);
     });
   }
 }
@@ -137,19 +139,12 @@ template <class T, int W>
 __global__ void __launch_bounds__(kRowThreads)
     slice_kernel(FilterView<T> f, T* __restrict__ out, int64_t width) {
   const LatticeView& l = f.lattice;
-  using C = Chunk<T, W>;
-  const int64_t vertices = *l.num_vertices;
   each_image(f, [&](int64_t replica, int64_t image) {
-    const T* rows = blurred_rows(f) + replica * vertices * width;
+    const T* rows = blurred_rows(f) + replica * *l.num_vertices * width;
     T* image_out = out + (replica * l.images + image) * l.num_points * width;
-    const T begin = l.bad[image] ? T(NAN) : T(0);
     each_chunk<W>(0, l.num_points, width, [&](int64_t point, int64_t offset) {
-      C sum = C::filled(begin);
-      for (int r = 0; r < l.corners; ++r) {
-        const int64_t entry = l.entry(image, point, r);
-        sum.add_scaled(f.slice_weights[entry], C::load(rows + l.vertices[entry] * width + offset));
-      }
-      sum.store(image_out + point * width + offset);
+      const auto sum = slice_chunk<T, W>(f, rows + offset, image, point, width);
+      sum.store(image_out + row_offset(point, width) + offset);
     });
   });
 }
