@@ -43,6 +43,15 @@ __device__ inline int32_t read_relaxed(const int32_t* from) {
 #endif
 }
 
+// A store that the compiler does not take apart into words.
+__device__ inline void store_whole(float4* to, float4 value) {
+#if defined(CUDA_EMU)
+  *to = value;
+#else
+  __stwb(to, value);
+#endif
+}
+
 // Multiprocessors of the current device.
 inline int num_multiprocessors() {
   int device = 0, count = 0;

@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "cuda/compat.cuh"
 #include "ops/permutohedral.h"
@@ -31,16 +32,16 @@ struct LatticeView {
   float* row_weights;      // [entries]
 
   // Points, entries and vertices fit 31 bits: their divisions and products are done in 32.
-  __host__ __device__ int64_t entry(int64_t image, int64_t point, int corner) const {
-    const uint32_t p = static_cast<uint32_t>(point);
-    const int64_t block = image * blocks + p / kWarp;
-    return (block * corners + corner) * kWarp + p % kWarp;
+  __host__ __device__ int64_t entry(int64_t image, uint32_t point, int corner) const {
+    const int64_t block = image * blocks + point / kWarp;
+    return (block * corners + corner) * kWarp + point % kWarp;
   }
   // The point of entry i of an image; where the lane has none, the last one.
-  __device__ int64_t point_of(int64_t i) const { return min(num_points - 1, lane_point(i)); }
-  __device__ int64_t lane_point(int64_t i) const {
-    const uint32_t block = static_cast<uint32_t>(i) / static_cast<uint32_t>(corners * kWarp);
-    return int64_t{block} * kWarp + i % kWarp;
+  __device__ uint32_t point_of(uint32_t i) const {
+    return min(static_cast<uint32_t>(num_points - 1), lane_point(i));
+  }
+  __device__ uint32_t lane_point(uint32_t i) const {
+    return i / static_cast<uint32_t>(corners * kWarp) * kWarp + i % kWarp;
   }
 };
 
@@ -48,8 +49,9 @@ struct LatticeView {
 // image to find out which. A warp stays whole where items come in warps.
 template <class F>
 __device__ void each_item(int64_t images, int64_t items, const F& f) {
+  const uint32_t end = static_cast<uint32_t>(items), step = gridDim.x * blockDim.x;
   for (int64_t image = blockIdx.y; image < images; image += gridDim.y) {
-    for (int64_t i = strided_begin(); i < items; i += strided_step()) f(image, i);
+    for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < end; i += step) f(image, i);
   }
 }
 inline dim3 item_grid(int64_t images, int64_t items, unsigned threads) {
@@ -74,9 +76,14 @@ class Arena {
   size_t used_ = 0;
 };
 
-// Where a row of values begins: the product of 32 bits is one instruction, that of 64 four or more.
-__device__ inline int64_t row_offset(int64_t row, int64_t width) {
-  return static_cast<int64_t>(uint64_t{static_cast<uint32_t>(row)} * static_cast<uint32_t>(width));
+// Row number `row` of rows of values: the product of 32 bits is one instruction, of 64 four or
+// more.
+template <class T>
+__device__ T* row_at(T* rows, uint32_t row, int64_t width) {
+  // as bytes and not as a number, so that the compiler still knows it is device memory
+  using Byte = std::conditional_t<std::is_const_v<T>, const char, char>;
+  const uint32_t row_bytes = static_cast<uint32_t>(width) * static_cast<uint32_t>(sizeof(T));
+  return reinterpret_cast<T*>(reinterpret_cast<Byte*>(rows) + uint64_t{row} * row_bytes);
 }
 
 LatticeView lattice_view(const CudaLatticeShape& shape, void* memory, size_t* bytes = nullptr);
@@ -87,7 +94,13 @@ struct alignas(sizeof(T) * W) Chunk {
   T v[W];
 
   __device__ static Chunk load(const T* from) { return *reinterpret_cast<const Chunk*>(from); }
-  __device__ void store(T* to) const { *reinterpret_cast<Chunk*>(to) = *this; }
+  __device__ void store(T* to) const {
+    if constexpr (sizeof(T) * W == 16 && W == 4) {  // else the compiler may store word by word
+      store_whole(reinterpret_cast<float4*>(to), make_float4(v[0], v[1], v[2], v[3]));
+    } else {
+      *reinterpret_cast<Chunk*>(to) = *this;
+    }
+  }
   __device__ static Chunk filled(T value) {
     Chunk c;
     for (int k = 0; k < W; ++k) c.v[k] = value;
@@ -130,14 +143,15 @@ __host__ __device__ const T* blurred_rows(const FilterView<T>& f) {
 // image has no lattice.
 template <class T, int W>
 __device__ Chunk<T, W> slice_chunk(const FilterView<T>& f, const T* rows, int64_t image,
-                                   int64_t point, int64_t width) {
+                                   uint32_t point, int64_t width) {
   const LatticeView& l = f.lattice;
   const int64_t first = l.entry(image, point, 0);
   const T* weights = f.slice_weights + first;
   const int32_t* vertices = l.vertices + first;
   auto sum = Chunk<T, W>::filled(l.bad[image] ? T(NAN) : T(0));
+#pragma unroll 3  // of positions there are 3 corners, of positions and colours 6
   for (int r = 0; r < l.corners; ++r, weights += kWarp, vertices += kWarp) {
-    sum.add_scaled(*weights, Chunk<T, W>::load(rows + row_offset(*vertices, width)));
+    sum.add_scaled(*weights, Chunk<T, W>::load(row_at(rows, *vertices, width)));
   }
   return sum;
 }

@@ -21,12 +21,12 @@ struct KernelSet {
 
 struct PassShape {
   int64_t batch, num_points, labels, width;
-  int group, group_bits;  // threads to a point, 2^group_bits
+  uint32_t group, group_bits;  // threads to a point, 2^group_bits
 };
 
 template <class T, int W>
-__device__ Chunk<T, W> slice_chunk(const FilterView<T>& f, int64_t b, int64_t point, int64_t width,
-                                   int64_t offset) {
+__device__ Chunk<T, W> slice_chunk(const FilterView<T>& f, int64_t b, uint32_t point, int64_t width,
+                                   uint32_t offset) {
   const LatticeView& l = f.lattice;
   const int64_t replica = f.replicas == 1 ? 0 : b / l.images;
   const T* rows = blurred_rows(f) + replica * *l.num_vertices * width + offset;
@@ -51,15 +51,14 @@ struct OwnChunks {
   using C = Chunk<T, W>;
   C single;
   T* memory;
-  int64_t chunks;
-  int lane, group;
+  uint32_t chunks, lane, group;
 
   template <class F>
   __device__ void each(const F& f) {
     if constexpr (kSingle) {
-      if (lane < chunks) f(single, int64_t{lane} * W);
+      if (lane < chunks) f(single, lane * W);
     } else {
-      for (int64_t c = lane; c < chunks; c += group) {
+      for (uint32_t c = lane; c < chunks; c += group) {
         C x = C::load(memory + c * W);
         f(x, c * W);
         x.store(memory + c * W);
@@ -71,14 +70,14 @@ struct OwnChunks {
 // x -= M F: F passes through memory, since every label needs all of it.
 template <class T, int W, class Own>
 __device__ void subtract_matrix(Own& own, const FilterView<T>& f, const T* matrix, T* filtered,
-                                const PassShape& s, int64_t b, int64_t point) {
+                                const PassShape& s, int64_t b, uint32_t point) {
   using C = Chunk<T, W>;
   T* row = filtered + (b * s.num_points + point) * s.width;
-  own.each([&](C&, int64_t offset) {
+  own.each([&](C&, uint32_t offset) {
     slice_chunk<T, W>(f, b, point, s.width, offset).store(row + offset);
   });
   __syncwarp();
-  own.each([&](C& x, int64_t offset) {
+  own.each([&](C& x, uint32_t offset) {
     for (int64_t m = 0; m < s.labels; ++m) {
       for (int k = 0; k < W; ++k) {
         if (offset + k < s.labels) x.v[k] -= matrix[m * s.labels + offset + k] * row[m];
@@ -90,7 +89,7 @@ __device__ void subtract_matrix(Own& own, const FilterView<T>& f, const T* matri
 
 template <class T, int W, class Own>
 __device__ void add_kernels(Own& own, const KernelSet<T>& set, T* filtered, const PassShape& s,
-                            int64_t b, int64_t point) {
+                            int64_t b, uint32_t point) {
   using C = Chunk<T, W>;
   for (int m = 0; m < set.filters.count; ++m) {
     const FilterView<T>& f = set.filters.filters[m];
@@ -98,11 +97,11 @@ __device__ void add_kernels(Own& own, const KernelSet<T>& set, T* filtered, cons
     if (set.kinds[m] == CompatibilityKind::kMatrix) {
       subtract_matrix<T, W>(own, f, compatibility, filtered, s, b, point);
     } else if (set.kinds[m] == CompatibilityKind::kPotts) {
-      own.each([&](C& x, int64_t offset) {
+      own.each([&](C& x, uint32_t offset) {
         x.add_scaled(*compatibility, slice_chunk<T, W>(f, b, point, s.width, offset));
       });
     } else {
-      own.each([&](C& x, int64_t offset) {
+      own.each([&](C& x, uint32_t offset) {
         const C sliced = slice_chunk<T, W>(f, b, point, s.width, offset);
         for (int k = 0; k < W; ++k) {
           if (offset + k < s.labels) x.v[k] -= compatibility[offset + k] * sliced.v[k];
@@ -116,18 +115,18 @@ template <class T, int W, class Own>
 __device__ void take_softmax(Own& own, int group) {
   using C = Chunk<T, W>;
   T most = -T(INFINITY), sum = T(0);
-  own.each([&](C& x, int64_t) {
+  own.each([&](C& x, uint32_t) {
     for (int k = 0; k < W; ++k) most = max(most, x.v[k]);
   });
   most = group_max(most, group);
-  own.each([&](C& x, int64_t) {
+  own.each([&](C& x, uint32_t) {
     for (int k = 0; k < W; ++k) {
       x.v[k] = exp(x.v[k] - most);
       sum += x.v[k];
     }
   });
   const T inverse_sum = T(1) / group_sum(sum, group);
-  own.each([&](C& x, int64_t) {
+  own.each([&](C& x, uint32_t) {
     for (int k = 0; k < W; ++k) x.v[k] *= inverse_sum;
   });
 }
@@ -140,32 +139,32 @@ __global__ void __launch_bounds__(kThreads, kSingle&& W == 4 && sizeof(T) == 4 ?
     mean_field_kernel(KernelSet<T> set, const T* from, T* out, T* __restrict__ filtered,
                       PassShape s, bool softmax) {
   using C = Chunk<T, W>;
-  const int lane = static_cast<int>(threadIdx.x) & (s.group - 1);
-  const int in_warp = static_cast<int>(threadIdx.x) % kWarp;
-  const int64_t begin = (strided_begin() - in_warp) >> s.group_bits;
-  const int64_t step = strided_step() >> s.group_bits;
+  const uint32_t lane = threadIdx.x & (s.group - 1), in_warp = threadIdx.x % kWarp;
+  const uint32_t begin = (blockIdx.x * blockDim.x + threadIdx.x - in_warp) >> s.group_bits;
+  const uint32_t step = (gridDim.x * blockDim.x) >> s.group_bits;
+  const uint32_t points = static_cast<uint32_t>(s.num_points);
+  const uint32_t chunks = static_cast<uint32_t>(s.width) / W;
   for (int64_t b = blockIdx.y; b < s.batch; b += gridDim.y) {
-    for (int64_t first = begin; first < s.num_points; first += step) {
-      const int64_t p = first + (in_warp >> s.group_bits);
-      const bool active = p < s.num_points;
-      const int64_t point = active ? p : s.num_points - 1;
+    for (uint32_t first = begin; first < points; first += step) {
+      const uint32_t p = first + (in_warp >> s.group_bits);
+      const bool active = p < points;
+      const uint32_t point = active ? p : points - 1;
       const int64_t row = (b * s.num_points + point) * s.width;
       // a group without a point must leave the row in memory to the group that has it
-      OwnChunks<T, W, kSingle> own{C::filled(T(0)), out + row, active ? s.width / W : 0, lane,
-                                   s.group};
-      own.each([&](C& x, int64_t offset) { x = C::load(from + row + offset); });
+      OwnChunks<T, W, kSingle> own{C::filled(T(0)), out + row, active ? chunks : 0, lane, s.group};
+      own.each([&](C& x, uint32_t offset) { x = C::load(from + row + offset); });
       add_kernels<T, W>(own, set, filtered, s, b, point);
-      if (softmax) take_softmax<T, W>(own, s.group);
-      if (kSingle) own.each([&](C& x, int64_t offset) { x.store(out + row + offset); });
+      if (softmax) take_softmax<T, W>(own, static_cast<int>(s.group));
+      if (kSingle) own.each([&](C& x, uint32_t offset) { x.store(out + row + offset); });
     }
   }
 }
 
 PassShape pass_shape(const CudaMeanFieldShape& shape, int chunk) {
   const int64_t width = mean_field_width_cuda(shape.num_labels);
-  int bits = 0;
-  while ((1 << bits) < kWarp && (1 << bits) < width / chunk) ++bits;
-  return {shape.batch, shape.num_points, shape.num_labels, width, 1 << bits, bits};
+  uint32_t bits = 0;
+  while ((1u << bits) < kWarp && (1u << bits) < width / chunk) ++bits;
+  return {shape.batch, shape.num_points, shape.num_labels, width, 1u << bits, bits};
 }
 
 template <class T>
@@ -209,6 +208,7 @@ int mean_field_cuda(const CudaMeanFieldShape& shape, const std::vector<CudaPairw
   const int64_t width = mean_field_width_cuda(shape.num_labels);
   const int64_t points = shape.batch * shape.num_points;
   if (points == 0) return cudaSuccess;
+  if (shape.num_points > INT32_MAX) return cudaErrorInvalidValue;
   const auto sets = kernel_sets<T>(kernels, width);
   T *sums = scratch, *filtered = scratch ? scratch + points * width : nullptr;
   cudaError_t error = cudaSuccess;

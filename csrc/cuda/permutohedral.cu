@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kRowThreads)
   const int64_t count = l.images * segments.count, entries = l.images * segments.entries;
   each_image(f, [&](int64_t replica, int64_t image) {
     const int64_t image_begin = image * segments.entries;
-    each_chunk<W>(0, segments.count, width, [&](int64_t segment, int64_t offset) {
+    each_chunk<W>(0, segments.count, width, [&](int64_t segment, uint32_t offset) {
       const int64_t begin = image_begin + segment * kSegment;
       const int64_t end = min(begin + kSegment, image_begin + segments.entries);
       const T* from = values + replica * l.images * l.num_points * width + offset;
@@ -60,17 +60,16 @@ __global__ void __launch_bounds__(kRowThreads)
       for (int64_t i = begin; i < end; ++i) {
         const uint32_t here = l.row_vertices[i];
         if (here != vertex) {
-          sum.store(whole ? rows + row_offset(vertex, width) : partial);
+          sum.store(whole ? row_at(rows, vertex, width) : partial);
           sum = C::filled(T(0));
           vertex = here;
           whole = true;
         }
         const T w = f.splat_weights[i];
-        sum.add_scaled(
-            w, values ? C::load(from + row_offset(l.row_points[i], width)) : C::filled(T(1)));
+        sum.add_scaled(w, values ? C::load(row_at(from, l.row_points[i], width)) : C::filled(T(1)));
       }
       const bool goes_on = end < entries && l.row_vertices[end] == vertex;
-      sum.store(!whole ? partial : goes_on ? partial + width : rows + row_offset(vertex, width));
+      sum.store(!whole ? partial : goes_on ? partial + width : row_at(rows, vertex, width));
     });
   });
 }
@@ -87,7 +86,7 @@ __global__ void __launch_bounds__(kRowThreads) join_kernel(FilterSet<T> set, int
     const T* partials = f.partials + (replica * l.images + image) * segments.count * 2 * width;
     const int64_t image_begin = image * segments.entries;
     const int64_t from = l.vertex_begin[image], to = l.vertex_begin[image + 1];
-    each_chunk<W>(from, to, width, [&](int64_t row, int64_t offset) {
+    each_chunk<W>(from, to, width, [&](uint32_t row, uint32_t offset) {
       const int64_t begin = l.row_begin[row], end = l.row_begin[row + 1];
       const int64_t first = (begin - image_begin) / kSegment;
       const int64_t last = begin < end ? (end - 1 - image_begin) / kSegment : first;
@@ -101,7 +100,7 @@ __global__ void __launch_bounds__(kRowThreads) join_kernel(FilterSet<T> set, int
           sum.add(C::load(partial + (s - first) * 2 * width));
         }
       }
-      sum.store(f.rows + (replica * vertices + row) * width + offset);
+      sum.store(row_at(f.rows + replica * vertices * width + offset, row, width));
     });
   });
 }
@@ -122,15 +121,15 @@ __global__ void __launch_bounds__(kRowThreads)
     const int64_t base = replica * vertices * width;
     const T* source = (step % 2 == 0 ? f.rows : f.other_rows) + base;
     T* target = (step % 2 == 0 ? f.other_rows : f.rows) + base;
-    each_chunk<W>(0, vertices, width, [&](int64_t row, int64_t offset) {
+    each_chunk<W>(0, vertices, width, [&](uint32_t row, uint32_t offset) {
       const int2 neighbours = all_neighbours[row];
       const T* from = source + offset;
       C sum = C::filled(T(0));
-      if (neighbours.x >= 0) sum.add(C::load(from + row_offset(neighbours.x, width)));
-      if (neighbours.y >= 0) sum.add(C::load(from + row_offset(neighbours.y, width)));
-      C result = C::load(from + row_offset(row, width));
+      if (neighbours.x >= 0) sum.add(C::load(row_at(from, neighbours.x, width)));
+      if (neighbours.y >= 0) sum.add(C::load(row_at(from, neighbours.y, width)));
+      C result = C::load(row_at(from, row, width));
       result.add_scaled(T(0.5), sum);
-      result.store(target + row_offset(row, width) + offset);
+      result.store(row_at(target + offset, row, width));
     });
   }
 }
@@ -142,9 +141,9 @@ __global__ void __launch_bounds__(kRowThreads)
   each_image(f, [&](int64_t replica, int64_t image) {
     const T* rows = blurred_rows(f) + replica * *l.num_vertices * width;
     T* image_out = out + (replica * l.images + image) * l.num_points * width;
-    each_chunk<W>(0, l.num_points, width, [&](int64_t point, int64_t offset) {
+    each_chunk<W>(0, l.num_points, width, [&](uint32_t point, uint32_t offset) {
       const auto sum = slice_chunk<T, W>(f, rows + offset, image, point, width);
-      sum.store(image_out + row_offset(point, width) + offset);
+      sum.store(row_at(image_out + offset, point, width));
     });
   });
 }
@@ -156,7 +155,7 @@ __global__ void __launch_bounds__(kThreads)
                         const float* __restrict__ scale_out, T alpha, T* __restrict__ splat_weights,
                         T* __restrict__ slice_weights) {
   const int64_t real = l.row_begin[*l.num_vertices];
-  each_item(l.images, l.entries_per_image, [&](int64_t image, int64_t i) {
+  each_item(l.images, l.entries_per_image, [&](int64_t image, uint32_t i) {
     const int64_t e = image * l.entries_per_image + i;
     const T out = scale_out ? T(scale_out[image * l.num_points + l.point_of(i)]) : T(1);
     slice_weights[e] = alpha * T(l.weights[e]) * out;

@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kThreads)
                  uint64_t* __restrict__ keys) {
   constexpr int kMost = kDim > 0 ? kDim : kMaxFeatureDim;
   const int d = kDim > 0 ? kDim : l.d, words = key_words(d);
-  each_item(l.images, l.blocks * kWarp, [&](int64_t image, int64_t point) {
+  each_item(l.images, l.blocks * kWarp, [&](int64_t image, uint32_t point) {
     // a lane without a point repeats the last one, or lies at 0: with weight 0
     const bool real = point < l.num_points;
     const int64_t from = real ? point : l.num_points - 1;
@@ -108,7 +108,7 @@ __device__ int64_t claim(const Table& table, int64_t image, int64_t entry) {
 
 // Neighbouring points mostly share their vertices: the first lane of a run of equal keys looks up.
 __global__ void __launch_bounds__(kThreads) insert_kernel(LatticeView l, Table table, Scratch s) {
-  each_item(l.images, l.entries_per_image, [&](int64_t image, int64_t i) {
+  each_item(l.images, l.entries_per_image, [&](int64_t image, uint32_t i) {
     const int64_t e = image * l.entries_per_image + i;
     const int lane = static_cast<int>(i % kWarp);
     const bool leads = lane == 0 || !table.same(e, e - 1);
@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(kThreads) first_kernel(LatticeView l, Scratch 
 }
 
 __global__ void __launch_bounds__(kThreads) number_kernel(LatticeView l, Scratch s) {
-  each_item(l.images, l.entries_per_image, [&](int64_t image, int64_t i) {
+  each_item(l.images, l.entries_per_image, [&](int64_t image, uint32_t i) {
     const int64_t e = image * l.entries_per_image + i;
     const int32_t vertex = s.rank[s.slots[s.slot[e]]];
     l.vertices[e] = vertex;
@@ -197,7 +197,7 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(LatticeView l, Scratch s
     if (i == l.entries) continue;
     const int64_t e = s.row_entries[i];
     const int64_t image = static_cast<uint32_t>(e) / static_cast<uint32_t>(l.entries_per_image);
-    const int64_t point = l.lane_point(e - image * l.entries_per_image);
+    const int64_t point = l.lane_point(static_cast<uint32_t>(e - image * l.entries_per_image));
     l.row_points[i] = static_cast<int32_t>(image * l.num_points + point);
     l.row_weights[i] = l.weights[e];
   }

@@ -18,14 +18,20 @@ struct alignas(16) Word16 {
   uint64_t low, high;
 };
 
-// to[c * to_plane] = from[c * from_plane] of the channels c of a row of threads, or 0.
+// to[c * to_plane] = from[c * from_plane], or 0 without from, of the channels c of a thread.
 template <class T>
 __device__ void copy_planes(const T* from, int64_t from_plane, T* to, int64_t to_plane,
-                            int64_t channels, bool valid) {
-#pragma unroll 4
-  for (int64_t c = first_row(); c < channels; c += row_step()) {
-    to[c * to_plane] = valid ? from[c * from_plane] : T{};
+                            int64_t channels) {
+  const int64_t from_step = row_step() * from_plane, to_step = row_step() * to_plane;
+  int64_t c = first_row();
+  to += c * to_plane;
+  if (!from) {
+    for (; c < channels; c += row_step(), to += to_step) *to = T{};
+    return;
   }
+  from += c * from_plane;
+#pragma unroll 4
+  for (; c < channels; c += row_step(), from += from_step, to += to_step) *to = *from;
 }
 
 // blockIdx.z has (b, p), y has yb, threadIdx.x (q, xb): T is an element.
@@ -41,9 +47,9 @@ __global__ void __launch_bounds__(kThreads)
         const int64_t q = i / s.block_width, xb = i - q * s.block_width;
         const int64_t x = xb * s.rate_w + q - s.pad_w;
         const bool valid = y >= 0 && y < s.height && x >= 0 && x < s.width;
-        const T* from = map + (valid ? (b * s.channels * s.height + y) * s.width + x : 0);
+        const T* from = valid ? map + (b * s.channels * s.height + y) * s.width + x : nullptr;
         T* to = blocks + (bp * s.rate_w + q) * s.channels * block_plane + yb * s.block_width + xb;
-        copy_planes(from, plane, to, block_plane, s.channels, valid);
+        copy_planes(from, plane, to, block_plane, s.channels);
       }
     }
   }
@@ -62,7 +68,7 @@ __global__ void __launch_bounds__(kThreads)
         const int64_t block = (b * s.rate_h + p) * s.rate_w + q;
         const T* from = blocks + block * s.channels * block_plane + yb * s.block_width + xb;
         T* to = map + (b * s.channels * s.height + y) * s.width + x;
-        copy_planes(from, block_plane, to, plane, s.channels, true);
+        copy_planes(from, block_plane, to, plane, s.channels);
       }
     }
   }
