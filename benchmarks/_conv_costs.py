@@ -29,6 +29,14 @@ def row_threads(rows: float, items: float) -> float:
     return rows * width
 
 
+def plane_threads(row_items: int, rows: int, images: int, channels: int) -> int:
+    """Threads of launch_planes in cuda/space_to_batch.cu, on 132 multiprocessors."""
+    width = min(row_items, 256)
+    height = 256 // width
+    enough = 132 * 2 * 8 // (rows * images) + 1
+    return rows * images * width * height * min(enough, -(-channels // height))
+
+
 def product(name: str, flops: float, dtype: str, unique: float, **more) -> Cost:
     """On tensor cores, or for float32 without."""
     if dtype == "float32":
@@ -198,15 +206,19 @@ def space_to_batch_cost(
     blocks = item * batch * rate * rate * channels * block[0] * block[1]
     unique = 2 * of_map if back else of_map + blocks
     moved = of_map if back else blocks
-    of_row = width if back else rate * block[1]  # items of a row, see space_to_batch.cu
-    if channels_last:
-        of_row = channels * item / 16
     items = moved / (16 if channels_last else item)
+    if channels_last:  # a row of threads to a pixel, else to a row of the map or the blocks
+        of_row = channels * item / 16
+        threads = row_threads(items / of_row, of_row)
+    elif back:
+        threads = plane_threads(width, height, batch, channels)
+    else:
+        threads = plane_threads(rate * block[1], block[0], batch * rate, channels)
     name = "batch_to_space" if back else "space_to_batch"
     kernel = f"{name}_pixels_kernel<Word16>" if channels_last else f"{name}_kernel<{BITS[dtype]}>"
     marker = "STG.128" if channels_last else f"STG.{8 * item}"
-    threads = row_threads(items / of_row, of_row)
-    issue = Issue(f"space_to_batch.cu {kernel}", threads, inner=(marker, items))
+    depth = 0 if channels_last else 2
+    issue = Issue(f"space_to_batch.cu {kernel}", threads, inner=(marker, items), depth=depth)
     return Cost(name, 1, unique, new=unique, issues=[issue])
 
 

@@ -74,8 +74,8 @@ def build_costs(lat: Lattice, kind: str) -> list[Cost]:
     neighbour_bytes = 8 * m * lat.corners
     to_keys = max(lat.key_bytes, SECTOR) * m
 
-    def issues(name: str, threads: float) -> list[Issue]:
-        return [Issue(f"permutohedral_build.cu {name}", threads)]
+    def issues(name: str, threads: float, depth: int = 1) -> list[Issue]:
+        return [Issue(f"permutohedral_build.cu {name}", threads, depth=depth)]
 
     features = [Issue("pairwise_features.cu pairwise_features_kernel<unsigned char>", n)]
     return [
@@ -96,19 +96,22 @@ def build_costs(lat: Lattice, kind: str) -> list[Cost]:
             asked=2 * keys + SECTOR * m + e,
             issues=issues("insert_kernel", lat.entries),
         ),
-        Cost(f"{kind} first", 1, 2 * e + table, 3 * e, issues=issues("first_kernel", lat.entries)),
+        Cost(
+            f"{kind} first", 1, 2 * e + table, 3 * e, issues=issues("first_kernel", lat.entries, 0)
+        ),
         Cost(f"{kind} scan", 2, 2 * e),
         Cost(
             f"{kind} number",
             1,
-            5 * e + table + SECTOR * m + 4 * m,
-            asked=7 * e + 4 * m,
+            5 * e + table + SECTOR * m + 4 * m + neighbour_bytes,
+            asked=7 * e + 4 * m + neighbour_bytes,
             issues=issues("number_kernel", lat.entries),
         ),
         Cost(
             f"{kind} neighbours",
             1,
-            4 * m + to_keys + min(2 * lat.corners * SECTOR * m, lat.table_bytes) + neighbour_bytes,
+            4 * m + to_keys + min(lat.corners * SECTOR * m, lat.table_bytes) + neighbour_bytes,
+            # a slot, and where the vertex that is found learns of this one
             asked=lat.corners * (4 * m + to_keys + 2 * SECTOR * m) + neighbour_bytes,
             issues=issues("neighbours_kernel", m * lat.corners),
         ),
@@ -119,7 +122,7 @@ def build_costs(lat: Lattice, kind: str) -> list[Cost]:
             1,
             5 * e + 4 * m,
             6 * e + 4 * m,
-            issues=issues("rows_kernel", lat.entries),
+            issues=issues("rows_kernel", lat.entries, 0),
         ),
     ]
 
@@ -135,7 +138,8 @@ def splat_costs(lat: Lattice, width: int, values: bool) -> list[Cost]:
     of_entries = r * lat.real * threads * chunk
 
     def issues(name: str, threads: float, **more) -> list[Issue]:
-        return [Issue(f"permutohedral.cu {name}_kernel<float, {chunk}>", threads, **more)]
+        kernel = f"permutohedral.cu {name}_kernel<float, {chunk}>"
+        return [Issue(kernel, threads, depth=2, **more)]
 
     splat = issues(
         "splat", r * lat.segments * threads, inner=("FFMA" if values else "FADD", of_entries)
@@ -178,7 +182,7 @@ def slice_bytes(lat: Lattice, width: int, group: int) -> tuple[float, float]:
 def fold_cost(lat: Lattice, scaled: bool) -> Cost:
     scales = 4 * lat.entries + 8 * lat.images * lat.points if scaled else 0
     name = "fold_weights_kernel<float>"
-    issue = Issue(f"permutohedral.cu {name}", lat.entries, marker="STG.32", of_item=2)
+    issue = Issue(f"permutohedral.cu {name}", lat.entries, marker="STG.32", of_item=2, depth=1)
     # for ones, too, the shortest of the loops that the code has for the cases of scales
     return Cost("fold_weights", 1, 16 * lat.entries + scales, issues=[issue])
 
@@ -189,7 +193,7 @@ def mass_costs(lat: Lattice, kind: str) -> list[Cost]:
     n = lat.images * lat.points
     unique, asked = slice_bytes(ones, 1, 1)
     name = "permutohedral.cu slice_kernel<float, 1>"
-    slice_ = Issue(name, n, inner=("FFMA", n * lat.corners))
+    slice_ = Issue(name, n, inner=("FFMA", n * lat.corners), depth=2)
     costs = [
         replace(fold_cost(lat, scaled=False), kernel="fold_weights of ones"),
         *splat_costs(ones, 1, values=False),
@@ -216,6 +220,7 @@ def pass_cost(lattices: list[Lattice], points: int, width: int) -> Cost:
         threads,
         inner=("FFMA", threads * chunk * corners) if corners else None,
         middle=len(lattices),
+        depth=1,
         least=False,  # the shortest way through the outer loop takes no softmax
     )
     terms = sum(lat.corners + 1 for lat in lattices)

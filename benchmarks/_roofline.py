@@ -33,9 +33,11 @@ class Issue:
     """Where a kernel's instructions are to be found in its disassembly, and how often they run.
 
     threads: how many times a thread goes through the outer loop, which is unrolled: it has `marker`
-    (a class of instructions) so many times, `of_item` of them for each item. inner: (marker, how
-    often) of an inner loop that has this marker. middle: turns of a loop between both. least: the
-    shortest way through the outer loop, else all of it: where what could be left out never is.
+    (a class of instructions) so many times, `of_item` of them for each item. depth: of this loop;
+    those around it, over images, have a turn or two for each thread, which is left out. inner:
+    (marker, how often) of an inner loop that has this marker. middle: turns of a loop between both.
+    least: the shortest way through the outer loop, else all of it: where what could be left out
+    never is.
     """
 
     kernel: str
@@ -45,6 +47,7 @@ class Issue:
     inner: tuple[str, float] | None = None
     middle: float = 0
     least: bool = True
+    depth: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,9 @@ def instructions(loops: Sequence[Mapping] | None, issue: Issue) -> float | None:
     """Instructions of warps that a kernel issues; None where its code has no such loops."""
     if not loops:
         return None
-    starts = [n for n, loop in enumerate(loops) if loop["depth"] == 0]
+    starts = [n for n, loop in enumerate(loops) if loop["depth"] <= issue.depth]
     nests = [loops[a:b] for a, b in zip(starts, [*starts[1:], len(loops)], strict=True)]
+    nests = [nest for nest in nests if nest[0]["depth"] == issue.depth]
     if issue.inner:
         nests = [nest for nest in nests if any(loop.get(issue.inner[0]) for loop in nest[1:])]
     if not nests:
@@ -157,7 +161,7 @@ def instructions(loops: Sequence[Mapping] | None, issue: Issue) -> float | None:
         inner = max(others, key=lambda o: (o.get(marker, 0) / o["instructions"], -o["around"]))
         total += count * inner["least"] / inner[marker]
         total += issue.threads * issue.middle * inner["around"]
-        if inner["depth"] == 1:
+        if inner["depth"] == issue.depth + 1:
             around = inner["around"]
     return (total + turns * (around if issue.least else outer["instructions"])) / WARP
 

@@ -67,11 +67,11 @@ def test_building(spatial):
     assert unique["insert"] == 192 * 8 + 320 + e
     assert unique["first"] == 2 * e + 320
     assert unique["scan"] == 2 * e
-    # reads slot, first; writes vertices, keys and values to sort, and an entry of each vertex
-    assert unique["number"] == 5 * e + 320 + 320 + 40
-    # 10 entries, their keys (a sector each), the whole table (smaller than 6 sectors of each), 3
-    # pairs of neighbours
-    assert unique["neighbours"] == 40 + 320 + 289 * 4 + 3 * 10 * 8
+    # reads slot, first; writes vertices, keys and values to sort, an entry of each vertex, and that
+    # it has no neighbours on 3 axes
+    assert unique["number"] == 5 * e + 320 + 320 + 40 + 3 * 10 * 8
+    # 10 entries, their keys (a sector each), of the table 3 sectors of each, 3 pairs of neighbours
+    assert unique["neighbours"] == 40 + 320 + 3 * 10 * 32 + 3 * 10 * 8
     assert unique["sort"] == e + 4 * e and costs["sort"].launches == 4
     assert unique["rows"] == 5 * e + 40
 
@@ -149,9 +149,12 @@ def test_blocks():
     assert cost.unique == 4 * 8 * 9 + 4 * 8 * 4 * 4  # 2 x 2 blocks of 2 x 2
     back = conv.space_to_batch_cost(size, 2, "float32", channels_last=False, back=True)
     assert back.unique == 2 * 4 * 8 * 9
-    # rows of 2 x 2 items, as many threads; of the map 3, for which there are 4 threads
-    assert cost.issues[0].threads == cost.issues[0].inner[1] == 4 * 8 * 4
-    assert back.issues[0].threads == 8 * 3 * 4 and back.issues[0].inner[1] == 8 * 9
+    # 2 x 2 items of 2 rows in 2 images, 64 planes at a time; 3 items of 3 rows, 85 at a time
+    assert cost.issues[0].threads == 2 * 2 * 256 and cost.issues[0].inner[1] == 4 * 8 * 4
+    assert back.issues[0].threads == 3 * 255 and back.issues[0].inner[1] == 8 * 9
+    # rows of 2 words for the blocks' 16 pixels
+    pixels = conv.space_to_batch_cost(size, 2, "float32", channels_last=True, back=False)
+    assert pixels.issues[0].threads == 16 * 2
 
 
 def test_head():
@@ -208,6 +211,7 @@ LOOPS = [
             {"inner": ("FFMA", 128), "middle": 2, "least": False},
             64 * 90 + 64 * 2 * 16 + 128 / 4 * 12,
         ),
+        ({"inner": ("FFMA", 128), "depth": 1}, 64 * 16 + 128 / 4 * 12),
     ],
 )
 def test_instructions(issue, expected):
