@@ -43,6 +43,15 @@ __device__ inline int32_t read_relaxed(const int32_t* from) {
 #endif
 }
 
+// A store that the compiler does not take apart into words.
+__device__ inline void store_whole(float4* to, float4 value) {
+#if defined(CUDA_EMU)
+  *to = value;
+#else
+  __stwb(to, value);
+#endif
+}
+
 // Multiprocessors of the current device.
 inline int num_multiprocessors() {
   int device = 0, count = 0;
@@ -62,6 +71,7 @@ inline unsigned strided_blocks(int64_t items, unsigned threads) {
   const int64_t wanted = (items + threads - 1) / threads;
   return static_cast<unsigned>(std::max<int64_t>(1, std::min(full, wanted)));
 }
+constexpr int64_t kMaxGrid = 65535;  // of y and z; kernels stride over what is beyond
 __device__ inline int64_t strided_begin() { return int64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
 __device__ inline int64_t strided_step() { return int64_t{gridDim.x} * blockDim.x; }
 

@@ -1,6 +1,8 @@
 // How the lattices of a batch lie in device memory, and access to their rows.
 #pragma once
 #include <algorithm>
+#include <cmath>
+#include <type_traits>
 
 #include "cuda/compat.cuh"
 #include "ops/permutohedral.h"
@@ -29,11 +31,32 @@ struct LatticeView {
   int32_t* row_points;     // [entries] image * num_points + point
   float* row_weights;      // [entries]
 
-  __host__ __device__ int64_t entry(int64_t image, int64_t point, int corner) const {
+  // Points, entries and vertices fit 31 bits: their divisions and products are done in 32.
+  __host__ __device__ int64_t entry(int64_t image, uint32_t point, int corner) const {
     const int64_t block = image * blocks + point / kWarp;
     return (block * corners + corner) * kWarp + point % kWarp;
   }
+  // The point of entry i of an image; where the lane has none, the last one.
+  __device__ uint32_t point_of(uint32_t i) const {
+    return min(static_cast<uint32_t>(num_points - 1), lane_point(i));
+  }
+  __device__ uint32_t lane_point(uint32_t i) const {
+    return i / static_cast<uint32_t>(corners * kWarp) * kWarp + i % kWarp;
+  }
 };
+
+// f(image, i) for `items` of each image, which blockIdx.y has: nothing is divided by the size of an
+// image to find out which. A warp stays whole where items come in warps.
+template <class F>
+__device__ void each_item(int64_t images, int64_t items, const F& f) {
+  const uint32_t end = static_cast<uint32_t>(items), step = gridDim.x * blockDim.x;
+  for (int64_t image = blockIdx.y; image < images; image += gridDim.y) {
+    for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < end; i += step) f(image, i);
+  }
+}
+inline dim3 item_grid(int64_t images, int64_t items, unsigned threads) {
+  return dim3(strided_blocks(items, threads), static_cast<unsigned>(std::min(images, kMaxGrid)));
+}
 
 // Hands out pieces of one block of memory; with a null base it only adds up their sizes.
 class Arena {
@@ -53,6 +76,16 @@ class Arena {
   size_t used_ = 0;
 };
 
+// Row number `row` of rows of values: the product of 32 bits is one instruction, of 64 four or
+// more.
+template <class T>
+__device__ T* row_at(T* rows, uint32_t row, int64_t width) {
+  // as bytes and not as a number, so that the compiler still knows it is device memory
+  using Byte = std::conditional_t<std::is_const_v<T>, const char, char>;
+  const uint32_t row_bytes = static_cast<uint32_t>(width) * static_cast<uint32_t>(sizeof(T));
+  return reinterpret_cast<T*>(reinterpret_cast<Byte*>(rows) + uint64_t{row} * row_bytes);
+}
+
 LatticeView lattice_view(const CudaLatticeShape& shape, void* memory, size_t* bytes = nullptr);
 
 // W consecutive channels of a row, loaded and stored as one.
@@ -61,7 +94,13 @@ struct alignas(sizeof(T) * W) Chunk {
   T v[W];
 
   __device__ static Chunk load(const T* from) { return *reinterpret_cast<const Chunk*>(from); }
-  __device__ void store(T* to) const { *reinterpret_cast<Chunk*>(to) = *this; }
+  __device__ void store(T* to) const {
+    if constexpr (sizeof(T) * W == 16 && W == 4) {  // else the compiler may store word by word
+      store_whole(reinterpret_cast<float4*>(to), make_float4(v[0], v[1], v[2], v[3]));
+    } else {
+      *reinterpret_cast<Chunk*>(to) = *this;
+    }
+  }
   __device__ static Chunk filled(T value) {
     Chunk c;
     for (int k = 0; k < W; ++k) c.v[k] = value;
@@ -98,6 +137,23 @@ struct FilterSet {
 template <class T>
 __host__ __device__ const T* blurred_rows(const FilterView<T>& f) {
   return f.lattice.corners % 2 == 0 ? f.rows : f.other_rows;
+}
+
+// A chunk of the filtered values at a point; `rows` is blurred_rows at that chunk. NaN where the
+// image has no lattice.
+template <class T, int W>
+__device__ Chunk<T, W> slice_chunk(const FilterView<T>& f, const T* rows, int64_t image,
+                                   uint32_t point, int64_t width) {
+  const LatticeView& l = f.lattice;
+  const int64_t first = l.entry(image, point, 0);
+  const T* weights = f.slice_weights + first;
+  const int32_t* vertices = l.vertices + first;
+  auto sum = Chunk<T, W>::filled(l.bad[image] ? T(NAN) : T(0));
+#pragma unroll 3  // of positions there are 3 corners, of positions and colours 6
+  for (int r = 0; r < l.corners; ++r, weights += kWarp, vertices += kWarp) {
+    sum.add_scaled(*weights, Chunk<T, W>::load(row_at(rows, *vertices, width)));
+  }
+  return sum;
 }
 
 // values [replicas * images * num_points][width] (null: all ones) -> blurred_rows of every filter.

@@ -21,21 +21,16 @@ struct KernelSet {
 
 struct PassShape {
   int64_t batch, num_points, labels, width;
-  int group;  // threads to a point, a power of two
+  uint32_t group, group_bits;  // threads to a point, 2^group_bits
 };
 
 template <class T, int W>
-__device__ Chunk<T, W> slice_chunk(const FilterView<T>& f, int64_t b, int64_t point, int64_t width,
-                                   int64_t offset) {
+__device__ Chunk<T, W> slice_chunk(const FilterView<T>& f, int64_t b, uint32_t point, int64_t width,
+                                   uint32_t offset) {
   const LatticeView& l = f.lattice;
-  const int64_t replica = b / l.images, image = b - replica * l.images;
-  const T* from = blurred_rows(f) + replica * *l.num_vertices * width + offset;
-  auto sum = Chunk<T, W>::filled(l.bad[image] ? T(NAN) : T(0));
-  for (int r = 0; r < l.corners; ++r) {
-    const int64_t entry = l.entry(image, point, r);
-    sum.add_scaled(f.slice_weights[entry], Chunk<T, W>::load(from + l.vertices[entry] * width));
-  }
-  return sum;
+  const int64_t replica = f.replicas == 1 ? 0 : b / l.images;
+  const T* rows = blurred_rows(f) + replica * *l.num_vertices * width + offset;
+  return slice_chunk<T, W>(f, rows, b - replica * l.images, point, width);
 }
 
 template <class T>
@@ -56,15 +51,14 @@ struct OwnChunks {
   using C = Chunk<T, W>;
   C single;
   T* memory;
-  int64_t chunks;
-  int lane, group;
+  uint32_t chunks, lane, group;
 
   template <class F>
   __device__ void each(const F& f) {
     if constexpr (kSingle) {
-      if (lane < chunks) f(single, int64_t{lane} * W);
+      if (lane < chunks) f(single, lane * W);
     } else {
-      for (int64_t c = lane; c < chunks; c += group) {
+      for (uint32_t c = lane; c < chunks; c += group) {
         C x = C::load(memory + c * W);
         f(x, c * W);
         x.store(memory + c * W);
@@ -76,14 +70,14 @@ struct OwnChunks {
 // x -= M F: F passes through memory, since every label needs all of it.
 template <class T, int W, class Own>
 __device__ void subtract_matrix(Own& own, const FilterView<T>& f, const T* matrix, T* filtered,
-                                const PassShape& s, int64_t b, int64_t point) {
+                                const PassShape& s, int64_t b, uint32_t point) {
   using C = Chunk<T, W>;
   T* row = filtered + (b * s.num_points + point) * s.width;
-  own.each([&](C&, int64_t offset) {
+  own.each([&](C&, uint32_t offset) {
     slice_chunk<T, W>(f, b, point, s.width, offset).store(row + offset);
   });
   __syncwarp();
-  own.each([&](C& x, int64_t offset) {
+  own.each([&](C& x, uint32_t offset) {
     for (int64_t m = 0; m < s.labels; ++m) {
       for (int k = 0; k < W; ++k) {
         if (offset + k < s.labels) x.v[k] -= matrix[m * s.labels + offset + k] * row[m];
@@ -95,7 +89,7 @@ __device__ void subtract_matrix(Own& own, const FilterView<T>& f, const T* matri
 
 template <class T, int W, class Own>
 __device__ void add_kernels(Own& own, const KernelSet<T>& set, T* filtered, const PassShape& s,
-                            int64_t b, int64_t point) {
+                            int64_t b, uint32_t point) {
   using C = Chunk<T, W>;
   for (int m = 0; m < set.filters.count; ++m) {
     const FilterView<T>& f = set.filters.filters[m];
@@ -103,11 +97,11 @@ __device__ void add_kernels(Own& own, const KernelSet<T>& set, T* filtered, cons
     if (set.kinds[m] == CompatibilityKind::kMatrix) {
       subtract_matrix<T, W>(own, f, compatibility, filtered, s, b, point);
     } else if (set.kinds[m] == CompatibilityKind::kPotts) {
-      own.each([&](C& x, int64_t offset) {
+      own.each([&](C& x, uint32_t offset) {
         x.add_scaled(*compatibility, slice_chunk<T, W>(f, b, point, s.width, offset));
       });
     } else {
-      own.each([&](C& x, int64_t offset) {
+      own.each([&](C& x, uint32_t offset) {
         const C sliced = slice_chunk<T, W>(f, b, point, s.width, offset);
         for (int k = 0; k < W; ++k) {
           if (offset + k < s.labels) x.v[k] -= compatibility[offset + k] * sliced.v[k];
@@ -121,54 +115,56 @@ template <class T, int W, class Own>
 __device__ void take_softmax(Own& own, int group) {
   using C = Chunk<T, W>;
   T most = -T(INFINITY), sum = T(0);
-  own.each([&](C& x, int64_t) {
+  own.each([&](C& x, uint32_t) {
     for (int k = 0; k < W; ++k) most = max(most, x.v[k]);
   });
   most = group_max(most, group);
-  own.each([&](C& x, int64_t) {
+  own.each([&](C& x, uint32_t) {
     for (int k = 0; k < W; ++k) {
       x.v[k] = exp(x.v[k] - most);
       sum += x.v[k];
     }
   });
   const T inverse_sum = T(1) / group_sum(sum, group);
-  own.each([&](C& x, int64_t) {
+  own.each([&](C& x, uint32_t) {
     for (int k = 0; k < W; ++k) x.v[k] *= inverse_sum;
   });
 }
 
 // out = softmax(from - sum_m C_m (K_m q)), or without the softmax; row by row, so that from and
-// out may be the same. The warps stay
-// whole: groups beyond the last point work on the last one, and do not write.
+// out may be the same. blockIdx.y has an image. The warps stay whole: groups beyond the last point
+// work on the last one, and do not write.
 template <class T, int W, bool kSingle>
 __global__ void __launch_bounds__(kThreads, kSingle&& W == 4 && sizeof(T) == 4 ? 4 : 2)
     mean_field_kernel(KernelSet<T> set, const T* from, T* out, T* __restrict__ filtered,
                       PassShape s, bool softmax) {
   using C = Chunk<T, W>;
-  const int64_t points = s.batch * s.num_points;
-  const int lane = static_cast<int>(threadIdx.x) & (s.group - 1);
-  const int in_warp = static_cast<int>(threadIdx.x) % kWarp;
-  const int64_t step = strided_step() / s.group;
-  for (int64_t first = (strided_begin() - in_warp) / s.group; first < points; first += step) {
-    const int64_t p = first + in_warp / s.group;
-    const bool active = p < points;
-    const int64_t row = active ? p : points - 1;
-    const int64_t b = row / s.num_points, point = row - b * s.num_points;
-    // a group without a point must leave the row in memory to the group that has it
-    OwnChunks<T, W, kSingle> own{C::filled(T(0)), out + row * s.width, active ? s.width / W : 0,
-                                 lane, s.group};
-    own.each([&](C& x, int64_t offset) { x = C::load(from + row * s.width + offset); });
-    add_kernels<T, W>(own, set, filtered, s, b, point);
-    if (softmax) take_softmax<T, W>(own, s.group);
-    if (kSingle) own.each([&](C& x, int64_t offset) { x.store(out + row * s.width + offset); });
+  const uint32_t lane = threadIdx.x & (s.group - 1), in_warp = threadIdx.x % kWarp;
+  const uint32_t begin = (blockIdx.x * blockDim.x + threadIdx.x - in_warp) >> s.group_bits;
+  const uint32_t step = (gridDim.x * blockDim.x) >> s.group_bits;
+  const uint32_t points = static_cast<uint32_t>(s.num_points);
+  const uint32_t chunks = static_cast<uint32_t>(s.width) / W;
+  for (int64_t b = blockIdx.y; b < s.batch; b += gridDim.y) {
+    for (uint32_t first = begin; first < points; first += step) {
+      const uint32_t p = first + (in_warp >> s.group_bits);
+      const bool active = p < points;
+      const uint32_t point = active ? p : points - 1;
+      const int64_t row = (b * s.num_points + point) * s.width;
+      // a group without a point must leave the row in memory to the group that has it
+      OwnChunks<T, W, kSingle> own{C::filled(T(0)), out + row, active ? chunks : 0, lane, s.group};
+      own.each([&](C& x, uint32_t offset) { x = C::load(from + row + offset); });
+      add_kernels<T, W>(own, set, filtered, s, b, point);
+      if (softmax) take_softmax<T, W>(own, static_cast<int>(s.group));
+      if (kSingle) own.each([&](C& x, uint32_t offset) { x.store(out + row + offset); });
+    }
   }
 }
 
 PassShape pass_shape(const CudaMeanFieldShape& shape, int chunk) {
   const int64_t width = mean_field_width_cuda(shape.num_labels);
-  int group = 1;
-  while (group < kWarp && group < width / chunk) group *= 2;
-  return {shape.batch, shape.num_points, shape.num_labels, width, group};
+  uint32_t bits = 0;
+  while ((1u << bits) < kWarp && (1u << bits) < width / chunk) ++bits;
+  return {shape.batch, shape.num_points, shape.num_labels, width, 1u << bits, bits};
 }
 
 template <class T>
@@ -177,9 +173,9 @@ cudaError_t pass(const KernelSet<T>& set, const CudaMeanFieldShape& shape, const
   const int64_t width = mean_field_width_cuda(shape.num_labels);
   const auto run = [&](auto kernel, int chunk) {
     const PassShape s = pass_shape(shape, chunk);
-    const int64_t threads = s.batch * s.num_points * s.group;
-    return launch(kernel, strided_blocks(threads, kThreads), kThreads, 0, stream, set, from, out,
-                  filtered, s, softmax);
+    const dim3 grid(strided_blocks(s.num_points * s.group, kThreads),
+                    static_cast<unsigned>(std::min(s.batch, kMaxGrid)));
+    return launch(kernel, grid, kThreads, 0, stream, set, from, out, filtered, s, softmax);
   };
   if (width % 4 != 0) return run(mean_field_kernel<T, 1, true>, 1);  // 1 or 2 labels
   if (width / 4 <= kWarp) return run(mean_field_kernel<T, 4, true>, 4);
@@ -212,6 +208,7 @@ int mean_field_cuda(const CudaMeanFieldShape& shape, const std::vector<CudaPairw
   const int64_t width = mean_field_width_cuda(shape.num_labels);
   const int64_t points = shape.batch * shape.num_points;
   if (points == 0) return cudaSuccess;
+  if (shape.num_points > INT32_MAX) return cudaErrorInvalidValue;
   const auto sets = kernel_sets<T>(kernels, width);
   T *sums = scratch, *filtered = scratch ? scratch + points * width : nullptr;
   cudaError_t error = cudaSuccess;

@@ -1,10 +1,12 @@
 // Filtering with the lattices of a batch. A thread works on one chunk of 1 or 4 channels: of a
 // segment of the splat, of a vertex, of a point; the threads of one row are neighbours, so that its
-// memory is read as a whole. No sum depends on the order in which threads run.
+// memory is read as a whole. blockIdx.y says which filter, z which image. No sum depends on the
+// order in which threads run.
 #include <cmath>
 #include <type_traits>
 
 #include "cuda/lattice.cuh"
+#include "cuda/rows.cuh"
 
 namespace deeplab_native {
 namespace {
@@ -19,154 +21,148 @@ struct Segments {
   int64_t count;    // of an image
   __host__ __device__ explicit Segments(const LatticeView& l)
       : entries(l.num_points * l.corners), count((entries + kSegment - 1) / kSegment) {}
-  __device__ int64_t of_entry(int64_t i) const {
-    const int64_t image = i / entries;
-    return image * count + (i - image * entries) / kSegment;
-  }
 };
 
-// Threads of a set of filters: blockIdx.y says which. Of `items` rows of a filter's replicas, with
-// `chunks` threads each.
-struct Item {
-  int64_t replica, row;
-  int64_t offset;  // of the chunk in its row
-};
-template <int W>
-__device__ Item item_of(int64_t t, int64_t rows, int64_t chunks) {
-  const int64_t r = t / chunks;
-  return {r / rows, r % rows, (t - r * chunks) * W};
+// f(replica, image) for the images of a filter that blockIdx.z has.
+template <class T, class F>
+__device__ void each_image(const FilterView<T>& filter, const F& f) {
+  const int64_t images = filter.lattice.images;
+  for (int64_t z = blockIdx.z; z < filter.replicas * images; z += gridDim.z) {
+    const int64_t replica = filter.replicas == 1 ? 0 : z / images;
+    f(replica, z - replica * images);
+  }
 }
 
 // Adds up segments of the entries, which are sorted by vertex: rows that lie in one segment are
 // done; of the others the part at the segment's begin goes to partials[segment][0] and the part at
 // its end to [1]. So the skewed lengths of the rows (1 to some 10,000 entries) cost nothing.
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kRowThreads)
     splat_kernel(FilterSet<T> set, const T* __restrict__ values, int64_t width) {
   const FilterView<T>& f = set.filters[blockIdx.y];
   const LatticeView& l = f.lattice;
   using C = Chunk<T, W>;
   const Segments segments(l);
-  const int64_t vertices = *l.num_vertices, chunks = width / W;
+  const int64_t vertices = *l.num_vertices;
   const int64_t count = l.images * segments.count, entries = l.images * segments.entries;
-  for (int64_t t = strided_begin(); t < f.replicas * count * chunks; t += strided_step()) {
-    const Item item = item_of<W>(t, count, chunks);
-    const int64_t image = item.row / segments.count;
-    const int64_t begin = image * segments.entries + (item.row - image * segments.count) * kSegment;
-    const int64_t end = min(begin + kSegment, (image + 1) * segments.entries);
-    const T* from = values + item.replica * l.images * l.num_points * width + item.offset;
-    T* rows = f.rows + item.replica * vertices * width + item.offset;
-    T* partial = f.partials + (item.replica * count + item.row) * 2 * width + item.offset;
-    uint32_t vertex = l.row_vertices[begin];
-    bool whole = begin == 0 || l.row_vertices[begin - 1] != vertex;
-    C sum = C::filled(T(0));
-    for (int64_t i = begin; i < end; ++i) {
-      const uint32_t here = l.row_vertices[i];
-      if (here != vertex) {
-        sum.store(whole ? rows + vertex * width : partial);
-        sum = C::filled(T(0));
-        vertex = here;
-        whole = true;
+  each_image(f, [&](int64_t replica, int64_t image) {
+    const int64_t image_begin = image * segments.entries;
+    each_chunk<W>(0, segments.count, width, [&](int64_t segment, uint32_t offset) {
+      const int64_t begin = image_begin + segment * kSegment;
+      const int64_t end = min(begin + kSegment, image_begin + segments.entries);
+      const T* from = values + replica * l.images * l.num_points * width + offset;
+      T* rows = f.rows + replica * vertices * width + offset;
+      T* partial =
+          f.partials + (replica * count + image * segments.count + segment) * 2 * width + offset;
+      uint32_t vertex = l.row_vertices[begin];
+      bool whole = begin == 0 || l.row_vertices[begin - 1] != vertex;
+      C sum = C::filled(T(0));
+      for (int64_t i = begin; i < end; ++i) {
+        const uint32_t here = l.row_vertices[i];
+        if (here != vertex) {
+          sum.store(whole ? row_at(rows, vertex, width) : partial);
+          sum = C::filled(T(0));
+          vertex = here;
+          whole = true;
+        }
+        const T w = f.splat_weights[i];
+        sum.add_scaled(w, values ? C::load(row_at(from, l.row_points[i], width)) : C::filled(T(1)));
       }
-      const T w = f.splat_weights[i];
-      sum.add_scaled(w, values ? C::load(from + l.row_points[i] * width) : C::filled(T(1)));
-    }
-    const bool goes_on = end < entries && l.row_vertices[end] == vertex;
-    sum.store(!whole ? partial : goes_on ? partial + width : rows + vertex * width);
-  }
+      const bool goes_on = end < entries && l.row_vertices[end] == vertex;
+      sum.store(!whole ? partial : goes_on ? partial + width : row_at(rows, vertex, width));
+    });
+  });
 }
 
 // Rows of more than one segment: the sum of their parts, in order. Rows of none: 0.
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads) join_kernel(FilterSet<T> set, int64_t width) {
+__global__ void __launch_bounds__(kRowThreads) join_kernel(FilterSet<T> set, int64_t width) {
   const FilterView<T>& f = set.filters[blockIdx.y];
   const LatticeView& l = f.lattice;
   using C = Chunk<T, W>;
   const Segments segments(l);
-  const int64_t vertices = *l.num_vertices, chunks = width / W;
-  for (int64_t t = strided_begin(); t < f.replicas * vertices * chunks; t += strided_step()) {
-    const Item item = item_of<W>(t, vertices, chunks);
-    const int64_t begin = l.row_begin[item.row], end = l.row_begin[item.row + 1];
-    const int64_t first = segments.of_entry(begin);
-    const int64_t last = begin < end ? segments.of_entry(end - 1) : first;
-    if (begin < end && first == last) continue;
-    C sum = C::filled(T(0));
-    if (begin < end) {
-      const int64_t from = item.replica * l.images * segments.count + first;
-      const T* partial = f.partials + from * 2 * width + item.offset;
-      sum = C::load(partial + width);
+  const int64_t vertices = *l.num_vertices;
+  each_image(f, [&](int64_t replica, int64_t image) {
+    const T* partials = f.partials + (replica * l.images + image) * segments.count * 2 * width;
+    const int64_t image_begin = image * segments.entries;
+    const int64_t from = l.vertex_begin[image], to = l.vertex_begin[image + 1];
+    each_chunk<W>(from, to, width, [&](uint32_t row, uint32_t offset) {
+      const int64_t begin = l.row_begin[row], end = l.row_begin[row + 1];
+      const int64_t first = (begin - image_begin) / kSegment;
+      const int64_t last = begin < end ? (end - 1 - image_begin) / kSegment : first;
+      if (begin < end && first == last) return;
+      C sum = C::filled(T(0));
+      if (begin < end) {
+        const T* partial = partials + first * 2 * width + offset;
+        sum = C::load(partial + width);
 #pragma unroll 8
-      for (int64_t s = first + 1; s <= last; ++s) {
-        sum.add(C::load(partial + (s - first) * 2 * width));
+        for (int64_t s = first + 1; s <= last; ++s) {
+          sum.add(C::load(partial + (s - first) * 2 * width));
+        }
       }
-    }
-    sum.store(f.rows + (item.replica * vertices + item.row) * width + item.offset);
-  }
+      sum.store(row_at(f.rows + replica * vertices * width + offset, row, width));
+    });
+  });
 }
 
-// [1/2, 1, 1/2] along the axis that comes as number `step`, from one buffer into the other.
+// [1/2, 1, 1/2] along the axis that comes as number `step`, from one buffer into the other. The
+// vertices of all images are one row after another: blockIdx.z has a replica.
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kRowThreads)
     blur_kernel(FilterSet<T> set, int64_t width, int step, bool reversed) {
   const FilterView<T>& f = set.filters[blockIdx.y];
   const LatticeView& l = f.lattice;
   using C = Chunk<T, W>;
   if (step >= l.corners) return;
   const int axis = reversed ? l.d - step : step;
-  const int64_t vertices = *l.num_vertices, chunks = width / W;
-  const T* source = step % 2 == 0 ? f.rows : f.other_rows;
-  T* target = step % 2 == 0 ? f.other_rows : f.rows;
-  for (int64_t t = strided_begin(); t < f.replicas * vertices * chunks; t += strided_step()) {
-    const Item item = item_of<W>(t, vertices, chunks);
-    const int2 neighbours = l.neighbours[axis * l.entries + item.row];
-    const int64_t base = item.replica * vertices * width + item.offset;
-    C sum = C::filled(T(0));
-    if (neighbours.x >= 0) sum.add(C::load(source + base + neighbours.x * width));
-    if (neighbours.y >= 0) sum.add(C::load(source + base + neighbours.y * width));
-    C result = C::load(source + base + item.row * width);
-    result.add_scaled(T(0.5), sum);
-    result.store(target + base + item.row * width);
+  const int64_t vertices = *l.num_vertices;
+  const int2* all_neighbours = l.neighbours + axis * l.entries;
+  for (int64_t replica = blockIdx.z; replica < f.replicas; replica += gridDim.z) {
+    const int64_t base = replica * vertices * width;
+    const T* source = (step % 2 == 0 ? f.rows : f.other_rows) + base;
+    T* target = (step % 2 == 0 ? f.other_rows : f.rows) + base;
+    each_chunk<W>(0, vertices, width, [&](uint32_t row, uint32_t offset) {
+      const int2 neighbours = all_neighbours[row];
+      const T* from = source + offset;
+      C sum = C::filled(T(0));
+      if (neighbours.x >= 0) sum.add(C::load(row_at(from, neighbours.x, width)));
+      if (neighbours.y >= 0) sum.add(C::load(row_at(from, neighbours.y, width)));
+      C result = C::load(row_at(from, row, width));
+      result.add_scaled(T(0.5), sum);
+      result.store(row_at(target + offset, row, width));
+    });
   }
 }
 
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kRowThreads)
     slice_kernel(FilterView<T> f, T* __restrict__ out, int64_t width) {
   const LatticeView& l = f.lattice;
-  using C = Chunk<T, W>;
-  const int64_t vertices = *l.num_vertices, chunks = width / W;
-  const int64_t points = l.images * l.num_points;
-  const T* rows = blurred_rows(f);
-  for (int64_t t = strided_begin(); t < f.replicas * points * chunks; t += strided_step()) {
-    const Item item = item_of<W>(t, points, chunks);
-    const int64_t image = item.row / l.num_points, point = item.row - image * l.num_points;
-    const T* from = rows + item.replica * vertices * width + item.offset;
-    C sum = C::filled(l.bad[image] ? T(NAN) : T(0));
-    for (int r = 0; r < l.corners; ++r) {
-      const int64_t entry = l.entry(image, point, r);
-      sum.add_scaled(f.slice_weights[entry], C::load(from + l.vertices[entry] * width));
-    }
-    sum.store(out + (item.replica * points + item.row) * width + item.offset);
-  }
+  each_image(f, [&](int64_t replica, int64_t image) {
+    const T* rows = blurred_rows(f) + replica * *l.num_vertices * width;
+    T* image_out = out + (replica * l.images + image) * l.num_points * width;
+    each_chunk<W>(0, l.num_points, width, [&](uint32_t point, uint32_t offset) {
+      const auto sum = slice_chunk<T, W>(f, rows + offset, image, point, width);
+      sum.store(row_at(image_out + offset, point, width));
+    });
+  });
 }
 
-// Both weights of every entry, each in the order in which it is read.
+// Both weights of every entry, each in the order in which it is read; blockIdx.y has an image.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     fold_weights_kernel(LatticeView l, const float* __restrict__ scale_in,
                         const float* __restrict__ scale_out, T alpha, T* __restrict__ splat_weights,
                         T* __restrict__ slice_weights) {
   const int64_t real = l.row_begin[*l.num_vertices];
-  for (int64_t e = strided_begin(); e < l.entries; e += strided_step()) {
-    const int64_t block = e / (l.corners * kWarp), image = block / l.blocks;
-    int64_t point = (block - image * l.blocks) * kWarp + e % kWarp;
-    point = point < l.num_points ? point : l.num_points - 1;
-    const T out = scale_out ? T(scale_out[image * l.num_points + point]) : T(1);
+  each_item(l.images, l.entries_per_image, [&](int64_t image, uint32_t i) {
+    const int64_t e = image * l.entries_per_image + i;
+    const T out = scale_out ? T(scale_out[image * l.num_points + l.point_of(i)]) : T(1);
     slice_weights[e] = alpha * T(l.weights[e]) * out;
     if (e < real) {
       splat_weights[e] = T(l.row_weights[e]) * (scale_in ? T(scale_in[l.row_points[e]]) : T(1));
     }
-  }
+  });
 }
 
 // Calls run(c) with c the width of a chunk as a constant.
@@ -199,24 +195,31 @@ cudaError_t splat_and_blur(const FilterSet<T>& set, const T* values, int64_t wid
                            cudaStream_t stream) {
   const int chunk = chunk_width<T>(width, values, nullptr);
   const int64_t chunks = width / chunk;
-  int64_t segments = 0, vertices = 0;
+  int64_t segments = 0, image_vertices = 0, vertices = 0, images = 0, replicas = 0;
   int axes = 0;
   for (int k = 0; k < set.count; ++k) {
     const FilterView<T>& f = set.filters[k];
-    const int64_t count = f.lattice.images * Segments(f.lattice).count;
-    segments = std::max(segments, f.replicas * count * chunks);
-    vertices = std::max(vertices, f.replicas * f.lattice.entries * chunks);
+    segments = std::max(segments, Segments(f.lattice).count);
+    image_vertices = std::max(image_vertices, f.lattice.entries_per_image);
+    vertices = std::max(vertices, f.lattice.entries);
+    images = std::max(images, f.replicas * f.lattice.images);
+    replicas = std::max(replicas, f.replicas);
     axes = std::max(axes, f.lattice.corners);
   }
   const unsigned count = static_cast<unsigned>(set.count);
   return with_chunk(chunk, [&](auto c) {
     constexpr int W = decltype(c)::value;
-    const dim3 by_vertex(strided_blocks(vertices, kThreads), count);
-    cudaError_t error = launch(splat_kernel<T, W>, dim3(strided_blocks(segments, kThreads), count),
-                               kThreads, 0, stream, set, values, width);
-    if (!error) error = launch(join_kernel<T, W>, by_vertex, kThreads, 0, stream, set, width);
+    const auto run = [&](const ChunkGrid& g, auto kernel, auto... arguments) {
+      return launch(kernel, g.grid, g.block, 0, stream, set, arguments...);
+    };
+    cudaError_t error =
+        run(chunk_grid(segments, chunks, count, images), splat_kernel<T, W>, values, width);
+    if (!error) {
+      error = run(chunk_grid(image_vertices, chunks, count, images), join_kernel<T, W>, width);
+    }
+    const ChunkGrid blur = chunk_grid(vertices, chunks, count, replicas);
     for (int step = 0; step < axes && !error; ++step) {
-      error = launch(blur_kernel<T, W>, by_vertex, kThreads, 0, stream, set, width, step, reversed);
+      error = run(blur, blur_kernel<T, W>, width, step, reversed);
     }
     return error;
   });
@@ -232,9 +235,9 @@ int fold_weights_cuda(const CudaLatticeShape& shape, const void* lattice, const 
   const LatticeView l = lattice_view(shape, const_cast<void*>(lattice));
   if (l.entries == 0) return cudaSuccess;
   const float alpha = 1.0f / (1.0f + std::pow(2.0f, -static_cast<float>(l.d)));
-  return launch(fold_weights_kernel<T>, strided_blocks(l.entries, kThreads), kThreads, 0,
-                static_cast<cudaStream_t>(stream), l, scale_in, scale_out, alpha, splat_weights,
-                slice_weights);
+  return launch(fold_weights_kernel<T>, item_grid(l.images, l.entries_per_image, kThreads),
+                kThreads, 0, static_cast<cudaStream_t>(stream), l, scale_in, scale_out, alpha,
+                splat_weights, slice_weights);
 }
 template int fold_weights_cuda(const CudaLatticeShape&, const void*, const float*, const float*,
                                float*, float*, void*);
@@ -263,8 +266,9 @@ int permutohedral_filter_cuda(const CudaFilter& filter, const T* in, T* out, int
   if (const auto error = splat_and_blur(set, in, num_channels, transposed, stream)) return error;
   return with_chunk(chunk_width<T>(num_channels, out, nullptr), [&](auto c) {
     constexpr int W = decltype(c)::value;
-    return launch(slice_kernel<T, W>, strided_blocks(points * (num_channels / W), kThreads),
-                  kThreads, 0, stream, f, out, num_channels);
+    const int64_t images = f.replicas * f.lattice.images;
+    const ChunkGrid g = chunk_grid(f.lattice.num_points, num_channels / W, 1, images);
+    return launch(slice_kernel<T, W>, g.grid, g.block, 0, stream, f, out, num_channels);
   });
 }
 template int permutohedral_filter_cuda(const CudaFilter&, const float*, float*, int64_t, bool,

@@ -3,8 +3,9 @@
 //   insert     keys -> slots of a hash table; a slot keeps the first of its entries
 //   first,     entries that are the first of their slot, numbered by a prefix sum: vertices
 //   number
-//   neighbours two lookups for every vertex and axis
+//   neighbours a lookup for every vertex and axis
 //   rows       entries sorted by vertex (stable): the splat gathers, in an order that never changes
+// blockIdx.y has an image: nothing is divided to find out which.
 // Which entry comes first does not depend on the order of the threads, so neither does the result.
 #include <cmath>
 
@@ -61,9 +62,7 @@ __global__ void __launch_bounds__(kThreads)
                  uint64_t* __restrict__ keys) {
   constexpr int kMost = kDim > 0 ? kDim : kMaxFeatureDim;
   const int d = kDim > 0 ? kDim : l.d, words = key_words(d);
-  const int64_t padded = l.blocks * kWarp;
-  for (int64_t t = strided_begin(); t < l.images * padded; t += strided_step()) {
-    const int64_t image = t / padded, point = t - image * padded;
+  each_item(l.images, l.blocks * kWarp, [&](int64_t image, uint32_t point) {
     // a lane without a point repeats the last one, or lies at 0: with weight 0
     const bool real = point < l.num_points;
     const int64_t from = real ? point : l.num_points - 1;
@@ -86,7 +85,7 @@ __global__ void __launch_bounds__(kThreads)
         keys[entry * words + w] = key_word(e.coordinate(2 * w, r, d), odd);
       }
     }
-  }
+  });
 }
 
 // The slot of an entry's key, which then holds this entry or an earlier one of the same key.
@@ -109,15 +108,16 @@ __device__ int64_t claim(const Table& table, int64_t image, int64_t entry) {
 
 // Neighbouring points mostly share their vertices: the first lane of a run of equal keys looks up.
 __global__ void __launch_bounds__(kThreads) insert_kernel(LatticeView l, Table table, Scratch s) {
-  for (int64_t e = strided_begin(); e < l.entries; e += strided_step()) {
-    const int lane = static_cast<int>(e % kWarp);
+  each_item(l.images, l.entries_per_image, [&](int64_t image, uint32_t i) {
+    const int64_t e = image * l.entries_per_image + i;
+    const int lane = static_cast<int>(i % kWarp);
     const bool leads = lane == 0 || !table.same(e, e - 1);
     const uint32_t leaders = __ballot_sync(~0u, leads);
     int32_t slot = 0;
-    if (leads) slot = static_cast<int32_t>(claim(table, e / l.entries_per_image, e));
+    if (leads) slot = static_cast<int32_t>(claim(table, image, e));
     const uint32_t up_to_here = leaders & (~0u >> (kWarp - 1 - lane));
     s.slot[e] = __shfl_sync(~0u, slot, kWarp - 1 - __clz(static_cast<int>(up_to_here)));
-  }
+  });
 }
 
 __global__ void __launch_bounds__(kThreads) first_kernel(LatticeView l, Scratch s) {
@@ -127,33 +127,36 @@ __global__ void __launch_bounds__(kThreads) first_kernel(LatticeView l, Scratch 
 }
 
 __global__ void __launch_bounds__(kThreads) number_kernel(LatticeView l, Scratch s) {
-  for (int64_t e = strided_begin(); e < l.entries; e += strided_step()) {
+  each_item(l.images, l.entries_per_image, [&](int64_t image, uint32_t i) {
+    const int64_t e = image * l.entries_per_image + i;
     const int32_t vertex = s.rank[s.slots[s.slot[e]]];
     l.vertices[e] = vertex;
-    if (s.first[e]) s.vertex_entry[vertex] = static_cast<int32_t>(e);
-    if (e % l.entries_per_image == 0) l.vertex_begin[e / l.entries_per_image] = s.rank[e];
+    if (s.first[e]) {
+      s.vertex_entry[vertex] = static_cast<int32_t>(e);
+      for (int k = 0; k < l.corners; ++k) l.neighbours[k * l.entries + vertex].y = -1;
+    }
+    if (i == 0) l.vertex_begin[image] = s.rank[e];
     if (e == l.entries - 1) *l.num_vertices = s.rank[e] + s.first[e];
-    const int64_t block = e / (l.corners * kWarp) % l.blocks;
-    const bool real = block * kWarp + e % kWarp < l.num_points;
+    const bool real = l.lane_point(i) < l.num_points;
     s.sort_keys[e] = static_cast<uint32_t>(real ? vertex : l.entries);
     s.sort_values[e] = static_cast<int32_t>(e);
-  }
+  });
 }
 
-// The vertex of the key of `entry`, moved along an axis: by sign d in its coordinate, -sign in all
-// others. -1 where there is none.
+// The vertex of the key of `entry`, moved along an axis: by d in its coordinate, -1 in all others.
+// -1 where there is none.
 __device__ int32_t find_moved(const LatticeView& l, const Table& table, const int32_t* rank,
-                              int64_t entry, int axis, int sign) {
+                              int64_t image, int64_t entry, int axis) {
   const auto moved_word = [&](int w) {
     const uint64_t word = table.keys[entry * table.words + w];
     const int even = static_cast<int32_t>(static_cast<uint32_t>(word));
     const int odd = static_cast<int32_t>(static_cast<uint32_t>(word >> 32));
-    const auto moved = [&](int j, int c) { return c + sign * (j == axis ? l.d : -1); };
+    const auto moved = [&](int j, int c) { return c + (j == axis ? l.d : -1); };
     return key_word(moved(2 * w, even), 2 * w + 1 < l.d ? moved(2 * w + 1, odd) : 0);
   };
   uint64_t hash = 0;
   for (int w = 0; w < table.words; ++w) hash = mix(hash, moved_word(w));
-  const int64_t first = entry / l.entries_per_image * table.capacity;
+  const int64_t first = image * table.capacity;
   for (int64_t s = table.start(hash);; s = s + 1 == table.capacity ? 0 : s + 1) {
     const int32_t seen = table.slots[first + s];
     if (seen < 0) return -1;
@@ -165,14 +168,19 @@ __device__ int32_t find_moved(const LatticeView& l, const Table& table, const in
   }
 }
 
+// A vertex looks up the one after it, and is the one before that; where none says so, the -1 of
+// number_kernel stays.
 __global__ void __launch_bounds__(kThreads)
     neighbours_kernel(LatticeView l, Table table, Scratch s) {
-  const int axis = static_cast<int>(blockIdx.y);
-  const int64_t vertices = *l.num_vertices;
-  for (int64_t v = strided_begin(); v < vertices; v += strided_step()) {
-    const int64_t entry = s.vertex_entry[v];
-    l.neighbours[axis * l.entries + v] = make_int2(find_moved(l, table, s.rank, entry, axis, 1),
-                                                   find_moved(l, table, s.rank, entry, axis, -1));
+  const int axis = static_cast<int>(blockIdx.z);
+  int2* neighbours = l.neighbours + axis * l.entries;
+  for (int64_t image = blockIdx.y; image < l.images; image += gridDim.y) {
+    const int64_t end = l.vertex_begin[image + 1];
+    for (int64_t v = l.vertex_begin[image] + strided_begin(); v < end; v += strided_step()) {
+      const int32_t moved = find_moved(l, table, s.rank, image, s.vertex_entry[v], axis);
+      neighbours[v].x = moved;
+      if (moved >= 0) neighbours[moved].y = static_cast<int32_t>(v);
+    }
   }
 }
 
@@ -188,8 +196,8 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(LatticeView l, Scratch s
     for (int64_t v = before + 1; v <= here; ++v) l.row_begin[v] = static_cast<int32_t>(i);
     if (i == l.entries) continue;
     const int64_t e = s.row_entries[i];
-    const int64_t block = e / (l.corners * kWarp), image = block / l.blocks;
-    const int64_t point = (block - image * l.blocks) * kWarp + e % kWarp;
+    const int64_t image = static_cast<uint32_t>(e) / static_cast<uint32_t>(l.entries_per_image);
+    const int64_t point = l.lane_point(static_cast<uint32_t>(e - image * l.entries_per_image));
     l.row_points[i] = static_cast<int32_t>(image * l.num_points + point);
     l.row_weights[i] = l.weights[e];
   }
@@ -266,7 +274,9 @@ int build_lattice_cuda(const CudaLatticeShape& shape, const CudaFeatures& featur
   if (l.entries == 0) return cudaSuccess;
   const Scratch s = scratch_view(l, scratch);
   const Table table{s.slots, s.keys, s.capacity, key_words(l.d)};
-  const unsigned points = strided_blocks(l.images * l.blocks * kWarp, kThreads);
+  const dim3 points = item_grid(l.images, l.blocks * kWarp, kThreads);
+  const dim3 own_entries = item_grid(l.images, l.entries_per_image, kThreads);
+  const dim3 by_axis(own_entries.x, own_entries.y, static_cast<unsigned>(l.corners));
   const unsigned entries = strided_blocks(l.entries, kThreads);
   cudaError_t error = cudaSuccess;
   const auto step = [&](cudaError_t result) { return error = error ? error : result; };
@@ -274,11 +284,11 @@ int build_lattice_cuda(const CudaLatticeShape& shape, const CudaFeatures& featur
   step(cudaMemsetAsync(s.slots, 0xff, l.images * s.capacity * sizeof(int32_t), stream));  // -1
   step(launch(embed_kernel_of(l.d), points, kThreads, 0, stream, l, features, scale_of(l.d),
               s.keys));
-  step(launch(insert_kernel, entries, kThreads, 0, stream, l, table, s));
+  step(launch(insert_kernel, own_entries, kThreads, 0, stream, l, table, s));
   step(launch(first_kernel, entries, kThreads, 0, stream, l, s));
   step(exclusive_sum(s.cub, s.cub_bytes, s.first, s.rank, l.entries, stream));
-  step(launch(number_kernel, entries, kThreads, 0, stream, l, s));
-  step(launch(neighbours_kernel, dim3(entries, l.corners), kThreads, 0, stream, l, table, s));
+  step(launch(number_kernel, own_entries, kThreads, 0, stream, l, s));
+  step(launch(neighbours_kernel, by_axis, kThreads, 0, stream, l, table, s));
   step(sort_pairs(s.cub, s.cub_bytes, s.sort_keys, l.row_vertices, s.sort_values, s.row_entries,
                   l.entries, s.bits, stream));
   step(launch(rows_kernel, entries, kThreads, 0, stream, l, s));

@@ -1,0 +1,283 @@
+"""What the kernels of the dense CRF move and compute; the files of csrc/cuda say how they work.
+
+Sizes of arrays in bytes, of all images of a batch; float32. Hash probes beyond the first, and the
+keys of neighbours that are found, are left out: the photograph decides their number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from _roofline import SECTOR, WARP, Cost, Issue, Phase
+
+SEGMENT = 32  # kSegment of permutohedral.cu
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Of `images` images, with `vertices` in all; `replicas` batches of values go over it."""
+
+    points: int
+    d: int
+    images: int
+    vertices: int
+    replicas: int = 1
+
+    @property
+    def corners(self) -> int:
+        return self.d + 1
+
+    @property
+    def entries(self) -> int:
+        """With those of lanes without a point."""
+        return self.images * -(-self.points // WARP) * WARP * self.corners
+
+    @property
+    def real(self) -> int:
+        return self.images * self.points * self.corners
+
+    @property
+    def key_bytes(self) -> int:
+        return 8 * ((self.d + 1) // 2)
+
+    @property
+    def table_bytes(self) -> int:
+        of_image = self.entries // self.images
+        return 4 * self.images * (of_image + of_image // 2 + 1)
+
+    @property
+    def touched(self) -> int:
+        """Of the table, by one access for each vertex: a sector each, all of it at most."""
+        return min(SECTOR * self.vertices, self.table_bytes)
+
+    @property
+    def segments(self) -> int:
+        return self.images * -(-self.points * self.corners // SEGMENT)
+
+    @property
+    def pieces(self) -> int:
+        """Sums that the splat writes: at least one of each vertex and of each segment."""
+        return max(self.vertices, self.segments)
+
+    @property
+    def sort_passes(self) -> int:
+        return -(-max(1, self.entries.bit_length()) // 8)
+
+
+def build_costs(lat: Lattice, kind: str) -> list[Cost]:
+    """features ... rows of one lattice; the image is 3 bytes a pixel, of the bilateral kernel."""
+    e, m, n = 4 * lat.entries, lat.vertices, lat.images * lat.points
+    keys, table, d = lat.key_bytes * lat.entries, lat.touched, lat.d
+    padded = lat.entries / lat.corners
+    image = 3 * n if d > 2 else 0
+    passes = lat.sort_passes
+    neighbour_bytes = 8 * m * lat.corners
+    to_keys = max(lat.key_bytes, SECTOR) * m
+
+    def issues(name: str, threads: float, depth: int = 1) -> list[Issue]:
+        return [Issue(f"permutohedral_build.cu {name}", threads, depth=depth)]
+
+    features = [Issue("pairwise_features.cu pairwise_features_kernel<unsigned char>", n)]
+    return [
+        Cost(f"{kind} features", 1, image + 4 * d * n, flops=d * n, new=image, issues=features),
+        Cost(f"{kind} memset", 2, lat.table_bytes),
+        Cost(
+            f"{kind} embed",
+            1,
+            4 * d * n + e + keys,
+            flops=(4 * d + 8 * lat.corners) * padded,
+            issues=issues(f"embed_kernel<{d}>", padded),
+        ),
+        # every entry compares its key with that of the one before
+        Cost(
+            f"{kind} insert",
+            1,
+            keys + table + e,
+            asked=2 * keys + SECTOR * m + e,
+            issues=issues("insert_kernel", lat.entries),
+        ),
+        Cost(
+            f"{kind} first", 1, 2 * e + table, 3 * e, issues=issues("first_kernel", lat.entries, 0)
+        ),
+        Cost(f"{kind} scan", 2, 2 * e),
+        Cost(
+            f"{kind} number",
+            1,
+            5 * e + table + SECTOR * m + 4 * m + neighbour_bytes,
+            asked=7 * e + 4 * m + neighbour_bytes,
+            issues=issues("number_kernel", lat.entries),
+        ),
+        Cost(
+            f"{kind} neighbours",
+            1,
+            4 * m + to_keys + min(lat.corners * SECTOR * m, lat.table_bytes) + neighbour_bytes,
+            # a slot, and where the vertex that is found learns of this one
+            asked=lat.corners * (4 * m + to_keys + 2 * SECTOR * m) + neighbour_bytes,
+            issues=issues("neighbours_kernel", m * lat.corners),
+        ),
+        # a histogram, its sum, and for each pass a memset and a kernel over keys and values
+        Cost(f"{kind} sort", 2 + 2 * passes, e + 4 * e * passes),
+        Cost(
+            f"{kind} rows",
+            1,
+            5 * e + 4 * m,
+            6 * e + 4 * m,
+            issues=issues("rows_kernel", lat.entries, 0),
+        ),
+    ]
+
+
+def splat_costs(lat: Lattice, width: int, values: bool) -> list[Cost]:
+    """splat, join and the blurs of one filter; without values it splats ones."""
+    chunk = 4 if width % 4 == 0 else 1
+    threads, r, row = width // chunk, lat.replicas, 4 * width
+    m, arrays = r * lat.vertices, 3 if values else 2
+    given = row * r * lat.images * lat.points if values else 0
+    written = row * r * lat.pieces
+    parts = row * r * max(0, lat.segments - lat.vertices)
+    of_entries = r * lat.real * threads * chunk
+
+    def issues(name: str, threads: float, **more) -> list[Issue]:
+        kernel = f"permutohedral.cu {name}_kernel<float, {chunk}>"
+        return [Issue(kernel, threads, depth=2, **more)]
+
+    splat = issues(
+        "splat", r * lat.segments * threads, inner=("FFMA" if values else "FADD", of_entries)
+    )
+    blur = issues("blur", lat.corners * m * threads, marker=f"STG.{32 * chunk}")
+    return [
+        # neighbouring threads read an entry's numbers a segment apart: a sector each
+        Cost(
+            "splat",
+            1,
+            4 * arrays * lat.real + given + written,
+            asked=SECTOR * arrays * r * lat.real + (row * r * lat.real if values else 0) + written,
+            flops=2 * width * r * lat.real,
+            issues=splat,
+        ),
+        Cost("join", 1, 4 * lat.vertices + parts, issues=issues("join", m * threads)),
+        Cost(
+            "blur",
+            lat.corners,
+            lat.corners * (2 * row * m + 8 * lat.vertices),
+            flops=4 * width * m * lat.corners,
+            issues=blur,
+        ),
+    ]
+
+
+def slice_bytes(lat: Lattice, width: int, group: int) -> tuple[float, float]:
+    """(unique, asked) of the weights, vertices and rows at every corner; `group` threads a point.
+
+    A warp has few points: what it reads of their weights is a sector at least.
+    """
+    of_entry = max(4, SECTOR * group // WARP)
+    rows = 4 * width * lat.replicas
+    return (
+        8 * lat.real + rows * lat.vertices,
+        lat.replicas * 2 * of_entry * lat.real + rows * lat.real,
+    )
+
+
+def fold_cost(lat: Lattice, scaled: bool) -> Cost:
+    scales = 4 * lat.entries + 8 * lat.images * lat.points if scaled else 0
+    name = "fold_weights_kernel<float>"
+    issue = Issue(f"permutohedral.cu {name}", lat.entries, marker="STG.32", of_item=2, depth=1)
+    # for ones, too, the shortest of the loops that the code has for the cases of scales
+    return Cost("fold_weights", 1, 16 * lat.entries + scales, issues=[issue])
+
+
+def mass_costs(lat: Lattice, kind: str) -> list[Cost]:
+    """K 1 and the weights with its root: one filter of one channel, and torch's own kernels."""
+    ones = replace(lat, replicas=1)
+    n = lat.images * lat.points
+    unique, asked = slice_bytes(ones, 1, 1)
+    name = "permutohedral.cu slice_kernel<float, 1>"
+    slice_ = Issue(name, n, inner=("FFMA", n * lat.corners), depth=2)
+    costs = [
+        replace(fold_cost(lat, scaled=False), kernel="fold_weights of ones"),
+        *splat_costs(ones, 1, values=False),
+        Cost("slice", 1, unique + 4 * n, asked + 4 * n, flops=2 * ones.real, issues=[slice_]),
+        # to double, + 1e-20, root, reciprocal, to float
+        Cost("root of the mass", 5, 64 * n),
+        fold_cost(lat, scaled=True),
+    ]
+    return [replace(cost, kernel=f"{kind} {cost.kernel}") for cost in costs]
+
+
+def pass_cost(lattices: list[Lattice], points: int, width: int) -> Cost:
+    """One pass over the points of a batch; without lattices only the softmax."""
+    chunk = 4 if width % 4 == 0 else 1
+    group = 1
+    while group < WARP and group < width // chunk:
+        group *= 2
+    threads = points * group
+    sliced = [slice_bytes(lat, width, group) for lat in lattices]
+    rows = 2 * 4 * width * points
+    corners = sum(lat.corners for lat in lattices)
+    issue = Issue(
+        f"mean_field.cu mean_field_kernel<float, {chunk}, true>",
+        threads,
+        inner=("FFMA", threads * chunk * corners) if corners else None,
+        middle=len(lattices),
+        depth=1,
+        least=False,  # the shortest way through the outer loop takes no softmax
+    )
+    terms = sum(lat.corners + 1 for lat in lattices)
+    return Cost(
+        "mean_field" if lattices else "mean_field, first",
+        1,
+        rows + sum(unique for unique, _ in sliced),
+        asked=rows + sum(asked for _, asked in sliced),
+        flops=width * points * (2 * terms + 5),
+        issues=[issue],
+    )
+
+
+def lattice_bytes(lat: Lattice) -> float:
+    """Every array that building touches, once: 17 have 4 bytes for each entry."""
+    own = (4 * lat.d) * lat.images * lat.points + lat.table_bytes
+    return own + (lat.key_bytes + 17 * 4) * lat.entries + 8 * lat.vertices * lat.corners
+
+
+def iteration_bytes(lattices: list[Lattice], points: int, width: int) -> float:
+    """Every array that an iteration touches, once."""
+    total = 2.0 * 4 * width * points
+    for lat in lattices:
+        rows = 2 * lat.vertices + lat.pieces
+        total += 20 * lat.real + 4 * width * lat.replicas * rows
+        total += 8 * lat.vertices * lat.corners + 4 * lat.vertices
+    return total
+
+
+def crf_phases(
+    batch: int, labels: int, pixels: int, vertices: tuple[int, int], iterations: int = 10
+) -> list[Phase]:
+    """Of a batch of images with as many vertices each; the spatial lattice serves them all."""
+    width = labels if labels <= 2 else -(-labels // 4) * 4
+    points = batch * pixels
+    spatial = Lattice(pixels, 2, 1, vertices[0], replicas=batch)
+    bilateral = Lattice(pixels, 5, batch, batch * vertices[1])
+    both = [spatial, bilateral]
+    of_labels, rows = 4 * labels * points, 4 * width * points
+    # 256 threads turn a tile of 32 points over, each of them 4 lines of 32 labels
+    threads, lines = points * 8, ("STS.32", points * 8 * 4 * -(-width // 32))
+    to_rows = Issue("mean_field_rows.cu labels_to_rows_kernel<float>", threads, inner=lines)
+    to_labels = Issue("mean_field_rows.cu rows_to_labels_kernel<float>", threads, inner=lines)
+    build = [
+        cost
+        for lat, kind in zip(both, ("spatial", "bilateral"), strict=True)
+        for cost in [*build_costs(lat, kind), *mass_costs(lat, kind)]
+    ]
+    build.append(Cost("labels_to_rows", 1, of_labels + rows, new=of_labels, issues=[to_rows]))
+    shared = zip(*(splat_costs(lat, width, values=True) for lat in both), strict=True)
+    iteration = [one + other for one, other in shared]
+    iteration.append(pass_cost(both, points, width))
+    first = pass_cost([], points, width)
+    last = Cost("rows_to_labels", 1, of_labels + rows, new=of_labels, issues=[to_labels])
+    return [
+        Phase("build", 1, sum(map(lattice_bytes, both)) + of_labels + rows, build),
+        Phase("inference", 1, 2 * rows, [first]),
+        Phase("inference", iterations, iteration_bytes(both, points, width), iteration),
+        Phase("inference", 1, of_labels + rows, [last]),
+    ]
