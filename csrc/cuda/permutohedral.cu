@@ -27,9 +27,10 @@ struct Segments {
 template <class T, class F>
 __device__ void each_image(const FilterView<T>& filter, const F& f) {
   const int64_t images = filter.lattice.images;
-  for (int64_t z = blockIdx.z; z < filter.replicas * images; z += gridDim.z) {
-    const int64_t replica = filter.replicas == 1 ? 0 : z / images;
-    f(replica, z - replica * images);
+  const uint32_t end = static_cast<uint32_t>(filter.replicas * images);
+  for (uint32_t z = blockIdx.z; z < end; z += gridDim.z) {
+    const uint32_t replica = filter.replicas == 1 ? 0 : z / static_cast<uint32_t>(images);
+    f(int64_t{replica}, int64_t{z} - int64_t{replica} * images);
   }
 }
 
@@ -134,8 +135,9 @@ __global__ void __launch_bounds__(kRowThreads)
   }
 }
 
+// Four blocks of a multiprocessor are enough: for more of them the compiler spills registers.
 template <class T, int W>
-__global__ void __launch_bounds__(kRowThreads)
+__global__ void __launch_bounds__(kRowThreads, 4)
     slice_kernel(FilterView<T> f, T* __restrict__ out, int64_t width) {
   const LatticeView& l = f.lattice;
   each_image(f, [&](int64_t replica, int64_t image) {

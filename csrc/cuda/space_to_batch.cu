@@ -34,9 +34,10 @@ __device__ void copy_planes(const T* from, int64_t from_plane, T* to, int64_t to
   for (; c < channels; c += row_step(), from += from_step, to += to_step) *to = *from;
 }
 
-// blockIdx.z has (b, p), y has yb, threadIdx.x (q, xb): T is an element.
+// blockIdx.z has (b, p), y has yb, threadIdx.x (q, xb): T is an element. For more blocks of a
+// multiprocessor than four the compiler spills registers.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     space_to_batch_kernel(const T* __restrict__ map, T* __restrict__ blocks, SpaceToBatchShape s) {
   const int64_t plane = s.height * s.width, block_plane = s.block_height * s.block_width;
   for (int64_t bp = blockIdx.z; bp < s.batch * s.rate_h; bp += gridDim.z) {
@@ -57,7 +58,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // blockIdx.z has b, y has y, threadIdx.x x of the map: T is an element.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     batch_to_space_kernel(const T* __restrict__ blocks, T* __restrict__ map, SpaceToBatchShape s) {
   const int64_t plane = s.height * s.width, block_plane = s.block_height * s.block_width;
   for (int64_t b = blockIdx.z; b < s.batch; b += gridDim.z) {
