@@ -12,6 +12,7 @@ from collections.abc import Iterator
 Figure = tuple[str, float, str, str]
 
 _COMPARE = {"<=": operator.le, ">=": operator.ge}
+FALLS_BACK = 1.5  # slower than this many times itself, cuDNN has no fast deterministic algorithm
 SIGMAS = ["80/13", "60/5", "67/3", "50/3"]
 
 
@@ -63,11 +64,15 @@ def aspp(raw: dict) -> Iterator[Figure]:
 def conv(raw: dict) -> Iterator[Figure]:
     for result in raw["results"]:
         case = result["case"]
+        what = "batch {batch}, {size}x{size} {dtype} {layout}".format(**case)
+        name = f"atrous_conv2d {case['layer']['name']}, {what}, auto against cuDNN"
         auto, aten = _median(result, "auto"), _median(result, "aten")
         if auto and aten:
-            what = "batch {batch}, {size}x{size} {dtype} {layout}".format(**case)
-            name = f"atrous_conv2d {case['layer']['name']}, {what}, auto against cuDNN"
             yield name, aten / auto, "x", ">= 0.95"
+        steady, aten_steady = (_median(result, f"{n}_deterministic") for n in ("auto", "aten"))
+        if aten and steady and aten_steady:
+            falls_back = aten_steady > FALLS_BACK * aten
+            yield f"{name}, deterministic", aten_steady / steady, "x", ">= 2" if falls_back else ""
 
 
 def space_to_batch(raw: dict) -> Iterator[Figure]:
@@ -108,6 +113,7 @@ EXPECTED = [
     "against pydensecrf",
     "against four conv2d",
     "auto against cuDNN",
+    "auto against cuDNN, deterministic",
     "space_to_batch, the slowest case",
     "batch_to_space, the slowest case",
     "deeplab_resnet101_aspp 513 bfloat16 channels_last, CRF, batch 1",

@@ -59,6 +59,7 @@ def bench(args: argparse.Namespace) -> list[dict]:
         # both of torch's settings alike: convolutions and products, fused or not
         torch.backends.cudnn.allow_tf32 = dtype == "tfloat32"
         torch.backends.cuda.matmul.allow_tf32 = dtype == "tfloat32"
+        torch.backends.cudnn.benchmark = True  # cuDNN's best, found in the first runs
         tensors = getattr(torch, dtype.replace("tfloat", "float"))
         functions = PARTS[part](args, batch, size, tensors, backward)
         timings = time_paired(functions, args.min_runs, args.min_time, args.device)

@@ -7,12 +7,12 @@
 "aten" is `torch.nn.functional.conv2d` as it is, "aten_cl" the same on a channels_last copy of the
 input, made anew in every run, as in a network whose other layers are contiguous. On a GPU,
 "aten_benchmark" lets cuDNN choose its algorithm by trying them, "aten_deterministic" keeps to
-those that give the same bits every time, as im2col and direct do. Sizes 41 and 65 are those of
-crops of 321 and 513 pixels. Runs of one layer alternate, so ratios hold better than times on a
-machine that does other work; they take their input from several maps in turn. On the CPU the ASPP
-head as a whole comes last, fused, with its ratio to four `conv2d` and their sums; bench_aspp.py has
-more of it. What is printed below the table is for `CHANNELS_LAST_FROM_RATE` in
-`ops/_conv_algorithms.py`.
+those that give the same bits every time, as im2col and direct do, and "auto_deterministic" is
+"auto" under that setting. Sizes 41 and 65 are those of crops of 321 and 513 pixels. Runs of one
+layer alternate, so ratios hold better than times on a machine that does other work; they take their
+input from several maps in turn. On the CPU the ASPP head as a whole comes last, fused, with its
+ratio to four `conv2d` and their sums; bench_aspp.py has more of it. What is printed below the table
+is for `CHANNELS_LAST_FROM_RATE` in `ops/_conv_algorithms.py`.
 """
 
 from __future__ import annotations
@@ -121,6 +121,7 @@ VARIANTS = {
     "aten_benchmark": Variant("aten", devices=("cuda",), cudnn={"benchmark": True}),
     "aten_deterministic": Variant("aten", devices=("cuda",), cudnn={"deterministic": True}),
     "auto": Variant("auto"),
+    "auto_deterministic": Variant("auto", devices=("cuda",), cudnn={"deterministic": True}),
     "im2col": Variant("im2col"),
     "space_to_batch": Variant("space_to_batch"),
     "direct": Variant("direct", devices=("cuda",)),
