@@ -81,6 +81,16 @@ def space_to_batch(raw: dict) -> Iterator[Figure]:
         yield f"{op}, the slowest case, of a copy's bandwidth", worst, "", ">= 0.8"
 
 
+def permutohedral(raw: dict) -> Iterator[Figure]:
+    for result in raw["results"]:
+        name = "permutohedral_filter {} {}, C = {channels}".format(
+            "x".join(map(str, result["size"])), result["sigmas"], **result
+        )
+        yield name, 1e3 * result["timings"]["ours"]["median"], "ms", ""
+        if "ratio" in result:
+            yield f"{name}, against MONAI's", result["ratio"], "x", ">= 10"
+
+
 def e2e(raw: dict) -> Iterator[Figure]:
     for result in raw["results"]:
         case, whole = result["case"], _median(result, "predict")
@@ -103,6 +113,7 @@ FIGURES = {
     "bench_aspp": aspp,
     "bench_conv": conv,
     "bench_space_to_batch": space_to_batch,
+    "bench_permutohedral": permutohedral,
     "bench_e2e": e2e,
 }
 EXPECTED = [
@@ -111,6 +122,7 @@ EXPECTED = [
     *(f"375x500x21 {s}, lattice build" for s in SIGMAS),
     "1024x2048x19",
     "against pydensecrf",
+    "against MONAI's",
     "against four conv2d",
     "auto against cuDNN",
     "auto against cuDNN, deterministic",

@@ -43,6 +43,10 @@ BENCHES: dict[str, tuple[list[str], list[str] | None]] = {
         ["--layers", "res4", *SHORT],
     ),
     "bench_space_to_batch": ([], None),
+    "bench_permutohedral": (
+        ["--device", "cuda"],
+        ["--size", "24", "32", "--sigmas", "80/13", "--min-time", "0"],
+    ),
     "bench_e2e": ([*E2E, "deeplab_resnet101_aspp", "--size", "513"], ["--quick"]),
     "bench_e2e others": ([*E2E, "deeplab_vgg16_largefov"], None),
 }
@@ -121,6 +125,8 @@ def bench(steps: Steps, args: argparse.Namespace, folder: Path) -> dict[str, dic
         else:
             out = folder / f"{name.replace(' ', '_')}.json"
             command = [sys.executable, script, *arguments, "--json", out]
+            if args.peer and name == "bench_permutohedral":
+                command += ["--peer", args.peer]
             steps.run(name, command, args.bench_limit_s)
             if out.exists():
                 raw[name] = json.loads(out.read_text())
@@ -174,6 +180,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sanitize-limit-s", type=float, default=300, help="of each tool")
     parser.add_argument("--bench-limit-s", type=float, default=300, help="of each benchmark")
     parser.add_argument("--commit", help="for the results, where this is no git checkout")
+    parser.add_argument("--peer", help="module with MONAI's phl_filter, for bench_permutohedral")
     parser.add_argument("--dry-run", action="store_true", help="every step, small, on the CPU")
     parser.add_argument("--json", type=Path, help="default: benchmarks/results/nvidia-<gpu>.json")
     return parser.parse_args()

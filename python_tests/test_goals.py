@@ -62,6 +62,15 @@ def test_the_crf():
     assert rows[f"{crf}, against pydensecrf"]["met"] is True
 
 
+def test_the_filter_beside_a_peer():
+    result = {"size": [375, 500], "sigmas": "67/3", "channels": 16, "timings": timed(ours=5e-4)}
+    name = "permutohedral_filter 375x500 67/3, C = 16"
+    rows = named({"bench_permutohedral": {"results": [result]}})
+    assert rows[name]["value"] == pytest.approx(0.5) and f"{name}, against MONAI's" not in rows
+    rows = named({"bench_permutohedral": {"results": [result | {"ratio": 9.0}]}})
+    assert rows[f"{name}, against MONAI's"]["met"] is False
+
+
 def test_what_no_benchmark_gave_is_named():
     rows = named({})
     assert set(rows) == set(goals.EXPECTED)

@@ -31,8 +31,9 @@ __device__ void copy_planes(const T* from, int64_t from_plane, T* to, int64_t to
   }
   from += c * from_plane;
   // 8 loads of 1024 threads on their way: for items of 4 bytes enough to hide the latency of device
-  // memory (some 22 KB a multiprocessor of an H200), for 2 bytes not quite
-#pragma unroll 8
+  // memory (some 22 KB a multiprocessor of an H200), for 2 bytes not quite; of larger items 4
+  constexpr int kLoads = sizeof(T) <= 4 ? 8 : 4;
+#pragma unroll kLoads
   for (; c < channels; c += row_step(), from += from_step, to += to_step) *to = *from;
 }
 
