@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -102,7 +103,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--min-time", type=float, default=0.3, help="seconds of each variant")
     parser.add_argument("--json", metavar="PATH", help="write the results there")
     args = parser.parse_args()
-    args.peer = args.peer and importlib.import_module(args.peer)
+    for sigmas in args.sigmas:
+        if not re.fullmatch(r"[\d.]+/[\d.]+", sigmas):
+            parser.error(f"--sigmas: expected alpha/beta such as 80/13, got {sigmas}")
+    if args.photo is not None and not args.photo.is_file():
+        parser.error(f"--photo: {args.photo} is no file")
+    if args.peer is not None:
+        try:
+            args.peer = importlib.import_module(args.peer)
+            args.peer.phl_filter  # noqa: B018
+        except (ImportError, AttributeError) as error:
+            parser.error(f"--peer: {error}")
     return args
 
 

@@ -44,7 +44,12 @@ def main() -> None:
     # seed by seed: what an interrupted ablation has are whole tables
     variants = list(product(args.seeds, SCALES, HEADS))
     with ThreadPoolExecutor(args.jobs) as pool:
-        runs = list(pool.map(lambda variant: run(args, *variant), variants))
+        futures = [pool.submit(run, args, *variant) for variant in variants]
+        try:
+            runs = [future.result() for future in futures]
+        except BaseException:  # what failed once fails for the others, too: none begins after it
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     rows = means(runs)
     for row in rows:
         print(row)
