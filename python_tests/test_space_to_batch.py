@@ -109,6 +109,15 @@ def test_opcheck(channels_last, device):
     torch.library.opcheck(ops.batch_to_space.default, (blocks, [3, 2], [7, 5], [1, 0]))
 
 
+@pytest.mark.unsanitized
+@pytest.mark.parametrize("size", [(1, 2, 65538, 2), (65538, 2, 1, 2)])
+def test_more_rows_than_a_grid_has(size, device):
+    map = random_map(size, torch.float32, device)
+    blocks = space_to_batch(map, 1)
+    assert torch.equal(blocks, map)
+    assert torch.equal(batch_to_space(blocks, 1, size[2:]), map)
+
+
 def test_defaults_of_torch_do_not_matter(torch_default):
     input = torch.randn(2, 3, 6, 5)
     blocks = space_to_batch(input, 2, 1)
