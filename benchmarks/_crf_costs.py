@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from _roofline import SECTOR, WARP, Cost, Issue, Phase
 
 SEGMENT = 32  # kSegment of permutohedral.cu
+MOST_OWN = 3  # kMostOwn of mean_field_chunks.cuh
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def build_costs(lat: Lattice, kind: str) -> list[Cost]:
     def issues(name: str, threads: float, depth: int = 1) -> list[Issue]:
         return [Issue(f"permutohedral_build.cu {name}", threads, depth=depth)]
 
-    features = [Issue("pairwise_features.cu pairwise_features_kernel<unsigned char>", n)]
+    name = "pairwise_features.cu pairwise_features_kernel<unsigned char>"
+    features = [Issue(name, n, marker="STG.32", of_item=d)]
     return [
         Cost(f"{kind} features", 1, image + 4 * d * n, flops=d * n, new=image, issues=features),
         Cost(f"{kind} memset", 2, lat.table_bytes),
@@ -131,27 +133,26 @@ def splat_costs(lat: Lattice, width: int, values: bool) -> list[Cost]:
     """splat, join and the blurs of one filter; without values it splats ones."""
     chunk = 4 if width % 4 == 0 else 1
     threads, r, row = width // chunk, lat.replicas, 4 * width
-    m, arrays = r * lat.vertices, 3 if values else 2
+    m = r * lat.vertices
     given = row * r * lat.images * lat.points if values else 0
     written = row * r * lat.pieces
     parts = row * r * max(0, lat.segments - lat.vertices)
-    of_entries = r * lat.real * threads * chunk
+    of_entries = r * lat.real * threads
 
-    def issues(name: str, threads: float, **more) -> list[Issue]:
-        kernel = f"permutohedral.cu {name}_kernel<float, {chunk}>"
-        return [Issue(kernel, threads, depth=2, **more)]
+    def issues(name: str, threads: float, more: str = "", **of_item) -> list[Issue]:
+        kernel = f"permutohedral.cu {name}_kernel<float, {chunk}{more}>"
+        return [Issue(kernel, threads, depth=2, **of_item)]
 
-    splat = issues(
-        "splat", r * lat.segments * threads, inner=("FFMA" if values else "FADD", of_entries)
-    )
+    ones = ", false" if values else ", true"
+    splat = issues("splat", r * lat.segments * threads, ones, inner=("LDG.64", of_entries))
     blur = issues("blur", lat.corners * m * threads, marker=f"STG.{32 * chunk}")
     return [
-        # neighbouring threads read an entry's numbers a segment apart: a sector each
+        # neighbouring threads read an entry a segment apart: a sector each
         Cost(
             "splat",
             1,
-            4 * arrays * lat.real + given + written,
-            asked=SECTOR * arrays * r * lat.real + (row * r * lat.real if values else 0) + written,
+            8 * lat.real + 4 * lat.vertices + given + written,
+            asked=SECTOR * (r * lat.real + m) + (row * r * lat.real if values else 0) + written,
             flops=2 * width * r * lat.real,
             issues=splat,
         ),
@@ -180,11 +181,11 @@ def slice_bytes(lat: Lattice, width: int, group: int) -> tuple[float, float]:
 
 
 def fold_cost(lat: Lattice, scaled: bool) -> Cost:
-    scales = 4 * lat.entries + 8 * lat.images * lat.points if scaled else 0
+    scales = 8 * lat.images * lat.points if scaled else 0
     name = "fold_weights_kernel<float>"
-    issue = Issue(f"permutohedral.cu {name}", lat.entries, marker="STG.32", of_item=2, depth=1)
+    issue = Issue(f"permutohedral_weights.cu {name}", lat.entries, marker="STG.64", depth=1)
     # for ones, too, the shortest of the loops that the code has for the cases of scales
-    return Cost("fold_weights", 1, 16 * lat.entries + scales, issues=[issue])
+    return Cost("fold_weights", 1, 24 * lat.entries + scales, issues=[issue])
 
 
 def mass_costs(lat: Lattice, kind: str) -> list[Cost]:
@@ -194,12 +195,12 @@ def mass_costs(lat: Lattice, kind: str) -> list[Cost]:
     unique, asked = slice_bytes(ones, 1, 1)
     name = "permutohedral.cu slice_kernel<float, 1>"
     slice_ = Issue(name, n, inner=("FFMA", n * lat.corners), depth=2)
+    root = Issue("permutohedral_weights.cu invert_mass_kernel", n, marker="STG.32")
     costs = [
         replace(fold_cost(lat, scaled=False), kernel="fold_weights of ones"),
         *splat_costs(ones, 1, values=False),
         Cost("slice", 1, unique + 4 * n, asked + 4 * n, flops=2 * ones.real, issues=[slice_]),
-        # to double, + 1e-20, root, reciprocal, to float
-        Cost("root of the mass", 5, 64 * n),
+        Cost("root of the mass", 1, 8 * n, issues=[root]),
         fold_cost(lat, scaled=True),
     ]
     return [replace(cost, kernel=f"{kind} {cost.kernel}") for cost in costs]
@@ -207,18 +208,20 @@ def mass_costs(lat: Lattice, kind: str) -> list[Cost]:
 
 def pass_cost(lattices: list[Lattice], points: int, width: int) -> Cost:
     """One pass over the points of a batch; without lattices only the softmax."""
-    chunk = 4 if width % 4 == 0 else 1
-    group = 1
-    while group < WARP and group < width // chunk:
+    chunk = 4 if width % 4 == 0 else width
+    chunks = width // chunk
+    group = min(2, chunks)
+    while group < WARP and group * MOST_OWN < chunks:
         group *= 2
+    own = -(-chunks // group)
     threads = points * group
     sliced = [slice_bytes(lat, width, group) for lat in lattices]
     rows = 2 * 4 * width * points
     corners = sum(lat.corners for lat in lattices)
     issue = Issue(
-        f"mean_field.cu mean_field_kernel<float, {chunk}, true>",
+        f"mean_field.cu mean_field_kernel<float, {chunk}, {own}>",
         threads,
-        inner=("FFMA", threads * chunk * corners) if corners else None,
+        inner=("FFMA", threads * own * chunk * corners) if corners else None,
         middle=len(lattices),
         depth=1,
         least=False,  # the shortest way through the outer loop takes no softmax
@@ -235,9 +238,9 @@ def pass_cost(lattices: list[Lattice], points: int, width: int) -> Cost:
 
 
 def lattice_bytes(lat: Lattice) -> float:
-    """Every array that building touches, once: 17 have 4 bytes for each entry."""
+    """Every array that building touches, once: 19 have 4 bytes for each entry."""
     own = (4 * lat.d) * lat.images * lat.points + lat.table_bytes
-    return own + (lat.key_bytes + 17 * 4) * lat.entries + 8 * lat.vertices * lat.corners
+    return own + (lat.key_bytes + 19 * 4) * lat.entries + 8 * lat.vertices * lat.corners
 
 
 def iteration_bytes(lattices: list[Lattice], points: int, width: int) -> float:
@@ -245,7 +248,7 @@ def iteration_bytes(lattices: list[Lattice], points: int, width: int) -> float:
     total = 2.0 * 4 * width * points
     for lat in lattices:
         rows = 2 * lat.vertices + lat.pieces
-        total += 20 * lat.real + 4 * width * lat.replicas * rows
+        total += 16 * lat.real + 4 * width * lat.replicas * rows
         total += 8 * lat.vertices * lat.corners + 4 * lat.vertices
     return total
 
@@ -261,9 +264,11 @@ def crf_phases(
     both = [spatial, bilateral]
     of_labels, rows = 4 * labels * points, 4 * width * points
     # 256 threads turn a tile of 32 points over, each of them 4 lines of 32 labels
-    threads, lines = points * 8, ("STS.32", points * 8 * 4 * -(-width // 32))
-    to_rows = Issue("mean_field_rows.cu labels_to_rows_kernel<float>", threads, inner=lines)
-    to_labels = Issue("mean_field_rows.cu rows_to_labels_kernel<float>", threads, inner=lines)
+    turns = points * 8 * -(-width // 32)
+    to_rows, to_labels = (
+        Issue(f"mean_field_rows.cu {name}_kernel<float>", turns, depth=2, least=False)
+        for name in ("labels_to_rows", "rows_to_labels")
+    )
     build = [
         cost
         for lat, kind in zip(both, ("spatial", "bilateral"), strict=True)

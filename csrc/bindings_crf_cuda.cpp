@@ -14,7 +14,7 @@ namespace deeplab_native {
 namespace {
 
 using LatticeSize = std::tuple<int64_t, int64_t, int, bool>;  // images, points, d, like_pydensecrf
-// size of the lattice, replicas, addresses: lattice, splat weights, slice weights, filter's memory
+// size of the lattice, replicas, addresses: lattice, splat entries, slice weights, filter's memory
 using Filter = std::tuple<LatticeSize, int64_t, Address, Address, Address, Address>;
 using PairwiseKernel = std::tuple<Filter, int, Address>;  // with kind and address of compatibility
 
@@ -23,11 +23,11 @@ CudaLatticeShape lattice_shape(const LatticeSize& s) {
 }
 
 CudaFilter filter_of(const Filter& f) {
-  const auto& [size, replicas, lattice, splat_weights, slice_weights, memory] = f;
+  const auto& [size, replicas, lattice, splat_entries, slice_weights, memory] = f;
   return {lattice_shape(size),
           replicas,
           pointer<void>(lattice),
-          pointer<const void>(splat_weights),
+          pointer<const void>(splat_entries),
           pointer<const void>(slice_weights),
           pointer<void>(memory)};
 }
@@ -68,15 +68,23 @@ void bind_lattice(py::module_& m) {
   m.def(
       "fold_weights_cuda",
       [](const std::string& dtype, const LatticeSize& size, Address lattice, Address scale_in,
-         Address scale_out, Address splat_weights, Address slice_weights, Address stream) {
+         Address scale_out, Address splat_entries, Address slice_weights, Address stream) {
         with_float(dtype, [&](auto type) {
           using T = Value<decltype(type)>;
-          check_cuda("permutohedral",
-                     fold_weights_cuda(lattice_shape(size), pointer<const void>(lattice),
-                                       pointer<const float>(scale_in),
-                                       pointer<const float>(scale_out), pointer<T>(splat_weights),
-                                       pointer<T>(slice_weights), pointer<void>(stream)));
+          check_cuda(
+              "permutohedral",
+              fold_weights_cuda(lattice_shape(size), pointer<const void>(lattice),
+                                pointer<const float>(scale_in), pointer<const float>(scale_out),
+                                pointer<void>(splat_entries), pointer<T>(slice_weights),
+                                pointer<void>(stream)));
         });
+      },
+      Unlocked());
+  m.def(
+      "invert_mass_cuda",
+      [](Address mass, int64_t points, bool root, Address stream) {
+        check_cuda("permutohedral",
+                   invert_mass_cuda(pointer<float>(mass), points, root, pointer<void>(stream)));
       },
       Unlocked());
   m.def("filter_bytes_cuda", [](const std::string& dtype, const Filter& filter, int64_t channels) {

@@ -69,8 +69,10 @@ def test_equals_reference(kind, normalization, dtype, device):
         np.testing.assert_allclose(q[b].cpu().numpy(), expected, rtol=0, atol=5e-5)
 
 
-@pytest.mark.parametrize("labels", [1, 2, 3, 8, 9, 21, 24, 32, 33, 48, 57, 64, 150])
-@pytest.mark.parametrize("kind", ["potts", "matrix"])
+@pytest.mark.parametrize(
+    "labels", [1, 2, 3, 8, 9, 14, 19, 21, 24, 28, 32, 33, 48, 57, 64, 90, 150, 240, 390]
+)
+@pytest.mark.parametrize("kind", ["potts", "vector", "matrix"])
 def test_any_number_of_labels(labels, kind, device):
     unary, *features = problem(labels, device)
     kernels = kernels_of(labels, kind, "symmetric", features)

@@ -79,9 +79,9 @@ def test_building(spatial):
 def test_filtering(spatial):
     splat, join, blur = crf.splat_costs(spatial, width=4, values=True)
     row = 4 * 4
-    # three numbers of each entry, the values of 2 x 40 points, 2 x 10 rows
-    assert splat.unique == 3 * 4 * 120 + 2 * 40 * row + 2 * 10 * row
-    assert splat.asked == 3 * 32 * 2 * 120 + 2 * 120 * row + 2 * 10 * row
+    # 8 bytes of each entry, the vertex of each row, the values of 2 x 40 points, 2 x 10 rows
+    assert splat.unique == 8 * 120 + 4 * 10 + 2 * 40 * row + 2 * 10 * row
+    assert splat.asked == 32 * 2 * (120 + 10) + 2 * 120 * row + 2 * 10 * row
     assert splat.flops == 2 * 4 * 2 * 120
     assert join.unique == 4 * 10  # fewer segments than vertices: no parts at the least
     # each of 3 axes: every row read and written, the neighbours of the lattice once
@@ -92,7 +92,7 @@ def test_splat_of_long_rows():
     few = crf.Lattice(points=320, d=2, images=1, vertices=2)
     assert (few.segments, few.pieces) == (30, 30)
     splat, join, _ = crf.splat_costs(few, width=1, values=False)
-    assert splat.unique == 2 * 4 * 960 + 4 * 30
+    assert splat.unique == 8 * 960 + 4 * 2 + 4 * 30
     assert join.unique == 4 * 2 + 4 * 28
 
 
@@ -104,8 +104,11 @@ def test_a_pass(spatial):
     # one thread has a point: 32 points read 128 bytes of an array at once
     assert cost.asked == 2 * 80 * row + 2 * 2 * 4 * 120 + 2 * 120 * row
     assert cost.flops == 4 * 80 * (2 * 4 + 5)
-    wide = crf.pass_cost([spatial], points=80, width=24)  # 8 threads a point, 4 points a warp
-    assert wide.asked - 2 * 80 * 96 - 2 * 120 * 96 == 2 * 2 * 8 * 120
+    wide = crf.pass_cost([spatial], points=80, width=24)  # 2 threads with 3 chunks a point
+    assert wide.issues[0].threads == 2 * 80 and wide.issues[0].kernel.endswith("<float, 4, 3>")
+    assert wide.asked - 2 * 80 * 96 - 2 * 120 * 96 == 2 * 2 * 4 * 120
+    wider = crf.pass_cost([spatial], points=80, width=200)  # 50 chunks: 32 threads a point
+    assert wider.asked - 2 * 80 * 800 - 2 * 120 * 800 == 2 * 2 * 32 * 120
     assert crf.pass_cost([], points=80, width=4).unique == 2 * 80 * row
 
 

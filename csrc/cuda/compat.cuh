@@ -52,6 +52,18 @@ __device__ inline void store_whole(float4* to, float4 value) {
 #endif
 }
 
+// a b, in the one instruction that adds it to an address, too: where the compiler widens b before a
+// loop, it no longer sees that 32 bits are enough.
+__device__ inline uint64_t wide_product(uint32_t a, uint32_t b) {
+#if defined(CUDA_EMU)
+  return uint64_t{a} * b;
+#else
+  uint64_t product;
+  asm("mul.wide.u32 %0, %1, %2;" : "=l"(product) : "r"(a), "r"(b));
+  return product;
+#endif
+}
+
 // Multiprocessors of the current device.
 inline int num_multiprocessors() {
   int device = 0, count = 0;

@@ -10,6 +10,7 @@
 namespace deeplab_native {
 
 constexpr int kWarp = 32;
+constexpr uint32_t kBeginsRow = 1u << 31;  // with a point: it is the first of its vertex
 
 // Points come in blocks of a warp. Entry (image, block, corner, lane), in this order of memory, is
 // one vertex of the simplex around one point; lanes beyond the last point are entries of weight 0.
@@ -28,7 +29,7 @@ struct LatticeView {
   // The transposed matrix, for splatting: the entries sorted by vertex.
   int32_t* row_begin;      // [entries + 1] of vertex v; row_begin[M]: entries of real points
   uint32_t* row_vertices;  // [entries]
-  int32_t* row_points;     // [entries] image * num_points + point
+  uint32_t* row_points;    // [entries] image * num_points + point; kBeginsRow: of the first ones
   float* row_weights;      // [entries]
 
   // Points, entries and vertices fit 31 bits: their divisions and products are done in 32.
@@ -83,7 +84,7 @@ __device__ T* row_at(T* rows, uint32_t row, int64_t width) {
   // as bytes and not as a number, so that the compiler still knows it is device memory
   using Byte = std::conditional_t<std::is_const_v<T>, const char, char>;
   const uint32_t row_bytes = static_cast<uint32_t>(width) * static_cast<uint32_t>(sizeof(T));
-  return reinterpret_cast<T*>(reinterpret_cast<Byte*>(rows) + uint64_t{row} * row_bytes);
+  return reinterpret_cast<T*>(reinterpret_cast<Byte*>(rows) + wide_product(row, row_bytes));
 }
 
 LatticeView lattice_view(const CudaLatticeShape& shape, void* memory, size_t* bytes = nullptr);
@@ -114,16 +115,25 @@ struct alignas(sizeof(T) * W) Chunk {
   }
 };
 
+// What the splat reads of an entry, at once.
+template <class T>
+struct alignas(2 * sizeof(T)) SplatEntry {
+  uint32_t point;  // as row_points
+  T weight;
+
+  __device__ bool begins_row() const { return (point & kBeginsRow) != 0; }
+};
+
 // A filter in work: the lattices with their weights, and the rows of values on their vertices.
 // Several batches of values over the same points are `replicas`: rows r M ... (r + 1) M - 1.
 template <class T>
 struct FilterView {
   LatticeView lattice;
   int64_t replicas;
-  const T* splat_weights;  // [entries] in the order of row_points
-  const T* slice_weights;  // [entries]
-  T *rows, *other_rows;    // [replicas M][width]
-  T* partials;             // [replicas][segments][2][width], see splat_kernel
+  const SplatEntry<T>* splat_entries;  // [entries] in the order of row_points
+  const T* slice_weights;              // [entries]
+  T *rows, *other_rows;                // [replicas M][width]
+  T* partials;                         // [replicas][segments][2][width], see splat_kernel
 };
 
 constexpr int kMaxFilters = 8;  // that one launch works on
@@ -139,22 +149,69 @@ __host__ __device__ const T* blurred_rows(const FilterView<T>& f) {
   return f.lattice.corners % 2 == 0 ? f.rows : f.other_rows;
 }
 
-// A chunk of the filtered values at a point; `rows` is blurred_rows at that chunk. NaN where the
-// image has no lattice.
-template <class T, int W>
-__device__ Chunk<T, W> slice_chunk(const FilterView<T>& f, const T* rows, int64_t image,
-                                   uint32_t point, int64_t width) {
-  const LatticeView& l = f.lattice;
-  const int64_t first = l.entry(image, point, 0);
-  const T* weights = f.slice_weights + first;
-  const int32_t* vertices = l.vertices + first;
-  auto sum = Chunk<T, W>::filled(l.bad[image] ? T(NAN) : T(0));
-#pragma unroll 3  // of positions there are 3 corners, of positions and colours 6
-  for (int r = 0; r < l.corners; ++r, weights += kWarp, vertices += kWarp) {
-    sum.add_scaled(*weights, Chunk<T, W>::load(row_at(rows, *vertices, width)));
+// What a filter has made of one image, from a channel on: to be sliced at the image's points.
+template <class T>
+class FilteredImage {
+ public:
+  __device__ FilteredImage(const FilterView<T>& f, int64_t replica, int64_t image, int64_t width,
+                           int64_t channel)
+      : lattice_(f.lattice),
+        image_(image),
+        width_(width),
+        rows_(blurred_rows(f) + channel),
+        weights_(f.slice_weights) {
+    if (replica > 0) rows_ += replica * *f.lattice.num_vertices * width;
   }
-  return sum;
-}
+
+  // The kChunks chunks at a point, `step` channels apart, of which `has(k)` says which there are;
+  // NaN where the image has no lattice.
+  template <int W, int kChunks, class Has>
+  __device__ void slice(uint32_t point, int64_t step, const Has& has,
+                        Chunk<T, W> (&sums)[kChunks]) const {
+    const T zero = lattice_.bad[image_] ? T(NAN) : T(0);
+    for (int k = 0; k < kChunks; ++k) sums[k] = Chunk<T, W>::filled(zero);
+    const int64_t first = lattice_.entry(image_, point, 0);
+    const T* weights = weights_ + first;
+    const int32_t* vertices = lattice_.vertices + first;
+    // of positions there are 3 corners, of positions and colours 6: so many loads are on their way
+    constexpr int kAtOnce = 3;
+    int r = 0;
+#pragma unroll 1
+    for (; r + kAtOnce <= lattice_.corners; r += kAtOnce) {
+      add_corners<kAtOnce>(weights + r * kWarp, vertices + r * kWarp, step, has, sums);
+    }
+#pragma unroll 1
+    for (; r < lattice_.corners; ++r) {
+      add_corners<1>(weights + r * kWarp, vertices + r * kWarp, step, has, sums);
+    }
+  }
+
+ private:
+  template <int kCorners, int W, int kChunks, class Has>
+  __device__ void add_corners(const T* weights, const int32_t* vertices, int64_t step,
+                              const Has& has, Chunk<T, W> (&sums)[kChunks]) const {
+    T weight[kCorners];
+    int32_t vertex[kCorners];
+#pragma unroll
+    for (int r = 0; r < kCorners; ++r) {
+      weight[r] = weights[r * kWarp];
+      vertex[r] = vertices[r * kWarp];
+    }
+#pragma unroll
+    for (int r = 0; r < kCorners; ++r) {
+      const T* row = row_at(rows_, vertex[r], width_);
+#pragma unroll
+      for (int k = 0; k < kChunks; ++k) {
+        if (has(k)) sums[k].add_scaled(weight[r], Chunk<T, W>::load(row + k * step));
+      }
+    }
+  }
+
+  const LatticeView& lattice_;
+  int64_t image_, width_;
+  const T* rows_;
+  const T* weights_;
+};
 
 // values [replicas * images * num_points][width] (null: all ones) -> blurred_rows of every filter.
 template <class T>

@@ -1,16 +1,16 @@
 // Mean field inference for a batch: between splats and blurs (permutohedral.cu) one fused pass over
 // the points slices every kernel, applies the compatibilities, adds the unary and takes the
-// softmax. A group of 1 to 32 threads has a point, a thread 1 or 4 labels at a time.
+// softmax. A group of 1 to 32 threads has a point, a thread up to three chunks of up to 4 labels.
 #include <cmath>
 #include <type_traits>
 
-#include "cuda/lattice.cuh"
+#include "cuda/mean_field_chunks.cuh"
 #include "ops/mean_field.h"
 
 namespace deeplab_native {
 namespace {
 
-constexpr unsigned kThreads = 256;
+constexpr unsigned kThreads = 128;  // few: the registers of large blocks do not add up to all
 
 template <class T>
 struct KernelSet {
@@ -24,15 +24,6 @@ struct PassShape {
   uint32_t group, group_bits;  // threads to a point, 2^group_bits
 };
 
-template <class T, int W>
-__device__ Chunk<T, W> slice_chunk(const FilterView<T>& f, int64_t b, uint32_t point, int64_t width,
-                                   uint32_t offset) {
-  const LatticeView& l = f.lattice;
-  const int64_t replica = f.replicas == 1 ? 0 : b / l.images;
-  const T* rows = blurred_rows(f) + replica * *l.num_vertices * width + offset;
-  return slice_chunk<T, W>(f, rows, b - replica * l.images, point, width);
-}
-
 template <class T>
 __device__ T group_max(T x, int group) {
   for (int d = group / 2; d > 0; d /= 2) x = max(x, __shfl_xor_sync(~0u, x, d));
@@ -44,43 +35,20 @@ __device__ T group_sum(T x, int group) {
   return x;
 }
 
-// The labels of one point that one thread has: chunks lane, lane + group, ... of the row. With
-// kSingle there is one at most, which stays in registers; else they lie where the result will.
-template <class T, int W, bool kSingle>
-struct OwnChunks {
-  using C = Chunk<T, W>;
-  C single;
-  T* memory;
-  uint32_t chunks, lane, group;
-
-  template <class F>
-  __device__ void each(const F& f) {
-    if constexpr (kSingle) {
-      if (lane < chunks) f(single, lane * W);
-    } else {
-      for (uint32_t c = lane; c < chunks; c += group) {
-        C x = C::load(memory + c * W);
-        f(x, c * W);
-        x.store(memory + c * W);
-      }
-    }
-  }
-};
-
 // x -= M F: F passes through memory, since every label needs all of it.
 template <class T, int W, class Own>
 __device__ void subtract_matrix(Own& own, const FilterView<T>& f, const T* matrix, T* filtered,
                                 const PassShape& s, int64_t b, uint32_t point) {
   using C = Chunk<T, W>;
   T* row = filtered + (b * s.num_points + point) * s.width;
-  own.each([&](C&, uint32_t offset) {
-    slice_chunk<T, W>(f, b, point, s.width, offset).store(row + offset);
-  });
+  own.each_sliced(f, b, point, s.width,
+                  [&](C&, const C& sliced, int64_t offset) { sliced.store(row + offset); });
   __syncwarp();
-  own.each([&](C& x, uint32_t offset) {
+  own.each([&](C& x, int64_t offset) {
+    const uint32_t left = static_cast<uint32_t>(s.labels - offset);
     for (int64_t m = 0; m < s.labels; ++m) {
-      for (int k = 0; k < W; ++k) {
-        if (offset + k < s.labels) x.v[k] -= matrix[m * s.labels + offset + k] * row[m];
+      for (uint32_t k = 0; k < W; ++k) {
+        if (k < left) x.v[k] -= matrix[m * s.labels + offset + k] * row[m];
       }
     }
   });
@@ -96,18 +64,17 @@ __device__ void add_kernels(Own& own, const KernelSet<T>& set, T* filtered, cons
     const T* compatibility = set.compatibilities[m];
     if (set.kinds[m] == CompatibilityKind::kMatrix) {
       subtract_matrix<T, W>(own, f, compatibility, filtered, s, b, point);
-    } else if (set.kinds[m] == CompatibilityKind::kPotts) {
-      own.each([&](C& x, uint32_t offset) {
-        x.add_scaled(*compatibility, slice_chunk<T, W>(f, b, point, s.width, offset));
-      });
-    } else {
-      own.each([&](C& x, uint32_t offset) {
-        const C sliced = slice_chunk<T, W>(f, b, point, s.width, offset);
-        for (int k = 0; k < W; ++k) {
-          if (offset + k < s.labels) x.v[k] -= compatibility[offset + k] * sliced.v[k];
-        }
-      });
+      continue;
     }
+    const bool potts = set.kinds[m] == CompatibilityKind::kPotts;
+    const T w = *compatibility;
+    own.each_sliced(f, b, point, s.width, [&](C& x, const C& sliced, int64_t offset) {
+      if (potts) return x.add_scaled(w, sliced);
+      const uint32_t left = static_cast<uint32_t>(s.labels - offset);
+      for (uint32_t k = 0; k < W; ++k) {
+        if (k < left) x.v[k] -= compatibility[offset + k] * sliced.v[k];
+      }
+    });
   }
 }
 
@@ -131,11 +98,18 @@ __device__ void take_softmax(Own& own, int group) {
   });
 }
 
+// Blocks of a multiprocessor at a time, at the least: bounds the registers.
+template <class T, int kOwn>
+constexpr int kMinBlocks = sizeof(T) == 8 ? 4
+                           : kOwn == 3    ? 5
+                           : kOwn == 2    ? 6
+                                          : 8;
+
 // out = softmax(from - sum_m C_m (K_m q)), or without the softmax; row by row, so that from and
 // out may be the same. blockIdx.y has an image. The warps stay whole: groups beyond the last point
 // work on the last one, and do not write.
-template <class T, int W, bool kSingle>
-__global__ void __launch_bounds__(kThreads, kSingle&& W == 4 && sizeof(T) == 4 ? 4 : 2)
+template <class T, int W, int kOwn>
+__global__ void __launch_bounds__(kThreads, (kMinBlocks<T, kOwn>))
     mean_field_kernel(KernelSet<T> set, const T* from, T* out, T* __restrict__ filtered,
                       PassShape s, bool softmax) {
   using C = Chunk<T, W>;
@@ -151,19 +125,20 @@ __global__ void __launch_bounds__(kThreads, kSingle&& W == 4 && sizeof(T) == 4 ?
       const uint32_t point = active ? p : points - 1;
       const int64_t row = (b * s.num_points + point) * s.width;
       // a group without a point must leave the row in memory to the group that has it
-      OwnChunks<T, W, kSingle> own{C::filled(T(0)), out + row, active ? chunks : 0, lane, s.group};
-      own.each([&](C& x, uint32_t offset) { x = C::load(from + row + offset); });
+      OwnChunks<T, W, kOwn> own(out + row, active ? chunks : 0, lane, s.group);
+      own.each([&](C& x, int64_t offset) { x = C::load(from + row + offset); });
       add_kernels<T, W>(own, set, filtered, s, b, point);
       if (softmax) take_softmax<T, W>(own, static_cast<int>(s.group));
-      if (kSingle) own.each([&](C& x, uint32_t offset) { x.store(out + row + offset); });
+      if (kOwn > 0) own.each([&](C& x, int64_t offset) { x.store(out + row + offset); });
     }
   }
 }
 
-PassShape pass_shape(const CudaMeanFieldShape& shape, int chunk) {
-  const int64_t width = mean_field_width_cuda(shape.num_labels);
-  uint32_t bits = 0;
-  while ((1u << bits) < kWarp && (1u << bits) < width / chunk) ++bits;
+// As few threads to a point as have room for its chunks, but two where there are two chunks.
+template <class T>
+PassShape pass_shape(const CudaMeanFieldShape& shape, int64_t width, int64_t chunks) {
+  uint32_t bits = chunks > 1;
+  while ((1u << bits) < kWarp && (kMostOwn<T> << bits) < chunks) ++bits;
   return {shape.batch, shape.num_points, shape.num_labels, width, 1u << bits, bits};
 }
 
@@ -171,15 +146,22 @@ template <class T>
 cudaError_t pass(const KernelSet<T>& set, const CudaMeanFieldShape& shape, const T* from, T* out,
                  T* filtered, bool softmax, cudaStream_t stream) {
   const int64_t width = mean_field_width_cuda(shape.num_labels);
-  const auto run = [&](auto kernel, int chunk) {
-    const PassShape s = pass_shape(shape, chunk);
+  const int64_t chunks = width % 4 == 0 ? width / 4 : 1;
+  const PassShape s = pass_shape<T>(shape, width, chunks);
+  const auto run = [&](auto kernel) {
     const dim3 grid(strided_blocks(s.num_points * s.group, kThreads),
                     static_cast<unsigned>(std::min(s.batch, kMaxGrid)));
     return launch(kernel, grid, kThreads, 0, stream, set, from, out, filtered, s, softmax);
   };
-  if (width % 4 != 0) return run(mean_field_kernel<T, 1, true>, 1);  // 1 or 2 labels
-  if (width / 4 <= kWarp) return run(mean_field_kernel<T, 4, true>, 4);
-  return run(mean_field_kernel<T, 4, false>, 4);
+  if (width == 1) return run(mean_field_kernel<T, 1, 1>);
+  if (width == 2) return run(mean_field_kernel<T, 2, 1>);
+  const int64_t own = (chunks + s.group - 1) / s.group;
+  if (own == 1) return run(mean_field_kernel<T, 4, 1>);
+  if constexpr (kMostOwn<T> == 3) {
+    if (own == 2) return run(mean_field_kernel<T, 4, 2>);
+    if (own == 3) return run(mean_field_kernel<T, 4, 3>);
+  }
+  return run(mean_field_kernel<T, 4, 0>);
 }
 
 template <class T>

@@ -11,8 +11,13 @@
 namespace deeplab_native {
 namespace {
 
-constexpr unsigned kThreads = 256;
-constexpr int kSegment = 32;  // entries that one thread of the splat adds up
+constexpr int64_t kSegment = 32;  // entries that one thread of the splat adds up
+constexpr int kAtOnce = 4;        // of these on their way
+constexpr uint32_t kNoRow = ~0u;
+
+// Blocks of a multiprocessor at a time, at the least: with a bound of its own the compiler spills.
+template <class T>
+constexpr int kMinBlocks = sizeof(T) == 4 ? 4 : 2;
 
 // The entries of each image are cut up for themselves, so that an image's sums are the same in any
 // batch. Those of real points are as many for all, and come first in the order of the rows.
@@ -36,48 +41,80 @@ __device__ void each_image(const FilterView<T>& filter, const F& f) {
 
 // Adds up segments of the entries, which are sorted by vertex: rows that lie in one segment are
 // done; of the others the part at the segment's begin goes to partials[segment][0] and the part at
-// its end to [1]. So the skewed lengths of the rows (1 to some 10,000 entries) cost nothing.
-template <class T, int W>
-__global__ void __launch_bounds__(kRowThreads)
+// its end to [1] (and 0 to [0], which nothing reads, where a row begins the segment). The skewed
+// lengths of the rows (1 to some 10,000 entries) cost nothing.
+// kOnes: instead of the values, which there are none of.
+template <class T, int W, bool kOnes>
+__global__ void __launch_bounds__(kRowThreads, (kMinBlocks<T>))
     splat_kernel(FilterSet<T> set, const T* __restrict__ values, int64_t width) {
   const FilterView<T>& f = set.filters[blockIdx.y];
   const LatticeView& l = f.lattice;
   using C = Chunk<T, W>;
   const Segments segments(l);
   const int64_t vertices = *l.num_vertices;
-  const int64_t count = l.images * segments.count, entries = l.images * segments.entries;
+  const int64_t all_segments = l.images * segments.count;
+  const int64_t all_entries = l.images * segments.entries;
   each_image(f, [&](int64_t replica, int64_t image) {
     const int64_t image_begin = image * segments.entries;
     each_chunk<W>(0, segments.count, width, [&](int64_t segment, uint32_t offset) {
       const int64_t begin = image_begin + segment * kSegment;
-      const int64_t end = min(begin + kSegment, image_begin + segments.entries);
+      const auto count =
+          static_cast<uint32_t>(min(kSegment, segments.entries - segment * kSegment));
+      const SplatEntry<T>* const own = f.splat_entries + begin;
       const T* from = values + replica * l.images * l.num_points * width + offset;
-      T* rows = f.rows + replica * vertices * width + offset;
-      T* partial =
-          f.partials + (replica * count + image * segments.count + segment) * 2 * width + offset;
-      uint32_t vertex = l.row_vertices[begin];
-      bool whole = begin == 0 || l.row_vertices[begin - 1] != vertex;
+      T* partial = f.partials + offset +
+                   (replica * all_segments + image * segments.count + segment) * 2 * width;
+      uint32_t row_from = kNoRow;  // the entry with which the present row begins
       C sum = C::filled(T(0));
-      for (int64_t i = begin; i < end; ++i) {
-        const uint32_t here = l.row_vertices[i];
-        if (here != vertex) {
-          sum.store(whole ? row_at(rows, vertex, width) : partial);
+      const auto target = [&] {
+        if (row_from == kNoRow) return partial;
+        const uint32_t vertex = l.row_vertices[begin + row_from];
+        return row_at(f.rows + replica * vertices * width + offset, vertex, width);
+      };
+      const auto load = [&](const SplatEntry<T>& entry) {
+        return kOnes ? C::filled(T(1)) : C::load(row_at(from, entry.point & ~kBeginsRow, width));
+      };
+      const auto add = [&](uint32_t i, const SplatEntry<T>& entry, const C& value) {
+        if (entry.begins_row()) {
+          sum.store(target());
           sum = C::filled(T(0));
-          vertex = here;
-          whole = true;
+          row_from = i;
         }
-        const T w = f.splat_weights[i];
-        sum.add_scaled(w, values ? C::load(row_at(from, l.row_points[i], width)) : C::filled(T(1)));
+        sum.add_scaled(entry.weight, value);
+      };
+      uint32_t i = 0;
+      for (; i + kAtOnce <= count; i += kAtOnce) {
+        SplatEntry<T> entry[kAtOnce];
+        C value[kAtOnce];
+        uint32_t points = 0;
+#pragma unroll
+        for (int k = 0; k < kAtOnce; ++k) entry[k] = own[i + k];
+#pragma unroll
+        for (int k = 0; k < kAtOnce; ++k) {
+          value[k] = load(entry[k]);
+          points |= entry[k].point;
+        }
+        if ((points & kBeginsRow) == 0) {  // mostly
+#pragma unroll
+          for (int k = 0; k < kAtOnce; ++k) sum.add_scaled(entry[k].weight, value[k]);
+        } else {
+#pragma unroll
+          for (int k = 0; k < kAtOnce; ++k) add(i + k, entry[k], value[k]);
+        }
       }
-      const bool goes_on = end < entries && l.row_vertices[end] == vertex;
-      sum.store(!whole ? partial : goes_on ? partial + width : row_at(rows, vertex, width));
+#pragma unroll 1
+      for (; i < count; ++i) add(i, own[i], load(own[i]));
+      const bool last = begin + count == all_entries;
+      const bool ends = last || own[count].begins_row();
+      sum.store(row_from == kNoRow || ends ? target() : partial + width);
     });
   });
 }
 
 // Rows of more than one segment: the sum of their parts, in order. Rows of none: 0.
 template <class T, int W>
-__global__ void __launch_bounds__(kRowThreads) join_kernel(FilterSet<T> set, int64_t width) {
+__global__ void __launch_bounds__(kRowThreads, 5)
+    join_kernel(FilterSet<T> set, int64_t width) {
   const FilterView<T>& f = set.filters[blockIdx.y];
   const LatticeView& l = f.lattice;
   using C = Chunk<T, W>;
@@ -135,35 +172,18 @@ __global__ void __launch_bounds__(kRowThreads)
   }
 }
 
-// Four blocks of a multiprocessor are enough: for more of them the compiler spills registers.
 template <class T, int W>
-__global__ void __launch_bounds__(kRowThreads, 4)
+__global__ void __launch_bounds__(kRowThreads, (kMinBlocks<T>))
     slice_kernel(FilterView<T> f, T* __restrict__ out, int64_t width) {
   const LatticeView& l = f.lattice;
   each_image(f, [&](int64_t replica, int64_t image) {
-    const T* rows = blurred_rows(f) + replica * *l.num_vertices * width;
     T* image_out = out + (replica * l.images + image) * l.num_points * width;
     each_chunk<W>(0, l.num_points, width, [&](uint32_t point, uint32_t offset) {
-      const auto sum = slice_chunk<T, W>(f, rows + offset, image, point, width);
-      sum.store(row_at(image_out + offset, point, width));
+      const FilteredImage<T> filtered(f, replica, image, width, offset);
+      Chunk<T, W> sum[1];
+      filtered.slice(point, 0, [](int) { return true; }, sum);
+      sum[0].store(row_at(image_out + offset, point, width));
     });
-  });
-}
-
-// Both weights of every entry, each in the order in which it is read; blockIdx.y has an image.
-template <class T>
-__global__ void __launch_bounds__(kThreads)
-    fold_weights_kernel(LatticeView l, const float* __restrict__ scale_in,
-                        const float* __restrict__ scale_out, T alpha, T* __restrict__ splat_weights,
-                        T* __restrict__ slice_weights) {
-  const int64_t real = l.row_begin[*l.num_vertices];
-  each_item(l.images, l.entries_per_image, [&](int64_t image, uint32_t i) {
-    const int64_t e = image * l.entries_per_image + i;
-    const T out = scale_out ? T(scale_out[image * l.num_points + l.point_of(i)]) : T(1);
-    slice_weights[e] = alpha * T(l.weights[e]) * out;
-    if (e < real) {
-      splat_weights[e] = T(l.row_weights[e]) * (scale_in ? T(scale_in[l.row_points[e]]) : T(1));
-    }
   });
 }
 
@@ -180,7 +200,7 @@ FilterView<T> filter_view(const CudaFilter& filter, int64_t width, size_t* bytes
   FilterView<T> f{};
   f.lattice = lattice_view(filter.shape, filter.lattice);
   f.replicas = filter.replicas;
-  f.splat_weights = static_cast<const T*>(filter.splat_weights);
+  f.splat_entries = static_cast<const SplatEntry<T>*>(filter.splat_entries);
   f.slice_weights = static_cast<const T*>(filter.slice_weights);
   Arena arena(filter.memory);
   f.rows = arena.take<T>(f.replicas * f.lattice.entries * width);
@@ -195,7 +215,7 @@ template FilterView<double> filter_view(const CudaFilter&, int64_t, size_t*);
 template <class T>
 cudaError_t splat_and_blur(const FilterSet<T>& set, const T* values, int64_t width, bool reversed,
                            cudaStream_t stream) {
-  const int chunk = chunk_width<T>(width, values, nullptr);
+  const int chunk = values ? chunk_width<T>(width, values, nullptr) : 1;
   const int64_t chunks = width / chunk;
   int64_t segments = 0, image_vertices = 0, vertices = 0, images = 0, replicas = 0;
   int axes = 0;
@@ -214,8 +234,9 @@ cudaError_t splat_and_blur(const FilterSet<T>& set, const T* values, int64_t wid
     const auto run = [&](const ChunkGrid& g, auto kernel, auto... arguments) {
       return launch(kernel, g.grid, g.block, 0, stream, set, arguments...);
     };
-    cudaError_t error =
-        run(chunk_grid(segments, chunks, count, images), splat_kernel<T, W>, values, width);
+    auto splat = splat_kernel<T, W, false>;
+    if constexpr (W == 1) splat = values ? splat : splat_kernel<T, 1, true>;
+    cudaError_t error = run(chunk_grid(segments, chunks, count, images), splat, values, width);
     if (!error) {
       error = run(chunk_grid(image_vertices, chunks, count, images), join_kernel<T, W>, width);
     }
@@ -230,21 +251,6 @@ template cudaError_t splat_and_blur(const FilterSet<float>&, const float*, int64
                                     cudaStream_t);
 template cudaError_t splat_and_blur(const FilterSet<double>&, const double*, int64_t, bool,
                                     cudaStream_t);
-
-template <class T>
-int fold_weights_cuda(const CudaLatticeShape& shape, const void* lattice, const float* scale_in,
-                      const float* scale_out, T* splat_weights, T* slice_weights, void* stream) {
-  const LatticeView l = lattice_view(shape, const_cast<void*>(lattice));
-  if (l.entries == 0) return cudaSuccess;
-  const float alpha = 1.0f / (1.0f + std::pow(2.0f, -static_cast<float>(l.d)));
-  return launch(fold_weights_kernel<T>, item_grid(l.images, l.entries_per_image, kThreads),
-                kThreads, 0, static_cast<cudaStream_t>(stream), l, scale_in, scale_out, alpha,
-                splat_weights, slice_weights);
-}
-template int fold_weights_cuda(const CudaLatticeShape&, const void*, const float*, const float*,
-                               float*, float*, void*);
-template int fold_weights_cuda(const CudaLatticeShape&, const void*, const float*, const float*,
-                               double*, double*, void*);
 
 template <class T>
 size_t filter_bytes_cuda(const CudaFilter& filter, int64_t num_channels) {

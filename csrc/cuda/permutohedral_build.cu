@@ -198,7 +198,8 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(LatticeView l, Scratch s
     const int64_t e = s.row_entries[i];
     const int64_t image = static_cast<uint32_t>(e) / static_cast<uint32_t>(l.entries_per_image);
     const int64_t point = l.lane_point(static_cast<uint32_t>(e - image * l.entries_per_image));
-    l.row_points[i] = static_cast<int32_t>(image * l.num_points + point);
+    const uint32_t global = static_cast<uint32_t>(image * l.num_points + point);
+    l.row_points[i] = here == before ? global : global | kBeginsRow;
     l.row_weights[i] = l.weights[e];
   }
 }
@@ -241,7 +242,7 @@ LatticeView lattice_view(const CudaLatticeShape& shape, void* memory, size_t* by
   l.neighbours = arena.take<int2>(l.entries * l.corners);
   l.row_begin = arena.take<int32_t>(l.entries + 1);
   l.row_vertices = arena.take<uint32_t>(l.entries);
-  l.row_points = arena.take<int32_t>(l.entries);
+  l.row_points = arena.take<uint32_t>(l.entries);
   l.row_weights = arena.take<float>(l.entries);
   if (bytes) *bytes = arena.used();
   return l;

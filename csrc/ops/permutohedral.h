@@ -160,18 +160,22 @@ const int32_t* vertex_begin_cuda(const CudaLatticeShape& shape, const void* latt
 
 // Entries of the lattice's matrix: the size of the two arrays of weights of a filter.
 int64_t lattice_entries_cuda(const CudaLatticeShape& shape);
-// splat_weights = scale_in w, slice_weights = alpha scale_out w, of the barycentric weights w; the
-// scales are [images * num_points] floats, or null for 1.
+// To splat with scale_in w, and with the point that it is for in the room of a second T; to slice
+// with alpha scale_out w: w are the barycentric weights, the scales [images * num_points] floats,
+// or null for 1.
 template <class T>
 int fold_weights_cuda(const CudaLatticeShape& shape, const void* lattice, const float* scale_in,
-                      const float* scale_out, T* splat_weights, T* slice_weights, void* stream);
+                      const float* scale_out, void* splat_entries, T* slice_weights, void* stream);
+
+// Scales of the points from their mass K 1, in its place: 1 / K 1, or the root of that.
+int invert_mass_cuda(float* mass, int64_t points, bool root, void* stream);
 
 // out = filter(in) for `replicas` batches of values over the same points.
 struct CudaFilter {
   CudaLatticeShape shape;
   int64_t replicas;
   void* lattice;
-  const void *splat_weights, *slice_weights;
+  const void *splat_entries, *slice_weights;
   void* memory;  // of filter_bytes_cuda
 };
 template <class T>

@@ -2,7 +2,7 @@
 
 Nothing here waits for the device: the number of vertices is known there alone, and memory is taken
 for the most there could be, d + 1 for each point. For a dense CRF of L labels in float32 that is
-about 90 L + 640 bytes a pixel: 0.5 GB for 375 x 500 and 21 labels, 5 GB for 1024 x 2048 and 19.
+about 90 L + 680 bytes a pixel: 0.5 GB for 375 x 500 and 21 labels, 5 GB for 1024 x 2048 and 19.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class CudaLattice:
         scale_in: torch.Tensor | None = None,
         scale_out: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """To splat and to slice with; the scales are (points,) float32."""
+        """To splat (a point with each) and to slice with; the scales are (points,) float32."""
         entries = _C.lattice_entries_cuda(self.size)
-        splat, slice_ = (self.memory.new_empty(entries, dtype=dtype) for _ in range(2))
+        splat, slice_ = (self.memory.new_empty(n * entries, dtype=dtype) for n in (2, 1))
         call_cuda(
             "fold_weights_cuda",
             self.memory,
@@ -73,11 +73,12 @@ class CudaLattice:
         )
         return splat, slice_
 
-    def mass(self) -> torch.Tensor:
-        """K 1, (points,) float32."""
-        out = self.memory.new_empty(self.points, dtype=torch.float32)
-        CudaFilter(self, 1, 1, *self.weights(torch.float32))(None, out, transposed=False)
-        return out
+    def scale(self, *, root: bool) -> torch.Tensor:
+        """1 / K 1, or its root, (points,) float32."""
+        mass = self.memory.new_empty(self.points, dtype=torch.float32)
+        CudaFilter(self, 1, 1, *self.weights(torch.float32))(None, mass, transposed=False)
+        call_cuda("invert_mass_cuda", mass, mass.data_ptr(), self.points, root)
+        return mass
 
 
 class CudaFilter:
@@ -142,7 +143,7 @@ def images_at_once(
         size = (1, points, d, True)
         entries = _C.lattice_entries_cuda(size)
         own = (size, 1, 0, 0, 0, 0)
-        bytes_ += _C.lattice_bytes_cuda(size) + 2 * entries * dtype.itemsize
+        bytes_ += _C.lattice_bytes_cuda(size) + 3 * entries * dtype.itemsize
         bytes_ += _C.filter_bytes_cuda(dtype_name(dtype), own, channels)
         with on_device_of(like):
             bytes_ += _C.lattice_scratch_bytes_cuda(size)

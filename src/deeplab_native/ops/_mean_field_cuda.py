@@ -108,10 +108,7 @@ class _Kernel:
         self._dtype, self._width = unary.dtype, width
         self._scales: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
         if normalization != _NONE:
-            mass = self.lattice.mass().double() + 1e-20  # where a point has no mass at all
-            if normalization not in (_BEFORE, _AFTER):
-                mass = mass.sqrt()
-            scale = mass.reciprocal().float()
+            scale = self.lattice.scale(root=normalization not in (_BEFORE, _AFTER))
             self._scales = (
                 None if normalization == _AFTER else scale,
                 None if normalization == _BEFORE else scale,
