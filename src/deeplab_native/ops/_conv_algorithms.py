@@ -26,7 +26,14 @@ CHANNELS_LAST_FROM_RATE = {"many": 8, "few": 12}
 
 
 def in_better_layout(input, weight, rate) -> torch.Tensor:
-    """channels_last where oneDNN then skips the taps in the padding and otherwise does not.
+    """The input for torch's convolution: in channels_last where that is faster."""
+    on_cpu = input.device.type == "cpu"
+    worthwhile = _skips_taps(input, weight, rate) if on_cpu else _brings_cudnn_back(input, rate)
+    return input.contiguous(memory_format=torch.channels_last) if worthwhile else input
+
+
+def _skips_taps(input, weight, rate) -> bool:
+    """Where oneDNN then skips the taps in the padding and otherwise does not.
 
     Measured with 2 threads on AVX-512 cores (torch 2.13, one 41 x 41 map, milliseconds as it is /
     with the copy to channels_last): 512 -> 1024 filters rate 4 68 / 72, rate 6 60 / 69, rate 8
@@ -37,14 +44,32 @@ def in_better_layout(input, weight, rate) -> torch.Tensor:
     """
     many = weight.shape[0] >= MANY_FILTERS
     trains = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)
-    worthwhile = (
-        input.device.type == "cpu"
-        and input.dtype == torch.float32
+    return (
+        input.dtype == torch.float32
         and (many or trains)
         and max(rate) >= CHANNELS_LAST_FROM_RATE["many" if many else "few"]
         and max(weight.shape[2:]) > 1
     )
-    return input.contiguous(memory_format=torch.channels_last) if worthwhile else input
+
+
+def _brings_cudnn_back(input, rate) -> bool:
+    """Where torch convolves contiguous maps without cuDNN, but channels_last ones with it.
+
+    Asked for the same bits every time, torch leaves cuDNN out of dilated convolutions of contiguous
+    maps and unfolds them, image by image (`use_cudnn` in aten/src/ATen/native/Convolution.cpp;
+    https://github.com/pytorch/pytorch/issues/28777 has it 10 to 80 times slower). In float64 cuDNN
+    knows no channels_last.
+    """
+    deterministic = (
+        torch.backends.cudnn.deterministic or torch.are_deterministic_algorithms_enabled()
+    )
+    return (
+        input.device.type == "cuda"
+        and max(rate) > 1
+        and input.dtype != torch.float64
+        and torch.backends.cudnn.enabled
+        and deterministic
+    )
 
 
 def windows(size: Pair, column_rows: int, element_size: int) -> list[Window]:

@@ -50,11 +50,13 @@ def atrous_conv2d(
             "direct": the columns of im2col only in a GPU's shared memory, a tile at a time; CUDA
             only. float32 is multiplied as `torch.backends.cudnn.allow_tf32` says.
             "aten": `torch.nn.functional.conv2d`.
-            "auto": the fastest measured; today always "aten", in the better memory layout.
+            "auto": the fastest measured; today always "aten", in the better memory layout. (On
+            CUDA that is channels_last where the same bits are asked for every time: torch would
+            otherwise leave cuDNN out.)
 
     Returns:
         (B, O, Ho, Wo), Ho = (H + 2 pad_h - rate_h (kh - 1) - 1) // stride_h + 1, the dtype of
-        input; channels_last where the input is, and where "auto" finds that faster on the CPU.
+        input; channels_last where the input is, and where "auto" finds that faster.
 
     Raises:
         TypeError: an argument of the wrong type; input, weight and bias of different dtypes.
