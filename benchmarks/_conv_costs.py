@@ -164,7 +164,6 @@ def aspp_costs(size: int, batch: int, dtype: str, channels: int, filters: int) -
     padded = -(-filters // (16 // item)) * (16 // item)
     pixels = batch * size**2
     weights = 4 * 9 * item * filters * channels
-    packed = 4 * taps * filters * channels
     matrix = item * taps * padded * channels
     y = item * taps * padded * pixels
     image = item * channels * pixels
@@ -176,14 +175,16 @@ def aspp_costs(size: int, batch: int, dtype: str, channels: int, filters: int) -
         row_threads(batch * size, size * words),
         inner=("LDG.128", pixels * words * taps),
     )
-    costs = [Cost("aspp_pack", 4, weights + packed, new=weights)]
-    if dtype != "float32":
-        costs.append(Cost("to bfloat16 (torch)", 1, packed + item * taps * filters * channels))
-    if padded != filters:
-        costs.append(Cost("filters filled up (torch)", 1, matrix + matrix * filters // padded))
+    pack = Issue(
+        f"aspp_pack.cu aspp_pack_kernel<{element}, {element}>",
+        taps * padded * channels,
+        marker=f"STG.{8 * item}",
+        least=False,  # the shortest way has no row in reach
+    )
     flops = 2.0 * taps * padded * channels * pixels
     return [
-        *costs,
+        Cost("sum of biases (aspp_pack)", 1, 4 * item * filters),
+        Cost("aspp_pack", 1, weights + matrix, new=weights, issues=[pack]),
         product("product (torch)", flops, dtype, image + matrix + y, new=image),
         Cost(
             "aspp_gather",

@@ -130,13 +130,19 @@ void bind_aspp_kernels(py::module_& m) {
                                     float_type(dtype), pointer<void>(stream)));
       },
       Unlocked());
+  // branches, and filter taps, that aspp_pack_cuda takes at once
+  m.def("most_packed_cuda", [] { return std::make_pair(kMaxPackBranches, kMaxPackSources); });
   m.def(
       "aspp_pack_cuda",
-      [](Address weight, Address packed, Pair size, const std::vector<int32_t>& index,
-         const std::vector<bool>& add, const std::string& dtype, Address stream) {
-        check_cuda("aspp", aspp_pack_cuda(pointer<const void>(weight), pointer<void>(packed),
-                                          {size[0], size[1], index, add}, float_type(dtype),
-                                          pointer<void>(stream)));
+      [](const std::vector<std::pair<Address, std::vector<int32_t>>>& weights, Address packed,
+         Quad size, const std::string& dtype, const std::string& packed_dtype, Address stream) {
+        std::vector<AsppPackBranch> branches;
+        for (const auto& [weight, index] : weights) {
+          branches.push_back({pointer<const void>(weight), index});
+        }
+        check_cuda("aspp", aspp_pack_cuda(branches, pointer<void>(packed),
+                                          {size[0], size[1], size[2], size[3]}, float_type(dtype),
+                                          float_type(packed_dtype), pointer<void>(stream)));
       },
       Unlocked());
   m.def(

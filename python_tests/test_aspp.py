@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import reference
 from deeplab_native import _C, aspp
 from deeplab_native._native import on_cuda
-from deeplab_native.ops import _aspp_taps
+from deeplab_native.ops import _aspp_pack, _aspp_taps
 from deeplab_native.ops.aspp import merge_taps
 
 ops = torch.ops.deeplab_native
@@ -127,7 +127,9 @@ def test_pixels_of_any_alignment(filters, offset, dtype, device):
     map = memory.view(2, 5, 4, filters).permute(0, 3, 1, 2)
     taps = torch.zeros(3, filters, 8, dtype=dtype, device=device)
     input = map.new_zeros(2, 8, 5, 4).contiguous(memory_format=torch.channels_last)
-    product = _aspp_taps._Product(input, taps, [d for o in offsets for d in o])
+    padded = _aspp_pack.padded_filters(input, filters, dtype)
+    taps = F.pad(taps, (0, 0, 0, padded - filters))
+    product = _aspp_taps._Product(input, taps, [d for o in offsets for d in o], filters)
     y = torch.full((40, 3 * product.padded), float("nan"), dtype=dtype, device=device)
     product.spread(map, y)
     y = y.view(2, 5, 4, 3, product.padded).permute(0, 3, 4, 1, 2)
@@ -136,6 +138,35 @@ def test_pixels_of_any_alignment(filters, offset, dtype, device):
         expected = padded[:, :, 2 - dy : 7 - dy, 2 - dx : 6 - dx]
         assert torch.equal(y[:, t, :filters], expected)
     assert not y[:, :, filters:].any()
+
+
+@pytest.mark.parametrize("sizes", [[1] * 45, [3] * 40, [15, 15]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_many_branches(sizes, dtype, device):
+    """More, and larger, than one launch packs: their centres have one tap in common."""
+    kernels = [((size, size), 1) for size in sizes]
+    input, weights, biases, rates = new_case((1, 3, 9, 8), 2, kernels, device=device)
+    got = aspp(
+        input.to(dtype), [w.to(dtype) for w in weights], [b.to(dtype) for b in biases], rates
+    )
+    expected = reference.aspp(input, weights, biases, rates)
+    scale = expected.abs().max()
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    assert (got - expected).abs().max() < tolerance * scale
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_weights_of_several_dtypes_under_autocast(channels_last, device):
+    input, weights, biases, rates = new_case(*CASES[0], device=device, channels_last=channels_last)
+    expected = reference.aspp(input, weights, biases, rates)
+    weights[1], biases[0] = weights[1].bfloat16(), biases[0].bfloat16()
+    leaves = [t.requires_grad_() for t in (*weights, *biases)]
+    with torch.autocast(input.device.type, torch.bfloat16):
+        got = aspp(input, weights, biases, rates)
+    assert got.dtype == torch.bfloat16
+    assert (got - expected).abs().max() < 2e-2 * expected.abs().max()
+    for leaf, grad in zip(leaves, torch.autograd.grad(got.sum(), leaves), strict=True):
+        assert grad.dtype == leaf.dtype and grad.any()
 
 
 def test_absent_biases(device):
@@ -191,14 +222,16 @@ def test_opcheck(channels_last, device):
     input, weights, biases, rates = new_case(*CASES[0], device=device, channels_last=channels_last)
     index, offsets = merge_taps([(3, 3)] * 3, [(r, r) for r in rates], input.shape[2:])
     leaves = [w.requires_grad_() for w in weights]
-    torch.library.opcheck(ops.aspp_pack.default, (leaves, index, len(offsets)))
-    taps = _aspp_taps.pack_taps(weights, index, len(offsets)).detach().requires_grad_()
-    torch.library.opcheck(ops.aspp_unpack.default, (taps, [3, 3], index[9:18]))
+    padded = _aspp_pack.padded_filters(input, len(biases[0]), input.dtype)
+    pack = leaves, index, len(offsets), padded, input.dtype
+    torch.library.opcheck(ops.aspp_pack.default, pack)
+    taps = _aspp_pack.pack_taps(*pack).detach().requires_grad_()
+    torch.library.opcheck(ops.aspp_unpack.default, (taps, len(biases[0]), [3, 3], index[9:18]))
     flat = [d for offset in offsets for d in offset]
     bias = biases[0].requires_grad_()
     input.requires_grad_()
-    torch.library.opcheck(ops.aspp_taps.default, (input, taps, bias, flat))
-    torch.library.opcheck(ops.aspp_taps.default, (input, taps, None, flat))
+    torch.library.opcheck(ops.aspp_taps.default, (input, taps, bias, flat, len(bias)))
+    torch.library.opcheck(ops.aspp_taps.default, (input, taps, None, flat, len(bias)))
     grad = torch.randn_like(aspp(input, weights, biases, rates)).requires_grad_()
     if device.type == "cpu" and not on_cuda(input):
         arguments = input, leaves, bias, index, flat

@@ -1,6 +1,9 @@
-// A thread has one (filter, channel) and walks its filter taps: adjacent in the weight, so that a
-// warp reads whole cache lines, while each tap's row of the matrix is written by adjacent threads.
+// A thread has one (filter, channel). To pack, it walks the rows of the matrix and adds up the
+// filter taps that belong to each: adjacent in the weights, so that they come from L1 after the
+// first one. To unpack, it walks the filter taps, and reads rows that adjacent threads read
+// adjacent parts of.
 #include <algorithm>
+#include <type_traits>
 
 #include "cuda/compat.cuh"
 #include "ops/aspp.h"
@@ -9,6 +12,52 @@ namespace deeplab_native {
 namespace {
 
 constexpr unsigned kThreads = 256;
+constexpr int kRowsAtOnce = 8;
+
+// Where the rows of the matrix come from: row t from sources begin[t] ... begin[t + 1] - 1.
+struct PackSources {
+  const void* weight[kMaxPackBranches];
+  int32_t taps[kMaxPackBranches];   // of the branch's whole kernel
+  int32_t tap[kMaxPackSources];     // filter tap of a source
+  uint8_t branch[kMaxPackSources];  // and its branch
+  int16_t begin[kMaxAsppTaps + 1];
+  int rows;
+};
+
+// blockIdx.y has a run of rows, whose first sources are on their way together. Few rows have more.
+template <class T, class Packed>
+__global__ void __launch_bounds__(kThreads)
+    aspp_pack_kernel(const __grid_constant__ PackSources sources, Packed* __restrict__ packed,
+                     int64_t real, int64_t items) {
+  using Sum = typename Number<T>::Sum;
+  const int first = static_cast<int>(blockIdx.y) * kRowsAtOnce;
+  const int rows = min(kRowsAtOnce, sources.rows - first);
+  const auto end = static_cast<uint32_t>(items);
+  for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < end; i += gridDim.x * blockDim.x) {
+    const bool filter = i < real;
+    const auto load = [&](int s) {
+      const int branch = sources.branch[s];
+      const T* weight = static_cast<const T*>(sources.weight[branch]) + sources.tap[s];
+      return filter ? Sum(*row_at(weight, i, sources.taps[branch])) : Sum(0);
+    };
+    Sum sum[kRowsAtOnce];
+#pragma unroll
+    for (int r = 0; r < kRowsAtOnce; ++r) {
+      const bool any = r < rows && sources.begin[first + r] < sources.begin[first + r + 1];
+      sum[r] = any ? load(sources.begin[first + r]) : Sum(0);
+    }
+    Packed* to = packed + first * items + i;
+#pragma unroll
+    for (int r = 0; r < kRowsAtOnce; ++r, to += items) {
+      if (r >= rows) continue;
+#pragma unroll 1
+      for (int s = sources.begin[first + r] + 1; s < sources.begin[first + r + 1]; ++s) {
+        sum[r] += load(s);
+      }
+      *to = Number<Packed>::from(sum[r]);
+    }
+  }
+}
 
 // A run of a branch's filter taps; larger kernels take several launches.
 struct TapRows {
@@ -16,23 +65,7 @@ struct TapRows {
   int count;
   int64_t stride;       // taps of the whole kernel
   int32_t index[kMax];  // row of the matrix, or negative
-  unsigned char add[kMax];
 };
-
-template <class T>
-__global__ void __launch_bounds__(kThreads)
-    aspp_pack_kernel(const T* __restrict__ weight, typename Number<T>::Sum* packed, int64_t items,
-                     TapRows rows) {
-  using Sum = typename Number<T>::Sum;
-  for (int64_t i = strided_begin(); i < items; i += strided_step()) {
-    for (int k = 0; k < rows.count; ++k) {
-      if (rows.index[k] < 0) continue;
-      Sum& to = packed[rows.index[k] * items + i];
-      const Sum value = weight[i * rows.stride + k];
-      to = rows.add[k] ? to + value : value;
-    }
-  }
-}
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
@@ -57,7 +90,6 @@ cudaError_t for_each_run(const AsppPackShape& s, const Run& run) {
     rows.count = static_cast<int>(std::min<int64_t>(TapRows::kMax, taps - first));
     rows.stride = taps;
     std::copy_n(s.index.begin() + first, rows.count, rows.index);
-    if (!s.add.empty()) std::copy_n(s.add.begin() + first, rows.count, rows.add);
     const cudaError_t error = run(first, rows, items, dim3(strided_blocks(items, kThreads)));
     if (error != cudaSuccess) return error;
   }
@@ -66,14 +98,44 @@ cudaError_t for_each_run(const AsppPackShape& s, const Run& run) {
 
 }  // namespace
 
-int aspp_pack_cuda(const void* weight, void* packed, const AsppPackShape& shape, FloatType type,
-                   void* stream) {
+int aspp_pack_cuda(const std::vector<AsppPackBranch>& branches, void* packed,
+                   const AsppPackedShape& s, FloatType type, FloatType packed_type, void* stream) {
+  if (branches.size() > kMaxPackBranches || s.taps > kMaxAsppTaps) return cudaErrorInvalidValue;
+  PackSources sources{};
+  sources.rows = static_cast<int>(s.taps);
+  int count = 0;
+  for (int64_t t = 0; t < s.taps; ++t) {
+    for (size_t b = 0; b < branches.size(); ++b) {
+      const std::vector<int32_t>& index = branches[b].index;
+      for (size_t k = 0; k < index.size(); ++k) {
+        if (index[k] != t) continue;
+        if (count == kMaxPackSources) return cudaErrorInvalidValue;
+        sources.tap[count] = static_cast<int32_t>(k);
+        sources.branch[count++] = static_cast<uint8_t>(b);
+      }
+    }
+    sources.begin[t + 1] = static_cast<int16_t>(count);
+  }
+  for (size_t b = 0; b < branches.size(); ++b) {
+    sources.weight[b] = branches[b].weight;
+    sources.taps[b] = static_cast<int32_t>(branches[b].index.size());
+  }
+  const int64_t real = s.filters * s.channels, items = s.padded * s.channels;
+  if (items == 0 || s.taps == 0) return cudaSuccess;
+  if (items > INT32_MAX) return cudaErrorInvalidValue;
   return with_float_type(type, [&](auto zero) {
-    using T = decltype(zero);
-    return for_each_run(shape, [&](int64_t first, const TapRows& rows, int64_t items, dim3 grid) {
-      return launch(aspp_pack_kernel<T>, grid, dim3(kThreads), 0, static_cast<cudaStream_t>(stream),
-                    static_cast<const T*>(weight) + first,
-                    static_cast<typename Number<T>::Sum*>(packed), items, rows);
+    return with_float_type(packed_type, [&](auto packed_zero) -> cudaError_t {
+      using T = decltype(zero);
+      using Packed = decltype(packed_zero);
+      // sums of double stay double, others become any type but that
+      if constexpr (std::is_same_v<T, double> != std::is_same_v<Packed, double>) {
+        return cudaErrorInvalidValue;
+      } else {
+        const dim3 grid(strided_blocks(items, kThreads), (sources.rows - 1) / kRowsAtOnce + 1);
+        return launch(aspp_pack_kernel<T, Packed>, grid, dim3(kThreads), 0,
+                      static_cast<cudaStream_t>(stream), sources, static_cast<Packed*>(packed),
+                      real, items);
+      }
     });
   });
 }

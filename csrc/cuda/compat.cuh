@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 namespace deeplab_native {
 
@@ -62,6 +63,16 @@ __device__ inline uint64_t wide_product(uint32_t a, uint32_t b) {
   asm("mul.wide.u32 %0, %1, %2;" : "=l"(product) : "r"(a), "r"(b));
   return product;
 #endif
+}
+
+// Row number `row` of rows of values: the product of 32 bits is one instruction, of 64 four or
+// more.
+template <class T>
+__device__ T* row_at(T* rows, uint32_t row, int64_t width) {
+  // as bytes and not as a number, so that the compiler still knows it is device memory
+  using Byte = std::conditional_t<std::is_const_v<T>, const char, char>;
+  const uint32_t row_bytes = static_cast<uint32_t>(width) * static_cast<uint32_t>(sizeof(T));
+  return reinterpret_cast<T*>(reinterpret_cast<Byte*>(rows) + wide_product(row, row_bytes));
 }
 
 // Multiprocessors of the current device.

@@ -77,16 +77,6 @@ class Arena {
   size_t used_ = 0;
 };
 
-// Row number `row` of rows of values: the product of 32 bits is one instruction, of 64 four or
-// more.
-template <class T>
-__device__ T* row_at(T* rows, uint32_t row, int64_t width) {
-  // as bytes and not as a number, so that the compiler still knows it is device memory
-  using Byte = std::conditional_t<std::is_const_v<T>, const char, char>;
-  const uint32_t row_bytes = static_cast<uint32_t>(width) * static_cast<uint32_t>(sizeof(T));
-  return reinterpret_cast<T*>(reinterpret_cast<Byte*>(rows) + wide_product(row, row_bytes));
-}
-
 LatticeView lattice_view(const CudaLatticeShape& shape, void* memory, size_t* bytes = nullptr);
 
 // W consecutive channels of a row, loaded and stored as one.

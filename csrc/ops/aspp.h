@@ -79,7 +79,21 @@ int aspp_gather_cuda(const void* y, const void* bias, void* out, const AsppShape
                      const std::vector<TapOffset>& taps, FloatType type, void* stream);
 int aspp_spread_cuda(const void* map, void* y, const AsppShape& shape,
                      const std::vector<TapOffset>& taps, FloatType type, void* stream);
-int aspp_pack_cuda(const void* weight, void* packed, const AsppPackShape& shape, FloatType type,
+
+// All branches' weights to the matrix (taps, padded, channels) of packed_type, as aspp_pack_cpu one
+// after the other: sums of the sums' type, rounded once; zero from filter `filters` on, and in rows
+// that no filter tap belongs to. packed_type is double where type is, and only there.
+struct AsppPackBranch {
+  const void* weight;
+  std::vector<int32_t> index;
+};
+struct AsppPackedShape {
+  int64_t taps, filters, padded, channels;
+};
+// cudaErrorInvalidValue for more branches, or filter taps with a row, than these.
+constexpr int kMaxPackBranches = 32, kMaxPackSources = 320;
+int aspp_pack_cuda(const std::vector<AsppPackBranch>& branches, void* packed,
+                   const AsppPackedShape& shape, FloatType type, FloatType packed_type,
                    void* stream);
 int aspp_unpack_cuda(const void* packed, void* weight, const AsppPackShape& shape, FloatType type,
                      void* stream);

@@ -15,13 +15,8 @@ import torch
 from .. import _C
 from .._native import define_op, memory_format, num_threads, on_cuda
 from . import _aspp_taps
-from ._aspp_taps import (
-    new_out,
-    pack_taps,
-    split_index,
-    taps_backward,
-    unpack_taps,
-)
+from ._aspp_pack import pack_taps, split_index, unpack_taps
+from ._aspp_taps import new_out, taps_backward
 
 
 def takes_panels(input: torch.Tensor, dtype: torch.dtype) -> bool:
@@ -76,13 +71,14 @@ def _gradient(ctx, grad):
     for_input = for_bias = None
     for_weights = [None] * len(weights)
     if any(mask):
-        taps = pack_taps(weights, ctx.index, len(ctx.offsets) // 2)
+        filters = grad.shape[1]
+        taps = pack_taps(weights, ctx.index, len(ctx.offsets) // 2, filters, input.dtype)
         grads = taps_backward(grad, input, taps, ctx.offsets, mask)
         for_input = grads[0] if need_input else None
         rows = split_index(ctx.index, [weight.shape[2:] for weight in weights])
         for i, (weight, index) in enumerate(zip(weights, rows, strict=True)):
             if need_weights[i]:
-                for_weights[i] = unpack_taps(grads[1], weight.shape[2:], index)
+                for_weights[i] = unpack_taps(grads[1], filters, weight.shape[2:], index)
     if need_bias:
         for_bias = grad.sum((0, 2, 3), dtype=ctx.bias_dtype)
     return for_input, for_weights, for_bias, None, None

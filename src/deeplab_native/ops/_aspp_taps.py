@@ -1,9 +1,10 @@
-"""The ops behind `aspp`, on checked tensors: the taps' matrix, the product and the sum over taps.
+"""The ops behind `aspp`, on checked tensors: the product and the sum over taps.
 
 `aspp_taps` is out[b, o, y, x] = bias[o] + sum over t, c of taps[t, o, c] input[b, c, y + dy_t,
-x + dx_t], zero outside the map. It takes Y = taps times input first, then gathers (csrc/ops/aspp.h
-has the layouts of Y); backwards, the gradient is spread to every tap and multiplied with the
-taps and with the input. Both are linear in input and in taps, hence the second derivatives.
+x + dx_t], zero outside the map; taps (`_aspp_pack`) may have more rows than there are filters,
+which must be zero. It takes Y = taps times input first, then gathers (csrc/ops/aspp.h has the
+layouts of Y); backwards, the gradient is spread to every tap and multiplied with the taps and with
+the input. Both are linear in input and in taps, hence the second derivatives.
 """
 
 from __future__ import annotations
@@ -12,109 +13,29 @@ import math
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 
-from .. import _C
-from .._native import call_cuda, define_op, memory_format, num_threads, on_cuda
+from .._native import define_op, memory_format
+from ._aspp_pack import call_kernel, padded_filters, with_rows
 from .atrous_im2col import sum_dtype
 
 # Of Y, where one image needs no more: images go through in groups.
 PRODUCT_BYTES = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}
-WORD_BYTES = 16  # the CUDA kernels read and write channels_last taps in words of this size
 
 Grads = tuple[torch.Tensor, torch.Tensor]
 
 
-def _call(name: str, tensor: torch.Tensor, *args) -> None:
-    """The kernel of the tensor's device, which gets the tensor's dtype by name."""
-    args = *args, str(tensor.dtype).removeprefix("torch.")
-    if on_cuda(tensor):
-        call_cuda(f"{name}_cuda", tensor, *args)
-    else:
-        getattr(_C, f"{name}_cpu")(*args, num_threads())
-
-
-# ---- the matrix of all taps: pack and its adjoint ----
-def _pack(weights, index, taps) -> torch.Tensor:
-    filters, channels = weights[0].shape[:2]
-    seen: set[int] = set()
-    whole = set(index) >= set(range(taps))  # of the second derivative some rows are zero
-    packed = (torch.empty if whole else torch.zeros)(
-        (taps, filters, channels), dtype=sum_dtype(weights[0].dtype), device=weights[0].device
-    )
-    index_of = split_index(index, [weight.shape[2:] for weight in weights])
-    for weight, rows in zip(weights, index_of, strict=True):
-        weight = weight.contiguous()
-        where = weight.data_ptr(), packed.data_ptr(), (filters, channels)
-        _call("aspp_pack", weight, *where, rows, [row in seen for row in rows])
-        seen.update(rows)
-    return packed
-
-
-def split_index(index, kernels) -> Iterator[list[int]]:
-    """The part of `index` that belongs to each branch's filter taps."""
-    start = 0
-    for kernel in kernels:
-        yield list(index[start : start + kernel[0] * kernel[1]])
-        start += kernel[0] * kernel[1]
-
-
-def _pack_fake(weights, index, taps):
-    return weights[0].new_empty((taps, *weights[0].shape[:2]), dtype=sum_dtype(weights[0].dtype))
-
-
-def _save_for_unpack(ctx, inputs, output) -> None:
-    weights, ctx.index, ctx.taps = inputs
-    ctx.like = [(tuple(weight.shape[2:]), weight.dtype) for weight in weights]
-
-
-def _pack_gradient(ctx, grad):
-    rows = split_index(ctx.index, [kernel for kernel, _ in ctx.like])
-    grads = [
-        unpack_taps(grad, kernel, index).to(dtype)
-        for (kernel, dtype), index in zip(ctx.like, rows, strict=True)
-    ]
-    return grads, None, None
-
-
-def _unpack(packed, kernel, index) -> torch.Tensor:
-    packed = packed.contiguous()
-    weight = _unpack_fake(packed, kernel, index)
-    where = packed.data_ptr(), weight.data_ptr(), tuple(packed.shape[1:])
-    _call("aspp_unpack", packed, *where, list(index))
-    return weight
-
-
-def _unpack_fake(packed, kernel, index):
-    return packed.new_empty((*packed.shape[1:], *kernel))
-
-
-def _save_for_pack(ctx, inputs, output) -> None:
-    packed, _, ctx.index = inputs
-    ctx.taps = packed.shape[0]
-
-
-def _unpack_gradient(ctx, grad):
-    return pack_taps([grad], ctx.index, ctx.taps), None, None
-
-
-# ---- the product and the sum ----
 class _Product:
     """Y of a group of images: its layout, its memory, and the kernels between it and a map."""
 
-    def __init__(self, input: torch.Tensor, taps: torch.Tensor, offsets) -> None:
+    def __init__(self, input: torch.Tensor, taps: torch.Tensor, offsets, filters: int) -> None:
         self.offsets = list(zip(offsets[::2], offsets[1::2], strict=True))
         self.layout = memory_format(input)
         self.channels_last = self.layout == torch.channels_last
-        self.taps, self.filters, self.channels = taps.shape
+        self.filters, self.padded = filters, padded_filters(input, filters, input.dtype)
         self.batch, self.size = input.shape[0], tuple(input.shape[2:])
         self.pixels = math.prod(self.size)
-        self.padded = self.filters
-        if self.channels_last and on_cuda(input):
-            items = WORD_BYTES // input.element_size()
-            self.padded = -(-self.filters // items) * items
-        # (T * padded, C)
-        self.matrix = F.pad(taps, (0, 0, 0, self.padded - self.filters)).view(-1, self.channels)
+        # (T * padded, C); other rows come where a gradient has another layout than the input
+        self.matrix = with_rows(taps, self.padded).contiguous().view(-1, taps.shape[2])
         image = self.matrix.shape[0] * self.pixels
         most = PRODUCT_BYTES[input.device.type] // (image * input.element_size())
         self.images = max(1, min(self.batch, most))
@@ -137,10 +58,10 @@ class _Product:
 
     def gather(self, y: torch.Tensor, bias: torch.Tensor | None, out: torch.Tensor) -> None:
         where = y.data_ptr(), 0 if bias is None else bias.data_ptr(), out.data_ptr()
-        _call("aspp_gather", y, *where, *self._geometry(out))
+        call_kernel("aspp_gather", y, *where, *self._geometry(out))
 
     def spread(self, map: torch.Tensor, y: torch.Tensor) -> None:
-        _call("aspp_spread", y, map.data_ptr(), y.data_ptr(), *self._geometry(map))
+        call_kernel("aspp_spread", y, map.data_ptr(), y.data_ptr(), *self._geometry(map))
 
     def _geometry(self, map: torch.Tensor) -> tuple:
         return tuple(map.shape), self.padded, self.offsets, self.channels_last
@@ -152,9 +73,9 @@ def new_out(input, filters: int) -> torch.Tensor:
     return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=layout)
 
 
-def _forward(input, taps, bias, offsets):
-    product = _Product(input, taps.contiguous(), offsets)
-    out = new_out(input, taps.shape[1])
+def _forward(input, taps, bias, offsets, filters):
+    product = _Product(input, taps, offsets, filters)
+    out = new_out(input, filters)
     input = input.contiguous(memory_format=product.layout)
     bias = None if bias is None else bias.contiguous()
     with torch.autocast(input.device.type, enabled=False):  # `aspp` has cast already
@@ -168,13 +89,13 @@ def _forward(input, taps, bias, offsets):
     return out
 
 
-def _forward_fake(input, taps, bias, offsets):
-    return new_out(input, taps.shape[1])
+def _forward_fake(input, taps, bias, offsets, filters):
+    return new_out(input, filters)
 
 
 def _backward(grad, input, taps, offsets, mask) -> Grads:
     """The needed gradients; sums over images are float32 for the 2-byte types."""
-    product = _Product(input, taps.contiguous(), offsets)
+    product = _Product(input, taps, offsets, grad.shape[1])
     layout = product.layout
     grad, input = (t.contiguous(memory_format=layout) for t in (grad, input))
     # two tensors where neither is needed: the outputs of an op must not share memory
@@ -191,8 +112,8 @@ def _backward(grad, input, taps, offsets, mask) -> Grads:
             if mask[1]:
                 _add_taps_gradient(product, y, product.as_matrix(input[images]), grad_taps)
     if mask[1]:
-        rows = grad_taps.view(product.taps, product.padded, -1)[:, : product.filters]
-        grad_taps = rows.to(taps.dtype, memory_format=torch.contiguous_format).contiguous()
+        rows = grad_taps.to(taps.dtype).view(taps.shape[0], product.padded, -1)
+        grad_taps = with_rows(rows, taps.shape[1])
     return grad_input, grad_taps
 
 
@@ -222,7 +143,7 @@ def _backward_fake(grad, input, taps, offsets, mask):
 
 
 def _save_for_backward(ctx, inputs, output) -> None:
-    input, taps, bias, ctx.offsets = inputs
+    input, taps, bias, ctx.offsets, _ = inputs
     ctx.bias_dtype = None if bias is None else bias.dtype
     ctx.save_for_backward(input, taps)
 
@@ -236,7 +157,7 @@ def _gradient(ctx, grad):
         for_input, for_taps = (g if need else None for g, need in zip(grads, mask, strict=True))
     if need_bias:
         for_bias = grad.sum((0, 2, 3), dtype=ctx.bias_dtype)
-    return for_input, for_taps, for_bias, None
+    return for_input, for_taps, for_bias, None, None
 
 
 def _save_for_second_backward(ctx, inputs, output) -> None:
@@ -252,9 +173,9 @@ def _second_gradient(ctx, to_input, to_taps):
     if need_grad:
         for_grad = torch.zeros_like(grad)
         if has_input:
-            for_grad = for_grad + aspp_taps(to_input, taps, None, ctx.offsets)
+            for_grad = for_grad + aspp_taps(to_input, taps, None, ctx.offsets, grad.shape[1])
         if has_taps:
-            for_grad = for_grad + aspp_taps(input, to_taps, None, ctx.offsets)
+            for_grad = for_grad + aspp_taps(input, to_taps, None, ctx.offsets, grad.shape[1])
     if need_input and has_taps:
         for_input = taps_backward(grad, input, to_taps, ctx.offsets, [True, False])[0]
     if need_taps and has_input:
@@ -262,24 +183,8 @@ def _second_gradient(ctx, to_input, to_taps):
     return for_grad, for_input, for_taps, None, None
 
 
-pack_taps = define_op(
-    "aspp_pack(Tensor[] weights, int[] index, int taps) -> Tensor",
-    cpu=_pack,
-    cuda=_pack,
-    fake=_pack_fake,
-    backward=_pack_gradient,
-    setup_context=_save_for_unpack,
-)
-unpack_taps = define_op(
-    "aspp_unpack(Tensor packed, int[2] kernel, int[] index) -> Tensor",
-    cpu=_unpack,
-    cuda=_unpack,
-    fake=_unpack_fake,
-    backward=_unpack_gradient,
-    setup_context=_save_for_pack,
-)
 aspp_taps = define_op(
-    "aspp_taps(Tensor input, Tensor taps, Tensor? bias, int[] offsets) -> Tensor",
+    "aspp_taps(Tensor input, Tensor taps, Tensor? bias, int[] offsets, int filters) -> Tensor",
     cpu=_forward,
     cuda=_forward,
     fake=_forward_fake,

@@ -1,19 +1,19 @@
 """Atrous spatial pyramid pooling: the sum of atrous convolutions over one input, as one product.
 
 Source: Chen et al. 2017 (DeepLab, TPAMI), section 3.2 and Figure 4; the head of the authors'
-ResNet-101. The kernels around the product are in `_aspp_taps`.
+ResNet-101. The product and the kernels around it are in `_aspp_pack` and `_aspp_taps`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 
 import torch
 
 from .._native import check_same_device, check_tensor, pair
+from ._aspp_pack import pack_taps, padded_filters, sum_biases
 from ._aspp_panels import aspp_branches, takes_panels
-from ._aspp_taps import aspp_taps, pack_taps
+from ._aspp_taps import aspp_taps
 from .atrous_conv import _computing_dtype
 from .atrous_im2col import FLOATS, sum_dtype
 
@@ -77,14 +77,13 @@ def aspp(
             "add up several calls"
         )
     flat = [d for offset in offsets for d in offset]
-    present = [bias.to(sum_dtype(dtype)) for bias in biases if bias is not None]
-    # not stack(...).sum(0): its backward gives every bias a view of the same memory, into which
-    # autograd adds the next pass's gradients, once a branch
-    bias = reduce(torch.add, present) if present else None
+    present = [bias for bias in biases if bias is not None]
+    bias = sum_biases(present, sum_dtype(dtype)) if present else None
     if takes_panels(input, dtype):
         return aspp_branches(input.to(dtype), [w.to(dtype) for w in weights], bias, index, flat)
-    taps = pack_taps(weights, index, len(offsets)).to(dtype)
-    return aspp_taps(input.to(dtype), taps, bias, flat)
+    filters = weights[0].shape[0]
+    taps = pack_taps(weights, index, len(offsets), padded_filters(input, filters, dtype), dtype)
+    return aspp_taps(input.to(dtype), taps, bias, flat, filters)
 
 
 def merge_taps(

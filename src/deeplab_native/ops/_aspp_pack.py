@@ -1,0 +1,172 @@
+"""The matrix of all filter taps of the head, from the branches' weights, and back.
+
+Both are linear: each is the other's derivative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+
+from .. import _C
+from .._native import call_cuda, define_op, memory_format, num_threads, on_cuda
+from .atrous_im2col import sum_dtype
+
+WORD_BYTES = 16  # the CUDA kernels read and write channels_last taps in words of this size
+
+_Group = list[tuple[torch.Tensor, list[int]]]
+
+
+def call_kernel(name: str, tensor: torch.Tensor, *args) -> None:
+    """The kernel of the tensor's device, which gets the tensor's dtype by name."""
+    args = *args, str(tensor.dtype).removeprefix("torch.")
+    if on_cuda(tensor):
+        call_cuda(f"{name}_cuda", tensor, *args)
+    else:
+        getattr(_C, f"{name}_cpu")(*args, num_threads())
+
+
+def padded_filters(input: torch.Tensor, filters: int, dtype: torch.dtype) -> int:
+    """The rows of a tap in its matrix, for an input that is multiplied in this dtype."""
+    if memory_format(input) != torch.channels_last or not on_cuda(input):
+        return filters
+    items = WORD_BYTES // dtype.itemsize
+    return -(-filters // items) * items
+
+
+def with_rows(taps: torch.Tensor, rows: int) -> torch.Tensor:
+    """The matrix with so many rows for each tap: zeros more, or the last ones less."""
+    more = rows - taps.shape[1]
+    return taps if more == 0 else F.pad(taps, (0, 0, 0, more))
+
+
+def _pack(weights, index, taps, padded, dtype) -> torch.Tensor:
+    """(taps, padded, C): each row the sum of the filter taps that belong to it, or 0."""
+    index_of = list(split_index(index, [weight.shape[2:] for weight in weights]))
+    sums = sum_dtype(weights[0].dtype)
+    if len({weight.dtype for weight in weights}) > 1:
+        weights = [weight.to(sums) for weight in weights]
+    weights = [weight.contiguous() for weight in weights]
+    if on_cuda(weights[0]):
+        groups = list(_pack_groups(weights, index_of))
+        if len(groups) == 1:
+            return _pack_group(groups[0], taps, padded, dtype)
+        return sum(_pack_group(group, taps, padded, sums) for group in groups).to(dtype)
+    filters, channels = weights[0].shape[:2]
+    whole = set(index) >= set(range(taps))  # of the second derivative some rows are zero
+    packed = (torch.empty if whole else torch.zeros)((taps, filters, channels), dtype=sums)
+    seen: set[int] = set()
+    for weight, rows in zip(weights, index_of, strict=True):
+        where = weight.data_ptr(), packed.data_ptr(), (filters, channels)
+        call_kernel("aspp_pack", weight, *where, rows, [row in seen for row in rows])
+        seen.update(rows)
+    return with_rows(packed.to(dtype), padded)
+
+
+def _pack_groups(weights, index_of) -> Iterator[_Group]:
+    """The branches that one launch packs, one at least."""
+    most_branches, most_sources = _C.most_packed_cuda()
+    group: _Group = []
+    sources = 0
+    for weight, rows in zip(weights, index_of, strict=True):
+        own = sum(row >= 0 for row in rows)
+        full = len(group) == most_branches or sources + own > most_sources
+        if group and full:
+            yield group
+            group, sources = [], 0
+        group.append((weight, rows))
+        sources += own
+    yield group
+
+
+def _pack_group(group: _Group, taps: int, padded: int, dtype: torch.dtype) -> torch.Tensor:
+    like = group[0][0]
+    filters, channels = like.shape[:2]
+    packed = like.new_empty((taps, padded, channels), dtype=dtype)
+    call_cuda(
+        "aspp_pack_cuda",
+        like,
+        [(weight.data_ptr(), rows) for weight, rows in group],
+        packed.data_ptr(),
+        (taps, filters, padded, channels),
+        *(str(t).removeprefix("torch.") for t in (like.dtype, dtype)),
+    )
+    return packed
+
+
+def split_index(index, kernels) -> Iterator[list[int]]:
+    """The part of `index` that belongs to each branch's filter taps."""
+    start = 0
+    for kernel in kernels:
+        yield list(index[start : start + kernel[0] * kernel[1]])
+        start += kernel[0] * kernel[1]
+
+
+def _pack_fake(weights, index, taps, padded, dtype):
+    return weights[0].new_empty((taps, padded, weights[0].shape[1]), dtype=dtype)
+
+
+def _save_for_unpack(ctx, inputs, output) -> None:
+    weights, ctx.index, *_ = inputs
+    ctx.filters = weights[0].shape[0]
+    ctx.like = [(tuple(weight.shape[2:]), weight.dtype) for weight in weights]
+
+
+def _pack_gradient(ctx, grad):
+    rows = split_index(ctx.index, [kernel for kernel, _ in ctx.like])
+    grads = [
+        unpack_taps(grad, ctx.filters, kernel, index).to(dtype)
+        for (kernel, dtype), index in zip(ctx.like, rows, strict=True)
+    ]
+    return grads, None, None, None, None
+
+
+def _unpack(packed, filters, kernel, index) -> torch.Tensor:
+    packed = packed[:, :filters].contiguous()
+    weight = _unpack_fake(packed, filters, kernel, index)
+    where = packed.data_ptr(), weight.data_ptr(), tuple(packed.shape[1:])
+    call_kernel("aspp_unpack", packed, *where, list(index))
+    return weight
+
+
+def _unpack_fake(packed, filters, kernel, index):
+    return packed.new_empty((filters, packed.shape[2], *kernel))
+
+
+def _save_for_pack(ctx, inputs, output) -> None:
+    packed, _, _, ctx.index = inputs
+    ctx.taps, ctx.padded, ctx.dtype = *packed.shape[:2], packed.dtype
+
+
+def _unpack_gradient(ctx, grad):
+    return pack_taps([grad], ctx.index, ctx.taps, ctx.padded, ctx.dtype), None, None, None
+
+
+def sum_biases(biases: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
+    """(O,), as the weights of a single pixel at the centre of every branch: in one launch.
+
+    Not stack(...).sum(0): its backward gives every bias a view of the same memory, into which
+    autograd adds the next pass's gradients, once a branch.
+    """
+    weights = [bias[:, None, None, None] for bias in biases]
+    return pack_taps(weights, [0] * len(biases), 1, biases[0].shape[0], dtype).view(-1)
+
+
+pack_taps = define_op(
+    "aspp_pack(Tensor[] weights, int[] index, int taps, int padded, ScalarType dtype) -> Tensor",
+    cpu=_pack,
+    cuda=_pack,
+    fake=_pack_fake,
+    backward=_pack_gradient,
+    setup_context=_save_for_unpack,
+)
+unpack_taps = define_op(
+    "aspp_unpack(Tensor packed, int filters, int[2] kernel, int[] index) -> Tensor",
+    cpu=_unpack,
+    cuda=_unpack,
+    fake=_unpack_fake,
+    backward=_unpack_gradient,
+    setup_context=_save_for_pack,
+)
