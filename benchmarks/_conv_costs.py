@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 
 from _roofline import WARP, Cost, Issue, Phase
+from deeplab_native.ops._aspp_offsets import merge_taps
 from deeplab_native.ops._atrous_direct import NARROW, SMALL, STEP_BYTES, TILES, make_plan
 from deeplab_native.ops._conv_algorithms import windows
-from deeplab_native.ops.aspp import merge_taps
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 TILE_NAMES = ("128, 128, 32, 64", "64, 64, 32, 32", "128, 32, 32, 32")  # tile_shape.cuh

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 import reference
 from deeplab_native import _C, aspp
-from deeplab_native._native import on_cuda
 from deeplab_native.ops import _aspp_pack, _aspp_taps
-from deeplab_native.ops.aspp import merge_taps
+from deeplab_native.ops._aspp_offsets import merge_taps
 
 ops = torch.ops.deeplab_native
 
@@ -233,10 +232,9 @@ def test_opcheck(channels_last, device):
     torch.library.opcheck(ops.aspp_taps.default, (input, taps, bias, flat, len(bias)))
     torch.library.opcheck(ops.aspp_taps.default, (input, taps, None, flat, len(bias)))
     grad = torch.randn_like(aspp(input, weights, biases, rates)).requires_grad_()
-    if device.type == "cpu" and not on_cuda(input):
-        arguments = input, leaves, bias, index, flat
-        torch.library.opcheck(ops.aspp_branches.default, arguments)
-        torch.library.opcheck(ops.aspp_branches.default, (input, leaves, None, index, flat))
+    both = [d for rate in rates for d in (rate, rate)]
+    torch.library.opcheck(ops.aspp_branches.default, (input, leaves, biases, both))
+    torch.library.opcheck(ops.aspp_branches.default, (input, leaves, [], both))
     for mask in ([True, True], [True, False], [False, True]):
         arguments = grad, input, taps, flat, mask
         torch.library.opcheck(ops.aspp_taps_backward.default, arguments)

@@ -250,3 +250,21 @@ def test_bad_arguments(error, words, arguments, options):
 def test_bad_arguments_1d(error, words, options):
     with pytest.raises(error, match=words):
         atrous_conv1d(**{"input": MAP[0], "weight": FILTER[0], **options})
+
+
+def test_what_torch_checks_is_not_checked_twice(monkeypatch):
+    """The checks of "auto" take twice the time of a small convolution."""
+    monkeypatch.setattr("deeplab_native.ops.atrous_conv.check_tensors_fit", pytest.fail)
+    input, weight = torch.randn(1, 3, 8, 8), torch.randn(2, 3, 3, 3)
+    for rate in (2, (2, 1)):
+        out = atrous_conv2d(input, weight, torch.zeros(2), padding=rate, rate=rate)
+        assert out.shape == (1, 2, 8, 8)
+
+
+def test_errors_that_no_check_finds(monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(F, "conv2d", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        atrous_conv2d(torch.randn(1, 3, 8, 8), torch.randn(2, 3, 3, 3))

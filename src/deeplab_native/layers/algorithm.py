@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from ..ops.atrous_conv import check_algorithm
+from ..ops._conv_checks import check_algorithm
 from .atrous import AtrousConv2d
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from .._native import convolutions_use_tf32, has_kernels, products_use_tf32
-from ..ops.aspp import MAX_TAPS, aspp
-from ..ops.atrous_conv import _computing_dtype
+from ..ops._aspp_offsets import MAX_TAPS
+from ..ops._conv_checks import computing_dtype
+from ..ops.aspp import aspp
 from ..ops.atrous_im2col import FLOATS
 from .atrous import AtrousConv2d
 
@@ -143,6 +144,6 @@ def _is_faster_fused(input: torch.Tensor, branches: Sequence[AtrousConv2d]) -> b
     if trains:
         return filters <= 64
     large = pixels >= 64 * 64
-    if _computing_dtype(input) not in (torch.float32, torch.float64):
+    if computing_dtype(input) not in (torch.float32, torch.float64):
         return filters <= 32 and large
     return input.shape[1] >= 1024 and filters <= (64 if large else 32)

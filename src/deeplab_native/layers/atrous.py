@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from .._native import integer, pair
-from ..ops.atrous_conv import atrous_conv2d, check_algorithm
+from ..ops._conv_checks import check_algorithm
+from ..ops.atrous_conv import atrous_conv2d
 
 
 class AtrousConv2d(nn.Module):

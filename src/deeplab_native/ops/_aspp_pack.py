@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from .. import _C
 from .._native import call_cuda, define_op, memory_format, num_threads, on_cuda
+from ._aspp_offsets import split_index
 from .atrous_im2col import sum_dtype
 
 WORD_BYTES = 16  # the CUDA kernels read and write channels_last taps in words of this size
@@ -42,7 +43,7 @@ def with_rows(taps: torch.Tensor, rows: int) -> torch.Tensor:
     return taps if more == 0 else F.pad(taps, (0, 0, 0, more))
 
 
-def _pack(weights, index, taps, padded, dtype) -> torch.Tensor:
+def pack(weights, index, taps, padded, dtype) -> torch.Tensor:
     """(taps, padded, C): each row the sum of the filter taps that belong to it, or 0."""
     index_of = list(split_index(index, [weight.shape[2:] for weight in weights]))
     sums = sum_dtype(weights[0].dtype)
@@ -96,14 +97,6 @@ def _pack_group(group: _Group, taps: int, padded: int, dtype: torch.dtype) -> to
     return packed
 
 
-def split_index(index, kernels) -> Iterator[list[int]]:
-    """The part of `index` that belongs to each branch's filter taps."""
-    start = 0
-    for kernel in kernels:
-        yield list(index[start : start + kernel[0] * kernel[1]])
-        start += kernel[0] * kernel[1]
-
-
 def _pack_fake(weights, index, taps, padded, dtype):
     return weights[0].new_empty((taps, padded, weights[0].shape[1]), dtype=dtype)
 
@@ -144,20 +137,10 @@ def _unpack_gradient(ctx, grad):
     return pack_taps([grad], ctx.index, ctx.taps, ctx.padded, ctx.dtype), None, None, None
 
 
-def sum_biases(biases: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
-    """(O,), as the weights of a single pixel at the centre of every branch: in one launch.
-
-    Not stack(...).sum(0): its backward gives every bias a view of the same memory, into which
-    autograd adds the next pass's gradients, once a branch.
-    """
-    weights = [bias[:, None, None, None] for bias in biases]
-    return pack_taps(weights, [0] * len(biases), 1, biases[0].shape[0], dtype).view(-1)
-
-
 pack_taps = define_op(
     "aspp_pack(Tensor[] weights, int[] index, int taps, int padded, ScalarType dtype) -> Tensor",
-    cpu=_pack,
-    cuda=_pack,
+    cpu=pack,
+    cuda=pack,
     fake=_pack_fake,
     backward=_pack_gradient,
     setup_context=_save_for_unpack,

@@ -13,22 +13,21 @@ import math
 import torch
 
 from .. import _C
-from .._native import define_op, memory_format, num_threads, on_cuda
+from .._native import memory_format, num_threads, on_cuda
 from . import _aspp_taps
-from ._aspp_pack import pack_taps, split_index, unpack_taps
-from ._aspp_taps import new_out, taps_backward
+from ._aspp_offsets import split_index
 
 
-def takes_panels(input: torch.Tensor, dtype: torch.dtype) -> bool:
-    """Whether `aspp_branches` computes with this input in this dtype."""
+def takes_panels(input: torch.Tensor) -> bool:
+    """Whether `panels_forward` computes with this input."""
     on_cpu = input.device.type == "cpu" and not on_cuda(input)
-    return on_cpu and dtype in (torch.float32, torch.float64)
+    return on_cpu and input.dtype in (torch.float32, torch.float64)
 
 
-def _forward(input, weights, bias, index, offsets) -> torch.Tensor:
+def panels_forward(input, weights, bias, index, offsets) -> torch.Tensor:
+    """The head, all tensors of one dtype; bias (O,) or None."""
     layout = memory_format(input)
     input = input.contiguous(memory_format=layout)
-    bias = None if bias is None else bias.contiguous()
     filters = weights[0].shape[0]
     flat = [weight.flatten(2) for weight in weights]  # most often a view
     rows = split_index(index, [weight.shape[2:] for weight in weights])
@@ -52,43 +51,3 @@ def _forward(input, weights, bias, index, offsets) -> torch.Tensor:
         num_threads(),
     )
     return out.contiguous(memory_format=layout)
-
-
-def _forward_fake(input, weights, bias, index, offsets):
-    return new_out(input, weights[0].shape[0])
-
-
-def _save_for_backward(ctx, inputs, output) -> None:
-    input, weights, bias, ctx.index, ctx.offsets = inputs
-    ctx.bias_dtype = None if bias is None else bias.dtype
-    ctx.save_for_backward(input, *weights)
-
-
-def _gradient(ctx, grad):
-    input, *weights = ctx.saved_tensors
-    need_input, need_weights, need_bias = ctx.needs_input_grad[:3]
-    mask = [need_input, any(need_weights)]
-    for_input = for_bias = None
-    for_weights = [None] * len(weights)
-    if any(mask):
-        filters = grad.shape[1]
-        taps = pack_taps(weights, ctx.index, len(ctx.offsets) // 2, filters, input.dtype)
-        grads = taps_backward(grad, input, taps, ctx.offsets, mask)
-        for_input = grads[0] if need_input else None
-        rows = split_index(ctx.index, [weight.shape[2:] for weight in weights])
-        for i, (weight, index) in enumerate(zip(weights, rows, strict=True)):
-            if need_weights[i]:
-                for_weights[i] = unpack_taps(grads[1], filters, weight.shape[2:], index)
-    if need_bias:
-        for_bias = grad.sum((0, 2, 3), dtype=ctx.bias_dtype)
-    return for_input, for_weights, for_bias, None, None
-
-
-aspp_branches = define_op(
-    "aspp_branches(Tensor input, Tensor[] weights, Tensor? bias, int[] index, int[] offsets)"
-    " -> Tensor",
-    cpu=_forward,
-    fake=_forward_fake,
-    backward=_gradient,
-    setup_context=_save_for_backward,
-)

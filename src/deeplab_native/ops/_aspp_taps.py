@@ -73,7 +73,8 @@ def new_out(input, filters: int) -> torch.Tensor:
     return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=layout)
 
 
-def _forward(input, taps, bias, offsets, filters):
+def taps_forward(input, taps, bias, offsets, filters) -> torch.Tensor:
+    """`aspp_taps`, without its derivative."""
     product = _Product(input, taps, offsets, filters)
     out = new_out(input, filters)
     input = input.contiguous(memory_format=product.layout)
@@ -185,8 +186,8 @@ def _second_gradient(ctx, to_input, to_taps):
 
 aspp_taps = define_op(
     "aspp_taps(Tensor input, Tensor taps, Tensor? bias, int[] offsets, int filters) -> Tensor",
-    cpu=_forward,
-    cuda=_forward,
+    cpu=taps_forward,
+    cuda=taps_forward,
     fake=_forward_fake,
     backward=_gradient,
     setup_context=_save_for_backward,

@@ -25,10 +25,16 @@ MANY_FILTERS = 128
 CHANNELS_LAST_FROM_RATE = {"many": 8, "few": 12}
 
 
-def in_better_layout(input, weight, rate) -> torch.Tensor:
-    """The input for torch's convolution: in channels_last where that is faster."""
-    on_cpu = input.device.type == "cpu"
-    worthwhile = _skips_taps(input, weight, rate) if on_cpu else _brings_cudnn_back(input, rate)
+def in_better_layout(input: torch.Tensor, weight: torch.Tensor, rate: int) -> torch.Tensor:
+    """The input for torch's convolution: in channels_last where that is faster.
+
+    rate: the larger one.
+    """
+    worthwhile = (
+        _skips_taps(input, weight, rate)
+        if input.is_cpu
+        else input.is_cuda and _brings_cudnn_back(input, rate)
+    )
     return input.contiguous(memory_format=torch.channels_last) if worthwhile else input
 
 
@@ -43,13 +49,10 @@ def _skips_taps(input, weight, rate) -> bool:
     together, 2048 -> 21, rate 6 30 / 47, rate 12 92 / 53, rate 18 91 / 43.
     """
     many = weight.shape[0] >= MANY_FILTERS
+    if rate < CHANNELS_LAST_FROM_RATE["many" if many else "few"] or input.dtype != torch.float32:
+        return False
     trains = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)
-    return (
-        input.dtype == torch.float32
-        and (many or trains)
-        and max(rate) >= CHANNELS_LAST_FROM_RATE["many" if many else "few"]
-        and max(weight.shape[2:]) > 1
-    )
+    return (many or trains) and max(weight.shape[2:]) > 1
 
 
 def _brings_cudnn_back(input, rate) -> bool:
@@ -60,16 +63,12 @@ def _brings_cudnn_back(input, rate) -> bool:
     https://github.com/pytorch/pytorch/issues/28777 has it 10 to 80 times slower). In float64 cuDNN
     knows no channels_last.
     """
+    if rate < 2 or input.dtype == torch.float64:
+        return False
     deterministic = (
         torch.backends.cudnn.deterministic or torch.are_deterministic_algorithms_enabled()
     )
-    return (
-        input.device.type == "cuda"
-        and max(rate) > 1
-        and input.dtype != torch.float64
-        and torch.backends.cudnn.enabled
-        and deterministic
-    )
+    return deterministic and torch.backends.cudnn.enabled
 
 
 def windows(size: Pair, column_rows: int, element_size: int) -> list[Window]:

@@ -1,7 +1,7 @@
 """Atrous spatial pyramid pooling: the sum of atrous convolutions over one input, as one product.
 
 Source: Chen et al. 2017 (DeepLab, TPAMI), section 3.2 and Figure 4; the head of the authors'
-ResNet-101. The product and the kernels around it are in `_aspp_pack` and `_aspp_taps`.
+ResNet-101. `_aspp_branches` is its op.
 """
 
 from __future__ import annotations
@@ -11,15 +11,9 @@ from collections.abc import Sequence
 import torch
 
 from .._native import check_same_device, check_tensor, pair
-from ._aspp_pack import pack_taps, padded_filters, sum_biases
-from ._aspp_panels import aspp_branches, takes_panels
-from ._aspp_taps import aspp_taps
-from .atrous_conv import _computing_dtype
-from .atrous_im2col import FLOATS, sum_dtype
-
-MAX_TAPS = 256  # kMaxAsppTaps of csrc/ops/aspp.h
-
-Pair = tuple[int, int]
+from ._aspp_branches import aspp_branches
+from ._conv_checks import computing_dtype
+from .atrous_im2col import FLOATS
 
 
 def aspp(
@@ -61,48 +55,17 @@ def aspp(
 
     Source: Chen et al. 2017, section 3.2. Differentiable any number of times.
     """
-    check_tensor("input", input, ndim=4, dtypes=FLOATS, layout="(B, C, H, W)")
-    if min(input.shape[2:]) < 1:
-        raise ValueError(f"input: expected at least one pixel, got shape {tuple(input.shape)}")
     weights, biases = _as_branches(weights, biases, rates)
-    pairs = [pair(f"rates[{i}]", rate, least=1) for i, rate in enumerate(rates)]
-    _check_shapes(input, weights, biases)
-    dtype = _check_dtypes(input, weights, biases)
-
-    kernels = [(weight.shape[2], weight.shape[3]) for weight in weights]
-    index, offsets = merge_taps(kernels, pairs, (input.shape[2], input.shape[3]))
-    if len(offsets) > MAX_TAPS:
-        raise ValueError(
-            f"weights: expected at most {MAX_TAPS} taps at different offsets, got {len(offsets)}; "
-            "add up several calls"
-        )
-    flat = [d for offset in offsets for d in offset]
+    pairs = [
+        (rate, rate) if type(rate) is int and rate > 0 else pair(f"rates[{i}]", rate, least=1)
+        for i, rate in enumerate(rates)
+    ]
+    if _fit(input, weights, biases):
+        dtype = computing_dtype(input)
+    else:
+        dtype = _check(input, weights, biases)
     present = [bias for bias in biases if bias is not None]
-    bias = sum_biases(present, sum_dtype(dtype)) if present else None
-    if takes_panels(input, dtype):
-        return aspp_branches(input.to(dtype), [w.to(dtype) for w in weights], bias, index, flat)
-    filters = weights[0].shape[0]
-    taps = pack_taps(weights, index, len(offsets), padded_filters(input, filters, dtype), dtype)
-    return aspp_taps(input.to(dtype), taps, bias, flat, filters)
-
-
-def merge_taps(
-    kernels: Sequence[Pair], rates: Sequence[Pair], size: Pair
-) -> tuple[list[int], list[Pair]]:
-    """(index, offsets): the offset of every tap within a map of this size, each once.
-
-    index: the position in `offsets` of each filter tap, branch after branch, rows of the kernel
-    first; -1 for those that reach only padding.
-    """
-    index: list[int] = []
-    position: dict[Pair, int] = {}
-    for kernel, rate in zip(kernels, rates, strict=True):
-        for i in range(kernel[0]):
-            for j in range(kernel[1]):
-                dy, dx = (i - kernel[0] // 2) * rate[0], (j - kernel[1] // 2) * rate[1]
-                inside = abs(dy) < size[0] and abs(dx) < size[1]
-                index.append(position.setdefault((dy, dx), len(position)) if inside else -1)
-    return index, list(position)
+    return aspp_branches(input.to(dtype), weights, present, [d for both in pairs for d in both])
 
 
 def _as_branches(weights, biases, rates) -> tuple[list, list]:
@@ -118,6 +81,39 @@ def _as_branches(weights, biases, rates) -> tuple[list, list]:
                 f"{name}: expected one for each of {len(weights)} weights, got {len(value)}"
             )
     return list(weights), [None] * len(weights) if biases is None else list(biases)
+
+
+def _fit(input, weights, biases) -> bool:
+    """Whether all is right at a glance: `_check` takes its time, and says what is not."""
+    if not isinstance(input, torch.Tensor) or input.ndim != 4 or input.dtype not in FLOATS:
+        return False
+    dtype, device, channels = input.dtype, input.device, input.shape[1]
+    filters = None
+    for weight, bias in zip(weights, biases, strict=True):
+        if not isinstance(weight, torch.Tensor) or weight.ndim != 4:
+            return False
+        shape = weight.shape
+        filters = shape[0] if filters is None else filters
+        same = weight.dtype == dtype and weight.device == device
+        odd = shape[2] % 2 == 1 and shape[3] % 2 == 1
+        if not (same and odd and shape[0] == filters and shape[1] == channels):
+            return False
+        if bias is None:
+            continue
+        if not isinstance(bias, torch.Tensor) or bias.dtype != dtype or bias.device != device:
+            return False
+        if bias.ndim != 1 or bias.shape[0] != filters:
+            return False
+    return min(filters, *input.shape[1:]) > 0
+
+
+def _check(input, weights, biases) -> torch.dtype:
+    """The dtype to compute in; raises where something is not as it should be."""
+    check_tensor("input", input, ndim=4, dtypes=FLOATS, layout="(B, C, H, W)")
+    if min(input.shape[2:]) < 1:
+        raise ValueError(f"input: expected at least one pixel, got shape {tuple(input.shape)}")
+    _check_shapes(input, weights, biases)
+    return _check_dtypes(input, weights, biases)
 
 
 def _check_shapes(input, weights, biases) -> None:
@@ -151,7 +147,7 @@ def _check_dtypes(input, weights, biases) -> torch.dtype:
     tensors |= {f"weights[{i}]": weight for i, weight in enumerate(weights)}
     tensors |= {f"biases[{i}]": bias for i, bias in enumerate(biases) if bias is not None}
     check_same_device(**tensors)
-    dtypes = {name: _computing_dtype(tensor) for name, tensor in tensors.items()}
+    dtypes = {name: computing_dtype(tensor) for name, tensor in tensors.items()}
     if len(set(dtypes.values())) > 1:
         found = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
         raise TypeError(f"expected input, weights and biases of one dtype, got {found}")

@@ -10,19 +10,16 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from .._native import (
-    check_same_device,
-    check_tensor,
-    define_op,
-    memory_format,
-    on_cuda,
-    pair,
-)
+from .._native import check_tensor, define_op, memory_format, on_cuda, pair
 from . import _conv_algorithms as algorithms
+from ._conv_checks import (
+    NATIVE,
+    check_algorithm,
+    check_tensors_fit,
+    computing_dtype,
+    left_to_torch,
+)
 from .atrous_im2col import FLOATS, check_geometry, output_size
-
-NATIVE = ("im2col", "space_to_batch", "direct")
-ALGORITHMS = ("auto", *NATIVE, "aten")
 
 
 def atrous_conv2d(
@@ -66,19 +63,25 @@ def atrous_conv2d(
 
     Source: Chen et al. 2017, section 3.1, equation (1) and both implementations described there.
     """
+    failure = None
+    if algorithm in ("auto", "aten") and left_to_torch(input, weight, bias, stride, padding, rate):
+        try:
+            return _by_torch(input, weight, bias, stride, padding, rate, algorithm)
+        except Exception as error:  # these checks know better what is wrong, if they find it
+            failure = error
     check_tensor("input", input, ndim=4, dtypes=FLOATS, layout="(B, C, H, W)")
     check_tensor("weight", weight, ndim=4, dtypes=FLOATS, layout="(O, C, kh, kw)")
-    _check_tensors_fit(input, weight, bias)
+    check_tensors_fit(input, weight, bias)
     geometry = check_geometry(tuple(weight.shape[2:]), stride, padding, rate)
     _, stride, padding, rate = geometry
     output_size(input.shape, *geometry)
     check_algorithm(algorithm, stride)
+    if failure is not None:
+        raise failure
 
-    if algorithm == "auto":
-        input = algorithms.in_better_layout(input, weight, rate)
     if algorithm in ("auto", "aten"):
-        return F.conv2d(input, weight, bias, stride, padding, rate)
-    dtype = _computing_dtype(input)
+        return _by_torch(input, weight, bias, stride, padding, rate, algorithm)
+    dtype = computing_dtype(input)
     return _conv_op(
         input.to(dtype),
         weight.to(dtype),
@@ -134,35 +137,11 @@ def atrous_conv1d(
     return out.squeeze(2)
 
 
-def _check_tensors_fit(input, weight, bias) -> None:
-    tensors = {"input": input, "weight": weight}
-    if bias is not None:
-        tensors["bias"] = check_tensor("bias", bias, ndim=1, dtypes=FLOATS, layout="(O,)")
-    check_same_device(**tensors)
-    dtypes = {name: _computing_dtype(tensor) for name, tensor in tensors.items()}
-    if len(set(dtypes.values())) > 1:
-        found = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
-        raise TypeError(f"expected input, weight and bias of one dtype, got {found}")
-    if min(weight.shape) < 1:
-        raise ValueError(f"weight: expected no empty dimension, got shape {tuple(weight.shape)}")
-    if input.shape[1] != weight.shape[1]:
-        raise ValueError(
-            f"weight: expected {input.shape[1]} input channels, as input has (groups are not "
-            f"supported), got weight {tuple(weight.shape)} for input {tuple(input.shape)}"
-        )
-    if bias is not None and bias.shape[0] != weight.shape[0]:
-        raise ValueError(
-            f"bias: expected shape ({weight.shape[0]},) for weight {tuple(weight.shape)}, "
-            f"got {tuple(bias.shape)}"
-        )
-
-
-def check_algorithm(algorithm: str, stride: Sequence[int]) -> None:
-    """Raises ValueError for an unknown algorithm, or one that lacks this (vertical, horizontal)."""
-    if algorithm not in ALGORITHMS:
-        raise ValueError(f"algorithm: expected one of {ALGORITHMS}, got {algorithm!r}")
-    if algorithm == "space_to_batch" and tuple(stride) != (1, 1):
-        raise ValueError(f"stride: algorithm 'space_to_batch' needs 1, got {tuple(stride)}")
+def _by_torch(input, weight, bias, stride, padding, rate, algorithm) -> torch.Tensor:
+    if algorithm == "auto":
+        largest = rate if type(rate) is int else max(rate)
+        input = algorithms.in_better_layout(input, weight, largest)
+    return F.conv2d(input, weight, bias, stride, padding, rate)
 
 
 def _check_native(algorithm: str, stride: Sequence[int], input: torch.Tensor) -> None:
@@ -178,18 +157,6 @@ def _check_native(algorithm: str, stride: Sequence[int], input: torch.Tensor) ->
             "algorithm: 'direct' has no CPU kernel; take 'auto', 'im2col', 'space_to_batch' or "
             "'aten', or tensors on a CUDA device"
         )
-
-
-def _computing_dtype(tensor: torch.Tensor) -> torch.dtype:
-    """The dtype autocast wants for a convolution of this tensor, or else the tensor's own."""
-    device = tensor.device.type
-    if (
-        torch.amp.is_autocast_available(device)
-        and torch.is_autocast_enabled(device)
-        and tensor.dtype != torch.float64
-    ):
-        return torch.get_autocast_dtype(device)
-    return tensor.dtype
 
 
 def _forward(input, weight, bias, stride, padding, rate, algorithm):

@@ -1,0 +1,88 @@
+"""The fused head as one op, on checked tensors.
+
+Forward, everything happens within: the taps' offsets and their matrix, the sum of the biases, the
+product. Backward, the ops of `_aspp_pack` and `_aspp_taps` do it: they have derivatives of their
+own.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import torch
+
+from .._native import define_op, on_cuda
+from ._aspp_offsets import split_index, taps_of
+from ._aspp_pack import pack, pack_taps, padded_filters, unpack_taps
+from ._aspp_panels import panels_forward, takes_panels
+from ._aspp_taps import new_out, taps_backward, taps_forward
+from .atrous_im2col import sum_dtype
+
+
+def _forward(input, weights, biases, rates) -> torch.Tensor:
+    index, offsets = taps_of(weights, rates, input.shape[2:])
+    bias = _sum(biases, sum_dtype(input.dtype))
+    if takes_panels(input):
+        return panels_forward(input, [w.to(input.dtype) for w in weights], bias, index, offsets)
+    filters = weights[0].shape[0]
+    padded = padded_filters(input, filters, input.dtype)
+    taps = pack(weights, index, len(offsets) // 2, padded, input.dtype)
+    return taps_forward(input, taps, bias, offsets, filters)
+
+
+def _sum(biases: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor | None:
+    """(O,), on CUDA in one launch: as weights of one pixel, all at the same offset."""
+    if not biases:
+        return None
+    if not on_cuda(biases[0]):
+        return reduce(torch.add, [bias.to(dtype) for bias in biases]).contiguous()
+    weights = [bias[:, None, None, None] for bias in biases]
+    return pack(weights, [0] * len(biases), 1, len(biases[0]), dtype).view(-1)
+
+
+def _forward_fake(input, weights, biases, rates):
+    return new_out(input, weights[0].shape[0])
+
+
+def _save_for_backward(ctx, inputs, output) -> None:
+    input, weights, biases, ctx.rates = inputs
+    ctx.bias_dtypes = [bias.dtype for bias in biases]
+    ctx.save_for_backward(input, *weights)
+
+
+def _gradient(ctx, grad):
+    input, *weights = ctx.saved_tensors
+    need_input, need_weights, need_biases = ctx.needs_input_grad[:3]
+    mask = [need_input, any(need_weights)]
+    for_input = None
+    for_weights, for_biases = [None] * len(weights), [None] * len(ctx.bias_dtypes)
+    if any(mask):
+        index, offsets = taps_of(weights, ctx.rates, input.shape[2:])
+        filters = grad.shape[1]
+        padded = padded_filters(input, filters, input.dtype)
+        taps = pack_taps(weights, index, len(offsets) // 2, padded, input.dtype)
+        grads = taps_backward(grad, input, taps, offsets, mask)
+        for_input = grads[0] if need_input else None
+        rows = split_index(index, [weight.shape[2:] for weight in weights])
+        for i, (weight, own) in enumerate(zip(weights, rows, strict=True)):
+            if need_weights[i]:
+                unpacked = unpack_taps(grads[1], filters, weight.shape[2:], own)
+                for_weights[i] = unpacked.to(weight.dtype)
+    if any(need_biases):
+        total = grad.sum((0, 2, 3), dtype=sum_dtype(grad.dtype))
+        # a copy each: autograd adds the next pass's gradients to these
+        for_biases = [
+            total.to(dtype, copy=True) if need else None
+            for need, dtype in zip(need_biases, ctx.bias_dtypes, strict=True)
+        ]
+    return for_input, for_weights, for_biases, None
+
+
+aspp_branches = define_op(
+    "aspp_branches(Tensor input, Tensor[] weights, Tensor[] biases, int[] rates) -> Tensor",
+    cpu=_forward,
+    cuda=_forward,
+    fake=_forward_fake,
+    backward=_gradient,
+    setup_context=_save_for_backward,
+)

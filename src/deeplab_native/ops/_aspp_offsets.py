@@ -1,0 +1,60 @@
+"""Where the filter taps of the head's branches lie, and which of them share a place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+MAX_TAPS = 256  # kMaxAsppTaps of csrc/ops/aspp.h
+
+Pair = tuple[int, int]
+
+
+def merge_taps(
+    kernels: Sequence[Pair], rates: Sequence[Pair], size: Pair
+) -> tuple[list[int], list[Pair]]:
+    """(index, offsets): the offset of every tap within a map of this size, each once.
+
+    index: the position in `offsets` of each filter tap, branch after branch, rows of the kernel
+    first; -1 for those that reach only padding.
+    """
+    index: list[int] = []
+    position: dict[Pair, int] = {}
+    for kernel, rate in zip(kernels, rates, strict=True):
+        for i in range(kernel[0]):
+            for j in range(kernel[1]):
+                dy, dx = (i - kernel[0] // 2) * rate[0], (j - kernel[1] // 2) * rate[1]
+                inside = abs(dy) < size[0] and abs(dx) < size[1]
+                index.append(position.setdefault((dy, dx), len(position)) if inside else -1)
+    return index, list(position)
+
+
+def taps_of(weights, rates: Sequence[int], size) -> tuple[Sequence[int], Sequence[int]]:
+    """`merge_taps` of these branches; rates and offsets are one number after another."""
+    # a compiler that has symbols for sizes must know these
+    kernels = tuple((int(weight.shape[2]), int(weight.shape[3])) for weight in weights)
+    arguments = kernels, tuple(map(int, rates)), tuple(size)
+    try:
+        return _taps_of(*arguments)
+    except TypeError:  # its symbols have no hash
+        return _taps_of.__wrapped__(*arguments)
+
+
+@lru_cache(maxsize=64)
+def _taps_of(kernels, rates, size) -> tuple[Sequence[int], Sequence[int]]:
+    pairs = list(zip(rates[::2], rates[1::2], strict=True))
+    index, offsets = merge_taps(kernels, pairs, size)
+    if len(offsets) > MAX_TAPS:
+        raise ValueError(
+            f"weights: expected at most {MAX_TAPS} taps at different offsets, got {len(offsets)}; "
+            "add up several calls"
+        )
+    return tuple(index), tuple(d for offset in offsets for d in offset)  # for all callers
+
+
+def split_index(index, kernels) -> Iterator[list[int]]:
+    """The part of `index` that belongs to each branch's filter taps."""
+    start = 0
+    for kernel in kernels:
+        yield list(index[start : start + kernel[0] * kernel[1]])
+        start += kernel[0] * kernel[1]

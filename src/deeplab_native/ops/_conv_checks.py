@@ -1,0 +1,79 @@
+"""What `atrous_conv2d` takes, and what it says of the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from .._native import check_same_device, check_tensor
+from .atrous_im2col import FLOATS
+
+NATIVE = ("im2col", "space_to_batch", "direct")
+ALGORITHMS = ("auto", *NATIVE, "aten")
+
+
+def left_to_torch(input, weight, bias, *geometry) -> bool:
+    """Whether torch's own checks are enough: it would take nothing of this for something else.
+
+    The complete ones take twice the time of torch's convolution of a small map.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    if not isinstance(input, torch.Tensor) or not isinstance(weight, torch.Tensor):
+        return False
+    shape, kernel, dtype, device = input.shape, weight.shape, input.dtype, input.device
+    if len(shape) != 4 or len(kernel) != 4 or dtype not in FLOATS:
+        return False
+    for tensor in (weight,) if bias is None else (weight, bias):
+        if not isinstance(tensor, torch.Tensor) or tensor.dtype != dtype or tensor.device != device:
+            return False
+    for value in geometry:
+        if type(value) is not int and not (
+            type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int
+        ):
+            return False
+    return min(kernel) > 0 and min(shape[1:]) > 0
+
+
+def check_algorithm(algorithm: str, stride: Sequence[int]) -> None:
+    """Raises ValueError for an unknown algorithm, or one that lacks this (vertical, horizontal)."""
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"algorithm: expected one of {ALGORITHMS}, got {algorithm!r}")
+    if algorithm == "space_to_batch" and tuple(stride) != (1, 1):
+        raise ValueError(f"stride: algorithm 'space_to_batch' needs 1, got {tuple(stride)}")
+
+
+def check_tensors_fit(input, weight, bias) -> None:
+    tensors = {"input": input, "weight": weight}
+    if bias is not None:
+        tensors["bias"] = check_tensor("bias", bias, ndim=1, dtypes=FLOATS, layout="(O,)")
+    check_same_device(**tensors)
+    dtypes = {name: computing_dtype(tensor) for name, tensor in tensors.items()}
+    if len(set(dtypes.values())) > 1:
+        found = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
+        raise TypeError(f"expected input, weight and bias of one dtype, got {found}")
+    if min(weight.shape) < 1:
+        raise ValueError(f"weight: expected no empty dimension, got shape {tuple(weight.shape)}")
+    if input.shape[1] != weight.shape[1]:
+        raise ValueError(
+            f"weight: expected {input.shape[1]} input channels, as input has (groups are not "
+            f"supported), got weight {tuple(weight.shape)} for input {tuple(input.shape)}"
+        )
+    if bias is not None and bias.shape[0] != weight.shape[0]:
+        raise ValueError(
+            f"bias: expected shape ({weight.shape[0]},) for weight {tuple(weight.shape)}, "
+            f"got {tuple(bias.shape)}"
+        )
+
+
+def computing_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """The dtype autocast wants for a convolution of this tensor, or else the tensor's own."""
+    device = tensor.device.type
+    if (
+        torch.amp.is_autocast_available(device)
+        and torch.is_autocast_enabled(device)
+        and tensor.dtype != torch.float64
+    ):
+        return torch.get_autocast_dtype(device)
+    return tensor.dtype
