@@ -5,8 +5,10 @@ Inputs rotate: with one set of them, what a run reads would still lie in the L2 
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
@@ -33,20 +35,31 @@ def time_graph(
 
     Raises what fn raises in a capture, such as RuntimeError where it waits for the GPU.
     """
+    replays = _capture([partial(fn, *args) for args in inputs])
+    return _time_calls(replays, min_runs, min_time_s)
+
+
+def graphed(fn: Callable[[], object], count: int) -> Callable[[], object]:
+    """fn(), which takes `count` inputs in turn, as replays of so many graphs: without Python."""
+    replays = itertools.cycle(_capture([fn] * count))
+    return lambda: next(replays)()
+
+
+def _capture(calls: Sequence[Callable[[], object]]) -> list[Callable[[], object]]:
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):  # what is made once must not be made in a capture
-        for args in inputs:
-            for _ in range(3):
-                fn(*args)
+        for _ in range(3):
+            for call in calls:
+                call()
     torch.cuda.current_stream().wait_stream(stream)
-    graphs, kept = [], []
-    for args in inputs:
+    replays = []
+    for call in calls:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            kept.append(fn(*args))
-        graphs.append(graph)
-    return _time_calls([graph.replay for graph in graphs], min_runs, min_time_s)
+            call()
+        replays.append(graph.replay)
+    return replays
 
 
 def _time_calls(calls: Sequence[Callable[[], object]], min_runs: int, min_time_s: float) -> Timing:

@@ -6,8 +6,9 @@ The head of ResNet-101, 2048 channels, rates 6, 12, 18, 24: "conv" is four
 `torch.nn.functional.conv2d` and their sums, "conv_cl" the same of channels_last tensors,
 "branches" four `atrous_conv2d`, "fused" and "fused_cl" `aspp` of a contiguous and a channels_last
 input. The upsampling by 8: "torch" is `interpolate` and `-log_softmax`, "fused" `upsample_unary`.
-The input has its layout before the clock starts. Runs of one case alternate, so ratios hold better
-than times on a machine that does other work.
+The input has its layout before the clock starts. On a GPU "graph" is the same by replay of a CUDA
+graph, without what Python takes to start the kernels. Runs of one case alternate, so ratios hold
+better than times on a machine that does other work.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
-from _head import head_functions, run
+from _cuda_timing import graphed
+from _head import ROTATED, head_functions, run
 from _timing import machine_info, time_paired, write_json
 from deeplab_native import upsample_unary
 
@@ -62,6 +64,8 @@ def bench(args: argparse.Namespace) -> list[dict]:
         torch.backends.cudnn.benchmark = True  # cuDNN's best, found in the first runs
         tensors = getattr(torch, dtype.replace("tfloat", "float"))
         functions = PARTS[part](args, batch, size, tensors, backward)
+        if part == "head" and args.device == "cuda" and not backward:
+            functions |= {f"{n} graph": graphed(f, ROTATED) for n, f in functions.items()}
         timings = time_paired(functions, args.min_runs, args.min_time, args.device)
         case = {"part": part, "batch": batch, "size": size, "dtype": dtype, "passes": passes}
         results.append({**case, "timings": {k: asdict(t) for k, t in timings.items()}})
@@ -77,7 +81,7 @@ def table(results: list[dict], title: str) -> Table:
         timings = result["timings"]
         own = min(timings[n]["median"] for n in ("conv", "conv_cl", "torch") if n in timings)
         cells = [
-            f"{name} {t['median'] * 1e3:.1f} ({t['p10'] * 1e3:.0f}-{t['p90'] * 1e3:.0f})"
+            f"{name} {t['median'] * 1e3:.3g} ({t['p10'] * 1e3:.2g}-{t['p90'] * 1e3:.2g})"
             f" {own / t['median']:.2f}x"
             for name, t in timings.items()
         ]

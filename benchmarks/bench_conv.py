@@ -8,7 +8,8 @@
 input, made anew in every run, as in a network whose other layers are contiguous. On a GPU,
 "aten_benchmark" lets cuDNN choose its algorithm by trying them, "aten_deterministic" keeps to
 those that give the same bits every time, as im2col and direct do, and "auto_deterministic" is
-"auto" under that setting. Sizes 41 and 65 are those of crops of 321 and 513 pixels. Runs of one
+"auto" under that setting; "graph" is a replay of a CUDA graph, without what Python takes to start
+the kernels. Sizes 41 and 65 are those of crops of 321 and 513 pixels. Runs of one
 layer alternate, so ratios hold better than times on a machine that does other work; they take their
 input from several maps in turn. On the CPU the ASPP head as a whole comes last, fused, with its
 ratio to four `conv2d` and their sums; bench_aspp.py has more of it. What is printed below the table
@@ -28,6 +29,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from _cuda_timing import graphed
 from _head import head_functions, head_ratios
 from _timing import machine_info, rotate, time_paired, write_json
 from deeplab_native.ops.atrous_conv import atrous_conv2d
@@ -128,6 +130,9 @@ VARIANTS = {
 }
 
 
+GRAPHED = ("aten", "auto")  # timed by replay of a CUDA graph, too
+
+
 def bench(case: Case, args: argparse.Namespace) -> dict:
     inputs = case.tensors(args.backward)
     functions = {
@@ -135,6 +140,9 @@ def bench(case: Case, args: argparse.Namespace) -> dict:
         for name in args.variants
         if case.device in VARIANTS[name].devices
     }
+    if case.device == "cuda" and not args.backward:
+        named = [name for name in GRAPHED if name in functions]
+        functions |= {f"{name} graph": graphed(functions[name], len(inputs)) for name in named}
     timings = time_paired(functions, args.min_runs, args.min_time, case.device)
     return {"case": asdict(case), "timings": {k: asdict(t) for k, t in timings.items()}}
 

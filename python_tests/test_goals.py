@@ -44,6 +44,20 @@ def test_convolution_against_cudnn():
     assert (steady["value"], steady["goal"], steady["met"]) == (4.0, ">= 2", True)
 
 
+def test_graph_replays_have_figures_of_their_own():
+    graphs = {"aten graph": 1.0, "auto graph": 1.0}
+    rows = named({"bench_conv": {"results": [conv_result(aten=2.0, auto=2.2, **graphs)]}})
+    figures = {n.partition("auto against cuDNN")[2]: r for n, r in rows.items() if "res4" in n}
+    assert set(figures) == {"", ", both by graph replay"}
+    assert [row["met"] for row in figures.values()] == [False, True]
+    head = {"part": "head", "batch": 1, "size": 41, "dtype": "bfloat16", "passes": "inference"}
+    timings = {"conv": 3.0, "fused": 2.0, "conv_cl graph": 2.0, "conv graph": 3.0}
+    timings |= {"fused graph": 1.0, "fused_cl graph": 0.5}
+    rows = named({"bench_aspp": {"results": [{**head, "timings": timed(**timings)}]}})
+    values = {n.rpartition("conv2d")[2]: r["value"] for n, r in rows.items() if "head batch" in n}
+    assert values == {"": 1.5, ", both by graph replay": 4.0}
+
+
 def test_there_is_no_goal_where_cudnn_does_not_fall_back():
     result = conv_result(aten=2.0, auto=2.0, aten_deterministic=2.5, auto_deterministic=2.0)
     rows = named({"bench_conv": {"results": [result]}})
