@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from _roofline import SECTOR, WARP, Cost, Issue, Phase
 
-SEGMENT = 32  # kSegment of permutohedral.cu
+SEGMENT = 32  # kSegment of permutohedral_splat.cuh
 MOST_OWN = 3  # kMostOwn of mean_field_chunks.cuh
 
 
@@ -145,7 +145,8 @@ def splat_costs(lat: Lattice, width: int, values: bool) -> list[Cost]:
 
     ones = ", false" if values else ", true"
     splat = issues("splat", r * lat.segments * threads, ones, inner=("LDG.64", of_entries))
-    blur = issues("blur", lat.corners * m * threads, marker=f"STG.{32 * chunk}")
+    pairs, single = divmod(lat.corners, 2)  # of axes: a launch each
+    blur = issues("blur", (pairs + single) * m * threads, marker=f"STG.{32 * chunk}")
     return [
         # neighbouring threads read an entry a segment apart: a sector each
         Cost(
@@ -157,11 +158,13 @@ def splat_costs(lat: Lattice, width: int, values: bool) -> list[Cost]:
             issues=splat,
         ),
         Cost("join", 1, 4 * lat.vertices + parts, issues=issues("join", m * threads)),
+        # along two axes: 9 rows read for each, and the neighbours of 2 that lie anywhere
         Cost(
             "blur",
-            lat.corners,
-            lat.corners * (2 * row * m + 8 * lat.vertices),
-            flops=4 * width * m * lat.corners,
+            pairs + single,
+            (pairs + single) * 2 * row * m + 8 * lat.vertices * lat.corners,
+            asked=pairs * (10 * row + 16 + 2 * SECTOR) * m + single * (4 * row + 8) * m,
+            flops=4 * width * m * (4 * pairs + single),
             issues=blur,
         ),
     ]

@@ -84,8 +84,11 @@ def test_filtering(spatial):
     assert splat.asked == 32 * 2 * (120 + 10) + 2 * 120 * row + 2 * 10 * row
     assert splat.flops == 2 * 4 * 2 * 120
     assert join.unique == 4 * 10  # fewer segments than vertices: no parts at the least
-    # each of 3 axes: every row read and written, the neighbours of the lattice once
-    assert blur.launches == 3 and blur.unique == 3 * (2 * 20 * row + 8 * 10)
+    # two axes at once and the third: every row read and written, the neighbours of the lattice once
+    assert blur.launches == 2 and blur.unique == 2 * 2 * 20 * row + 3 * 8 * 10
+    # 9 rows read for one of two axes, 3 for one of the third; pairs of neighbours, two in sectors
+    assert blur.asked == 20 * (9 + 1) * row + 20 * (8 + 8 + 64) + 20 * ((3 + 1) * row + 8)
+    assert blur.flops == 4 * 4 * 20 * (3 + 1 + 1)
 
 
 def test_splat_of_long_rows():
@@ -121,7 +124,7 @@ def test_phases():
         ("inference", 1),
     ]
     assert [c.kernel for c in phases[2].costs] == ["splat", "join", "blur", "mean_field"]
-    assert phases[2].costs[2].launches == 6  # of both lattices at once
+    assert phases[2].costs[2].launches == 3  # of both lattices at once
     to_rows = phases[0].costs[-1]
     assert (to_rows.unique, to_rows.new) == (4 * 80 * (3 + 4), 4 * 80 * 3)
 

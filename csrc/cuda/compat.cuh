@@ -75,6 +75,16 @@ __device__ T* row_at(T* rows, uint32_t row, int64_t width) {
   return reinterpret_cast<T*>(reinterpret_cast<Byte*>(rows) + wide_product(row, row_bytes));
 }
 
+// For __launch_bounds__: so many blocks of a multiprocessor at the least, where it has the threads.
+constexpr int at_least_blocks(int wanted, int threads) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+  constexpr int kThreadsOfMultiprocessor = 1024;
+#else
+  constexpr int kThreadsOfMultiprocessor = 1536;
+#endif
+  return wanted * threads <= kThreadsOfMultiprocessor ? wanted : kThreadsOfMultiprocessor / threads;
+}
+
 // Multiprocessors of the current device.
 inline int num_multiprocessors() {
   int device = 0, count = 0;

@@ -133,10 +133,11 @@ struct FilterSet {
   FilterView<T> filters[kMaxFilters];
 };
 
-// Where the rows of a filter are after its d + 1 blurs, which alternate between the two buffers.
+// Where the rows of a filter are after its d + 1 blurs, of which every two go from one buffer to
+// the other.
 template <class T>
 __host__ __device__ const T* blurred_rows(const FilterView<T>& f) {
-  return f.lattice.corners % 2 == 0 ? f.rows : f.other_rows;
+  return (f.lattice.corners + 1) / 2 % 2 == 0 ? f.rows : f.other_rows;
 }
 
 // What a filter has made of one image, from a channel on: to be sliced at the image's points.
