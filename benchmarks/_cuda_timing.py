@@ -54,9 +54,10 @@ def _capture(calls: Sequence[Callable[[], object]]) -> list[Callable[[], object]
                 call()
     torch.cuda.current_stream().wait_stream(stream)
     replays = []
+    pool = torch.cuda.graph_pool_handle()  # one for all: nobody looks at what a replay leaves there
     for call in calls:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, pool=pool):
             call()
         replays.append(graph.replay)
     return replays

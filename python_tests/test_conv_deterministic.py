@@ -52,7 +52,7 @@ def test_the_cpu_is_not_asked(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_same_bits_by_cudnn(dtype, cuda, monkeypatch):
+def test_same_bits_by_cudnn_on_cuda(dtype, cuda, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     input = torch.randn(2, 64, 33, 33, device=cuda, dtype=dtype, requires_grad=True)
     weight = (0.05 * torch.randn(32, 64, 3, 3, device=cuda, dtype=dtype)).requires_grad_()
