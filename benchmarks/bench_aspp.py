@@ -81,7 +81,7 @@ def table(results: list[dict], title: str) -> Table:
         timings = result["timings"]
         own = min(timings[n]["median"] for n in ("conv", "conv_cl", "torch") if n in timings)
         cells = [
-            f"{name} {t['median'] * 1e3:.3g} ({t['p10'] * 1e3:.2g}-{t['p90'] * 1e3:.2g})"
+            f"{name} {t['median'] * 1e3:.3g} ({t['p10'] * 1e3:.3g}-{t['p90'] * 1e3:.3g})"
             f" {own / t['median']:.2f}x"
             for name, t in timings.items()
         ]
