@@ -82,18 +82,18 @@ template <class T, int W, class Own>
 __device__ void take_softmax(Own& own, int group) {
   using C = Chunk<T, W>;
   T most = -T(INFINITY), sum = T(0);
-  own.each([&](C& x, uint32_t) {
+  own.each([&](C& x, int64_t) {
     for (int k = 0; k < W; ++k) most = max(most, x.v[k]);
   });
   most = group_max(most, group);
-  own.each([&](C& x, uint32_t) {
+  own.each([&](C& x, int64_t) {
     for (int k = 0; k < W; ++k) {
       x.v[k] = exp(x.v[k] - most);
       sum += x.v[k];
     }
   });
   const T inverse_sum = T(1) / group_sum(sum, group);
-  own.each([&](C& x, uint32_t) {
+  own.each([&](C& x, int64_t) {
     for (int k = 0; k < W; ++k) x.v[k] *= inverse_sum;
   });
 }
