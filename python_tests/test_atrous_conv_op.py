@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import warnings
+import weakref
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -268,3 +271,23 @@ def test_errors_that_no_check_finds(monkeypatch):
     monkeypatch.setattr(F, "conv2d", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         atrous_conv2d(torch.randn(1, 3, 8, 8), torch.randn(2, 3, 3, 3))
+
+
+def test_a_failed_call_keeps_no_memory(monkeypatch):
+    """Who catches it, as out of memory, finds the input freed at once, without the collector."""
+
+    def fail(*arguments):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(F, "conv2d", fail)
+    input = torch.randn(1, 3, 8, 8)
+    alive = weakref.ref(input)
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(RuntimeError):
+            atrous_conv2d(input, torch.randn(2, 3, 3, 3))
+        del input
+        assert alive() is None
+    finally:
+        gc.enable()

@@ -133,6 +133,22 @@ struct FilterSet {
   FilterView<T> filters[kMaxFilters];
 };
 
+// Blocks of a multiprocessor that filter at a time, at the least: with a bound of its own the
+// compiler spills.
+template <class T>
+constexpr int kFilterBlocks = sizeof(T) == 4 ? 4 : 2;
+
+// f(replica, image) for the images of a filter that blockIdx.z has.
+template <class T, class F>
+__device__ void each_image(const FilterView<T>& filter, const F& f) {
+  const int64_t images = filter.lattice.images;
+  const uint32_t end = static_cast<uint32_t>(filter.replicas * images);
+  for (uint32_t z = blockIdx.z; z < end; z += gridDim.z) {
+    const uint32_t replica = filter.replicas == 1 ? 0 : z / static_cast<uint32_t>(images);
+    f(int64_t{replica}, int64_t{z} - int64_t{replica} * images);
+  }
+}
+
 // Where the rows of a filter are after its d + 1 blurs, of which every two go from one buffer to
 // the other.
 template <class T>

@@ -36,7 +36,7 @@ struct Blur {
 // bits. So all rows come and go once for two axes, in half the launches. The vertices of all images
 // are one row after another: blockIdx.z has a replica.
 template <class T, int W>
-__global__ void __launch_bounds__(kRowThreads, (kMinBlocks<T>))
+__global__ void __launch_bounds__(kRowThreads, (kFilterBlocks<T>))
     blur_kernel(FilterSet<T> set, int64_t width, int step, bool reversed) {
   const FilterView<T>& f = set.filters[blockIdx.y];
   const LatticeView& l = f.lattice;
@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kRowThreads, (kMinBlocks<T>))
 }
 
 template <class T, int W>
-__global__ void __launch_bounds__(kRowThreads, (kMinBlocks<T>))
+__global__ void __launch_bounds__(kRowThreads, (kFilterBlocks<T>))
     slice_kernel(FilterView<T> f, T* __restrict__ out, int64_t width) {
   const LatticeView& l = f.lattice;
   each_image(f, [&](int64_t replica, int64_t image) {

@@ -11,10 +11,6 @@ constexpr int64_t kSegment = 32;  // entries that one thread of the splat adds u
 constexpr int kAtOnce = 4;        // of these on their way
 constexpr uint32_t kNoRow = ~0u;
 
-// Blocks of a multiprocessor at a time, at the least: with a bound of its own the compiler spills.
-template <class T>
-constexpr int kMinBlocks = sizeof(T) == 4 ? 4 : 2;
-
 // The entries of each image are cut up for themselves, so that an image's sums are the same in any
 // batch. Those of real points are as many for all, and come first in the order of the rows.
 struct Segments {
@@ -24,24 +20,13 @@ struct Segments {
       : entries(l.num_points * l.corners), count((entries + kSegment - 1) / kSegment) {}
 };
 
-// f(replica, image) for the images of a filter that blockIdx.z has.
-template <class T, class F>
-__device__ void each_image(const FilterView<T>& filter, const F& f) {
-  const int64_t images = filter.lattice.images;
-  const uint32_t end = static_cast<uint32_t>(filter.replicas * images);
-  for (uint32_t z = blockIdx.z; z < end; z += gridDim.z) {
-    const uint32_t replica = filter.replicas == 1 ? 0 : z / static_cast<uint32_t>(images);
-    f(int64_t{replica}, int64_t{z} - int64_t{replica} * images);
-  }
-}
-
 // Adds up segments of the entries, which are sorted by vertex: rows that lie in one segment are
 // done; of the others the part at the segment's begin goes to partials[segment][0] and the part at
 // its end to [1] (and 0 to [0], which nothing reads, where a row begins the segment). The skewed
 // lengths of the rows (1 to some 10,000 entries) cost nothing.
 // kOnes: instead of the values, which there are none of.
 template <class T, int W, bool kOnes>
-__global__ void __launch_bounds__(kRowThreads, (kMinBlocks<T>))
+__global__ void __launch_bounds__(kRowThreads, (kFilterBlocks<T>))
     splat_kernel(FilterSet<T> set, const T* __restrict__ values, int64_t width) {
   const FilterView<T>& f = set.filters[blockIdx.y];
   const LatticeView& l = f.lattice;

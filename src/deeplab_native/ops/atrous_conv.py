@@ -6,6 +6,7 @@ y[i] = sum over k of x[i + r k] w[k]: Chen et al. 2017 (DeepLab, TPAMI), section
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 import torch.nn.functional as F
@@ -63,12 +64,10 @@ def atrous_conv2d(
 
     Source: Chen et al. 2017, section 3.1, equation (1) and both implementations described there.
     """
-    failure = None
     if algorithm in ("auto", "aten") and left_to_torch(input, weight, bias, stride, padding, rate):
-        try:
+        # the checks below say better what is wrong; where they find nothing, torch may say it again
+        with suppress(Exception):
             return _by_torch(input, weight, bias, stride, padding, rate, algorithm)
-        except Exception as error:  # these checks know better what is wrong, if they find it
-            failure = error
     check_tensor("input", input, ndim=4, dtypes=FLOATS, layout="(B, C, H, W)")
     check_tensor("weight", weight, ndim=4, dtypes=FLOATS, layout="(O, C, kh, kw)")
     check_tensors_fit(input, weight, bias)
@@ -76,9 +75,6 @@ def atrous_conv2d(
     _, stride, padding, rate = geometry
     output_size(input.shape, *geometry)
     check_algorithm(algorithm, stride)
-    if failure is not None:
-        raise failure
-
     if algorithm in ("auto", "aten"):
         return _by_torch(input, weight, bias, stride, padding, rate, algorithm)
     dtype = computing_dtype(input)
