@@ -88,7 +88,7 @@ class Steps:
     @staticmethod
     def unimportable(folder: Path) -> Iterator[tuple[Path, list[str]]]:
         """Test files with an import, at their top level, that this Python has not."""
-        for path in sorted(folder.glob("test_*.py")):
+        for path in sorted(folder.rglob("test_*.py")):
             names: set[str] = set()
             for node in ast.parse(path.read_text()).body:
                 if isinstance(node, ast.Import):
@@ -98,9 +98,7 @@ class Steps:
             missing = [
                 name
                 for name in sorted(names)
-                if not (folder / f"{name}.py").exists()
-                and not (folder / name).is_dir()
-                and importlib.util.find_spec(name) is None
+                if name != folder.name and importlib.util.find_spec(name) is None
             ]
             if missing:
                 yield path, missing

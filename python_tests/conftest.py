@@ -15,11 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
-from cli_cases import HEIGHT, LABELS, WIDTH, Result
 from deeplab_native import _C, CRFParams
 from deeplab_native.cli import main as cli
-from emulation.build import load_emulator, on_the_emulator
-from search_cases import write_folders
+from python_tests.cli.cli_cases import HEIGHT, LABELS, WIDTH, Result
+from python_tests.crf.search_cases import write_folders
+from python_tests.emulation.build import load_emulator, on_the_emulator
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,5 @@
 // What the emulator must get right, and bugs it must find: run_planted() by name, in a process of
-// its own, from test_emulation.py. Correct kernels return 0, wrong results another number.
+// its own, from native/test_emulation.py. Correct kernels return 0, wrong results another number.
 #include <cstring>
 #include <memory>
 #include <vector>

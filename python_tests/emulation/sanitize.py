@@ -88,8 +88,8 @@ def main() -> int:
     except UnavailableError as error:
         print(f"!!! NOT CHECKED by the {sanitizer} sanitizer: {error}", file=sys.stderr)
         return 0
-    sys.path.insert(0, str(HERE.parent))
-    from emulation.build import ENVIRONMENT, build, default_folder
+    sys.path.insert(0, str(HERE.parents[1]))
+    from python_tests.emulation.build import ENVIRONMENT, build, default_folder
 
     folder = default_folder(f"-{sanitizer}")
     build(folder, f"-DSANITIZE={SANITIZERS[sanitizer]}")

@@ -1,0 +1,230 @@
+"""The arithmetic of the roofline, on cases small enough to count by hand."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+if not BENCHMARKS.exists():
+    pytest.skip("not a checkout", allow_module_level=True)
+sys.path.insert(0, str(BENCHMARKS))
+roofline = importlib.import_module("_roofline")
+crf = importlib.import_module("_crf_costs")
+conv = importlib.import_module("_conv_costs")
+
+ROUND = roofline.Ceilings(
+    device=1e12, l2=4e12, l1=8e12, l2_bytes=1000, fp32=1e12, tensor16=1e12, issue=1e12, launch=2e-6
+)
+
+
+def no_loops(kernel):
+    return None
+
+
+# ---- the lattice ----
+@pytest.fixture
+def spatial():
+    """40 points in 2 blocks of a warp, 3 corners each, for the values of 2 images."""
+    return crf.Lattice(points=40, d=2, images=1, vertices=10, replicas=2)
+
+
+def test_sizes(spatial):
+    assert (spatial.entries, spatial.real, spatial.segments) == (2 * 3 * 32, 120, 4)
+    assert (spatial.key_bytes, spatial.table_bytes) == (8, 4 * (192 + 96 + 1))
+    assert (spatial.touched, spatial.pieces) == (10 * 32, 10)
+    assert spatial.sort_passes == 1  # 192 < 2^8
+    bilateral = crf.Lattice(points=40, d=5, images=3, vertices=500)
+    assert (bilateral.entries, bilateral.real) == (3 * 2 * 6 * 32, 3 * 240)
+    assert (bilateral.key_bytes, bilateral.sort_passes) == (24, 2)
+    assert bilateral.touched == bilateral.table_bytes == 4 * 3 * (384 + 192 + 1)
+
+
+def test_building(spatial):
+    costs = {c.kernel.partition(" ")[2]: c for c in crf.build_costs(spatial, "spatial")}
+    assert list(costs) == (
+        [
+            "features",
+            "memset",
+            "embed",
+            "insert",
+            "first",
+            "scan",
+            "number",
+            "neighbours",
+            "sort",
+            "rows",
+        ]
+    )
+    unique = {name: cost.unique for name, cost in costs.items()}
+    e = 192 * 4
+    assert unique["features"] == 40 * 2 * 4
+    assert unique["memset"] == 289 * 4
+    assert unique["embed"] == 40 * 2 * 4 + e + 192 * 8
+    assert unique["insert"] == 192 * 8 + 320 + e
+    assert unique["first"] == 2 * e + 320
+    assert unique["scan"] == 2 * e
+    # reads slot, first; writes vertices, keys and values to sort, an entry of each vertex, and that
+    # it has no neighbours on 3 axes
+    assert unique["number"] == 5 * e + 320 + 320 + 40 + 3 * 10 * 8
+    # 10 entries, their keys (a sector each), of the table 3 sectors of each, 3 pairs of neighbours
+    assert unique["neighbours"] == 40 + 320 + 3 * 10 * 32 + 3 * 10 * 8
+    assert unique["sort"] == e + 4 * e and costs["sort"].launches == 4
+    assert unique["rows"] == 5 * e + 40
+
+
+def test_filtering(spatial):
+    splat, join, blur = crf.splat_costs(spatial, width=4, values=True)
+    row = 4 * 4
+    # 8 bytes of each entry, the vertex of each row, the values of 2 x 40 points, 2 x 10 rows
+    assert splat.unique == 8 * 120 + 4 * 10 + 2 * 40 * row + 2 * 10 * row
+    assert splat.asked == 32 * 2 * (120 + 10) + 2 * 120 * row + 2 * 10 * row
+    assert splat.flops == 2 * 4 * 2 * 120
+    assert join.unique == 4 * 10  # fewer segments than vertices: no parts at the least
+    # two axes at once and the third: every row read and written, the neighbours of the lattice once
+    assert blur.launches == 2 and blur.unique == 2 * 2 * 20 * row + 3 * 8 * 10
+    # 9 rows read for one of two axes, 3 for one of the third; pairs of neighbours, two in sectors
+    assert blur.asked == 20 * (9 + 1) * row + 20 * (8 + 8 + 64) + 20 * ((3 + 1) * row + 8)
+    assert blur.flops == 4 * 4 * 20 * (3 + 1 + 1)
+
+
+def test_splat_of_long_rows():
+    few = crf.Lattice(points=320, d=2, images=1, vertices=2)
+    assert (few.segments, few.pieces) == (30, 30)
+    splat, join, _ = crf.splat_costs(few, width=1, values=False)
+    assert splat.unique == 8 * 960 + 4 * 2 + 4 * 30
+    assert join.unique == 4 * 2 + 4 * 28
+
+
+def test_a_pass(spatial):
+    cost = crf.pass_cost([spatial], points=80, width=4)
+    row = 4 * 4
+    # unary and result, both weights of an entry, the rows of both images
+    assert cost.unique == 2 * 80 * row + 8 * 120 + 2 * 10 * row
+    # one thread has a point: 32 points read 128 bytes of an array at once
+    assert cost.asked == 2 * 80 * row + 2 * 2 * 4 * 120 + 2 * 120 * row
+    assert cost.flops == 4 * 80 * (2 * 4 + 5)
+    wide = crf.pass_cost([spatial], points=80, width=24)  # 2 threads with 3 chunks a point
+    assert wide.issues[0].threads == 2 * 80 and wide.issues[0].kernel.endswith("<float, 4, 3>")
+    assert wide.asked - 2 * 80 * 96 - 2 * 120 * 96 == 2 * 2 * 4 * 120
+    wider = crf.pass_cost([spatial], points=80, width=200)  # 50 chunks: 32 threads a point
+    assert wider.asked - 2 * 80 * 800 - 2 * 120 * 800 == 2 * 2 * 32 * 120
+    assert crf.pass_cost([], points=80, width=4).unique == 2 * 80 * row
+
+
+def test_phases():
+    phases = crf.crf_phases(batch=2, labels=3, pixels=40, vertices=(10, 20), iterations=5)
+    assert [(p.name, p.repeats) for p in phases] == [
+        ("build", 1),
+        ("inference", 1),
+        ("inference", 5),
+        ("inference", 1),
+    ]
+    assert [c.kernel for c in phases[2].costs] == ["splat", "join", "blur", "mean_field"]
+    assert phases[2].costs[2].launches == 3  # of both lattices at once
+    to_rows = phases[0].costs[-1]
+    assert (to_rows.unique, to_rows.new) == (4 * 80 * (3 + 4), 4 * 80 * 3)
+
+
+# ---- convolution ----
+def test_convolution():
+    c = conv.Conv(channels=64, filters=32, rate=2, size=4, batch=1, dtype="bfloat16")
+    assert (c.map_bytes, c.weight_bytes, c.out_bytes) == (2 * 64 * 16, 2 * 9 * 64 * 32, 2 * 32 * 16)
+    # of a line: 4 pixels under the middle tap, 2 under each other one
+    assert c.valid == 8 * 8
+    assert conv.taps_in_reach(c, 16) == 9 and conv.taps_in_reach(c, 4) == 3 * (2 + 4 + 2)
+    library = conv.library_conv(c)
+    assert library.tensor == ("tensor16", 2 * 64 * 32 * 9 * 16)
+    assert library.unique == c.map_bytes + c.weight_bytes + c.out_bytes
+    by_tap, product, *_ = conv.direct_costs(c)
+    assert by_tap.unique == 2 * c.weight_bytes
+    # one narrow block of 128 x 32, 9 taps of 2 steps, 64 bytes of each row and column; 4 warps
+    plan_parts = 2  # 18 steps, 8 at least of each part
+    assert product.asked >= 9 * 2 * 160 * 64 and product.shared == 9 * 2 * 4 * 64 * 64
+    assert product.unique == c.map_bytes + c.weight_bytes + 4 * plan_parts * 32 * 16
+    columns = conv.im2col_costs(c)[0]
+    assert columns.unique == c.map_bytes + 9 * c.map_bytes
+
+
+def test_blocks():
+    size = (1, 8, 3, 3)
+    cost = conv.space_to_batch_cost(size, 2, "float32", channels_last=False, back=False)
+    assert cost.unique == 4 * 8 * 9 + 4 * 8 * 4 * 4  # 2 x 2 blocks of 2 x 2
+    back = conv.space_to_batch_cost(size, 2, "float32", channels_last=False, back=True)
+    assert back.unique == 2 * 4 * 8 * 9
+    # 2 x 2 items of 2 rows in 2 images, 64 planes at a time; 3 items of 3 rows, 85 at a time
+    assert cost.issues[0].threads == 2 * 2 * 256 and cost.issues[0].inner[1] == 4 * 8 * 4
+    assert back.issues[0].threads == 3 * 255 and back.issues[0].inner[1] == 8 * 9
+    # rows of 2 words for the blocks' 16 pixels
+    pixels = conv.space_to_batch_cost(size, 2, "float32", channels_last=True, back=False)
+    assert pixels.issues[0].threads == 16 * 2
+
+
+def test_head():
+    costs = conv.aspp_costs(41, 1, "bfloat16", 2048, 21)
+    product = next(c for c in costs if c.kernel.startswith("product"))
+    # 33 taps, 21 filters filled up to 24: whole words of 16 bytes
+    assert product.tensor == ("tensor16", 2 * 33 * 24 * 2048 * 41 * 41)
+    assert product.new == 2 * 2048 * 41 * 41
+
+
+# ---- bounds ----
+def test_the_largest_part_bounds():
+    phase = roofline.Phase("p", 3, 500, [roofline.Cost("k", 2, unique=400, asked=16e6, flops=1e6)])
+    (row,) = roofline.bounds(phase, ROUND, no_loops)
+    assert row.launches == 6 and row.device == 0  # L2 holds it all
+    assert row.parts["fp32"] == pytest.approx(3 * 1)
+    assert row.parts["L1"] == pytest.approx(3 * 2)
+    assert (row.work_us, row.launch_us) == pytest.approx((6, 12))
+    assert row.by == "launches" and row.floor_us == pytest.approx(18)
+    assert row.uncached_us == pytest.approx(3 * 4)  # what is asked, from L2
+
+
+def test_what_l2_cannot_hold():
+    costs = [roofline.Cost("a", 1, unique=3000), roofline.Cost("b", 1, unique=1000, new=900)]
+    phase = roofline.Phase("p", 1, 3000, costs)
+    a, b = roofline.bounds(phase, ROUND, no_loops)
+    assert a.device == pytest.approx(3000 * 2000 / 4000)
+    assert b.device == 900  # more than its share of 500
+
+
+def test_two_in_one_launch():
+    one, two = roofline.Cost("k", 3, 10, flops=1), roofline.Cost("k", 6, 20, asked=50, flops=2)
+    both = one + two
+    assert (both.launches, both.unique, both.asked, both.flops) == (6, 30, 60, 3)
+
+
+LOOPS = [
+    {"depth": 0, "least": 40, "instructions": 50, "STG.128": 4},
+    {"depth": 0, "least": 30, "instructions": 90},
+    {"depth": 1, "least": 20, "instructions": 60, "around": 35, "FFMA": 9, "STG.32": 2},
+    {"depth": 2, "least": 12, "instructions": 12, "around": 18, "FFMA": 4},
+    {"depth": 2, "least": 12, "instructions": 12, "around": 16, "FFMA": 4},
+]
+
+
+@pytest.mark.parametrize(
+    "issue, expected",
+    [
+        ({}, 64 * 30),  # the loop with the most code
+        ({"least": False}, 64 * 90),
+        ({"marker": "STG.128"}, 64 / 4 * 40),
+        ({"inner": ("STG.32", 128)}, 64 * 35 + 128 / 2 * 20),
+        (
+            {"inner": ("FFMA", 128), "middle": 2, "least": False},
+            64 * 90 + 64 * 2 * 16 + 128 / 4 * 12,
+        ),
+        ({"inner": ("FFMA", 128), "depth": 1}, 64 * 16 + 128 / 4 * 12),
+    ],
+)
+def test_instructions(issue, expected):
+    assert roofline.instructions(LOOPS, roofline.Issue("k", 64, **issue)) == expected / 32
+
+
+def test_instructions_of_other_code():
+    assert roofline.instructions(None, roofline.Issue("k", 64)) is None
+    assert roofline.instructions(LOOPS, roofline.Issue("k", 64, inner=("HMMA", 1))) is None
+    assert roofline.instructions(LOOPS, roofline.Issue("k", 64, marker="LDG.32")) is None
