@@ -33,7 +33,7 @@ from _crf_cuda import bench_cuda, table_cuda
 from _timing import machine_info, time_paired, write_json
 from crf_on_voc_scores import load
 from deeplab_native import CRFParams, MeanField, dense_crf
-from deeplab_native.cli.demo_photo import photograph
+from deeplab_native.demo.photo import photograph
 
 try:
     import pydensecrf.densecrf as peer

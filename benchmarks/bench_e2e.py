@@ -27,7 +27,7 @@ import deeplab_native
 from _cuda_timing import time_cuda
 from _timing import machine_info, time_paired, write_json
 from deeplab_native import CRFParams, dense_crf, models
-from deeplab_native.cli.demo_photo import photograph
+from deeplab_native.demo.photo import photograph
 
 CRF = {"deeplab_resnet101_aspp": "voc-resnet101", "deeplab_vgg16_largefov": "voc-vgg16"}
 STAGES = ("predict", "net", "upsample", "crf")

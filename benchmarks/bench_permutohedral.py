@@ -27,7 +27,7 @@ from rich.table import Table
 
 from _timing import machine_info, rotate, time_paired, write_json
 from deeplab_native import permutohedral_filter
-from deeplab_native.cli.demo_photo import photograph
+from deeplab_native.demo.photo import photograph
 
 SIGMAS = ["80/13", "60/5", "67/3", "50/3"]
 ROTATED = 4  # images that a benchmark on a GPU takes in turn

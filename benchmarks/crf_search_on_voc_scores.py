@@ -34,12 +34,13 @@ from torch.nn import functional
 from _timing import machine_info, write_json
 from crf_on_voc_scores import CLASSES, ITERATIONS, NUM_LABELS, VOID, figures, load
 from deeplab_native import CRFParams, dense_crf
-from deeplab_native.cli.crf_search_files import Item
-from deeplab_native.cli.crf_search_report import best_record, paste
-from deeplab_native.cli.crf_search_run import PRELOAD, Plan, run
-from deeplab_native.cli.workers import run_jobs
 from deeplab_native.crf.candidates import Fixed, Sample
 from deeplab_native.crf.search import Grid
+from deeplab_native.jobs._engine import Execution
+from deeplab_native.jobs._search import PRELOAD, Plan, run
+from deeplab_native.jobs._search_files import Item
+from deeplab_native.jobs._search_report import best_record, paste
+from deeplab_native.jobs._workers import run_jobs
 
 MOST_W = 40
 PUBLISHED = {
@@ -129,7 +130,7 @@ def measure(
     """For each: mean IoU and accuracy in percent, and the same in the trimap of every w."""
     totals = {n: np.zeros((MOST_W + 1, NUM_LABELS, NUM_LABELS), np.int64) for n in params}
     jobs = [EvaluationJob(item, params) for item in items]
-    outcomes = run_jobs(evaluate, jobs, workers, PRELOAD)
+    outcomes = run_jobs(evaluate, jobs, workers, [PRELOAD])
     console = Console(stderr=True)
     for job, counts, error in track(outcomes, "evaluating", len(jobs), console=console):
         if error is not None:
@@ -172,11 +173,9 @@ def main() -> int:
         rounds=arguments.rounds,
         fixed=Fixed(iterations=ITERATIONS),
         classes=classes_in(searched_on),
-        workers=arguments.workers,
-        threads=1,
     )
     start = perf_counter()
-    found = run(plan, arguments.out)
+    found = run(plan, arguments.out, Execution(arguments.workers, threads=1))
     search_seconds = perf_counter() - start
     best = plan.fixed.params(found.search.best.candidate)
 

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace, seed: int, scales: str, head: str) -> dict[str
         changes = [part for value in values for part in ("--set", value)]
         resume = ["--resume"] if out.exists() else []
         config = HERE / f"ablation_{args.set}.yaml"
-        call(out, "train", config, "--data-root", args.data, "--out", out, *changes, *resume)
+        call(out, "train", config, "--data-root", args.data, "--output", out, *changes, *resume)
     result = out / "evaluation/evaluation.json"
     if not result.exists():
         if args.set == "voc_animals":
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace, seed: int, scales: str, head: str) -> dict[str
             data = ["camvid", args.data, "--split", "test"]
         how = ["--multi-scale", "--no-single-scale"] if scales == "multi" else []
         how += ["--workers", 1]
-        call(out, "evaluate", *data, "--weights", trained, "--out", result.parent, *how)
+        call(out, "evaluate", *data, "--weights", trained, "--output", result.parent, *how)
     before, after = json.loads(result.read_text())["variants"].values()
     return {
         "head": head,

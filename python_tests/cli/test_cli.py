@@ -220,7 +220,7 @@ def test_messages_without_advice_point_to_debug(given, run, monkeypatch, message
     def fail(*args):
         raise ValueError(message)
 
-    monkeypatch.setattr("deeplab_native.cli.inputs.read_image", fail)
+    monkeypatch.setattr("deeplab_native.jobs._refine_image.read_image", fail)
     result = run("crf", "photo.png", "logits.npy")
     assert result.err == f"error: {message}{'' if advice else ' (--debug shows where)'}\n"
     fails(result, advice=advice)

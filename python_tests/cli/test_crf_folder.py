@@ -53,7 +53,9 @@ def test_same_results_as_one_by_one(folders, run):
     result = crf(run, "--workers", "2", "--overlay", "--save-probabilities", "q", "--scale", "0.5")
     assert (result.code, result.err) == (0, "")
     assert "4 refined, 0 finished before" in result.out and "2 workers" in result.out
-    assert tree() == sorted([*LABEL_FILES, "crf.json", *(f"overlays/{n}" for n in LABEL_FILES)])
+    assert tree() == sorted(
+        [*LABEL_FILES, "crf.json", "crf.sqlite", *(f"overlays/{n}" for n in LABEL_FILES)]
+    )
     assert tree("q") == sorted(f"{stem}.npz" for stem in STEMS)
     for i, stem in enumerate(STEMS):
         image = f"images/{stem}.{'JPG' if i % 2 else 'png'}"
@@ -76,7 +78,7 @@ def test_a_second_run_does_what_is_missing(folders, run):
     assert result.code == 0 and "1 refined, 3 finished before" in result.out
     after = {name: os.stat(f"out/{name}").st_mtime_ns for name in LABEL_FILES}
     assert [name for name in LABEL_FILES if before[name] != after[name]] == ["b.png"]
-    assert tree() == [*LABEL_FILES[:3], "crf.json", "e.png"]
+    assert tree() == [*LABEL_FILES[:3], "crf.json", "crf.sqlite", "e.png"]
     assert "0 refined, 4 finished before" in crf(run).out
     assert "4 refined" in crf(run, "--overlay").out  # which had not been written
 
@@ -104,7 +106,7 @@ def test_results_without_a_record_are_not_touched(folders, run):
     fails(crf(run), "crf.json: damaged", "--overwrite")
     assert Path("out/a.png").read_bytes() == b"mine"
     assert crf(run, "--overwrite").code == 0
-    assert tree() == [*LABEL_FILES[:3], "crf.json", "e.png"]
+    assert tree() == [*LABEL_FILES[:3], "crf.json", "crf.sqlite", "e.png"]
 
 
 def test_bad_pairs_are_named_and_the_rest_goes_on(folders, run):
@@ -115,7 +117,7 @@ def test_bad_pairs_are_named_and_the_rest_goes_on(folders, run):
     assert "2 refined, 0 finished before" in result.out
     for words in ("error: b.JPG: ", "error: c.d.png: scores (4, 5, 7)", "2 of 4 images failed"):
         assert words in result.err
-    assert tree() == ["a.png", "crf.json", "e.png"]
+    assert tree() == ["a.png", "crf.json", "crf.sqlite", "e.png"]
     np.save("scores/c.d.npy", np.zeros((LABELS, HEIGHT + 2, WIDTH)))
     result = crf(run)
     assert result.code == 1 and "1 refined, 2 finished before" in result.out
@@ -153,7 +155,7 @@ def test_empty_folders(folders, run):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["images", "scores"], ["--out"]),
+        (["images", "scores"], ["--output"]),
         (["images", "scores", "--out", "images"], ["among the inputs"]),
         (["images", "scores", "--out", "scores/../images"], ["among the inputs"]),
         (["images", "scores", "--out", "o", "--save-probabilities", "scores"], ["among the"]),
@@ -206,14 +208,14 @@ def test_resume_after_an_interruption(folders, run, how):
         assert "of 16 images are done; the same command goes on from there" in err
         assert "Traceback" not in err
         assert not list(Path("out").glob(".*"))
-    done = set(tree()) - {"crf.json"}
+    done = set(tree()) - {"crf.json", "crf.sqlite", "crf.sqlite-journal"}
     assert 2 <= len([name for name in done if not name.startswith(".")]) < 16
     for name in done:
         if not name.startswith("."):
             with Image.open(f"out/{name}") as image:
                 image.load()  # whole
     wait_until(lambda: run("crf", "images", "scores", *options).code == 0)
-    assert len(tree()) == 17 and not list(Path("out").glob(".*"))
+    assert len(tree()) == 18 and not list(Path("out").glob(".*"))
 
 
 def wait_until(condition) -> None:

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from deeplab_native import _C
-from deeplab_native.cli.crf_search_files import FolderLoader, Folders
-from deeplab_native.cli.crf_search_jobs import CountJob, count
 from deeplab_native.crf.candidates import Fixed
 from deeplab_native.crf.search import Candidate
+from deeplab_native.jobs import ScoreFormat
+from deeplab_native.jobs._search_files import FolderLoader, Folders
+from deeplab_native.jobs._search_image import CountJob, count
 from python_tests.cli.cli_cases import fails
 from python_tests.crf.search_cases import IMAGES, LABELS, SMALL, planted, search, write_one
 
@@ -147,14 +148,14 @@ def test_a_build_without_cuda_says_so(search_folders, run):
 @pytest.mark.unsanitized
 def test_the_gpu_path_counts_the_same(cuda_device, search_folders):
     """Images of one size in a batch, one of another size, and candidates that one of them has."""
-    from deeplab_native.cli.crf_search_cuda import count_on_device
+    from deeplab_native.jobs._search_cuda import count_on_device
 
     for i in (0, 1):  # of image 2's size, so that these three are a batch
         write_one(i, 38)
     for folder, name in (("photos", "3.png"), ("scores", "3.npy"), ("labels", "3.png")):
         shutil.copy(f"{folder}/0{Path(name).suffix}", f"{folder}/{name}")
     items = Folders(Path("photos"), Path("scores"), Path("labels")).items()
-    loader, fixed = FolderLoader(), Fixed(iterations=2)
+    loader, fixed = FolderLoader(ScoreFormat()), Fixed(iterations=2)
     candidates = [Candidate(w1, 12.0, beta) for beta in (6.0, 9.0) for w1 in (2.0, 4.0)]
     todo = {items[0]: candidates, items[1]: candidates[1:3], items[2]: [], items[3]: candidates}
     sizes = {item: (LABELS, 38, 45) for item in items}

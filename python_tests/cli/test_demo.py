@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from deeplab_native import CRFParams
-from deeplab_native.cli.demo_figure import draw, trace
+from deeplab_native.demo.figure import draw, trace
 from python_tests.cli.cli_cases import fails
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from deeplab_native import CRFParams, data, dense_crf, models, weights
 from deeplab_native._files import sole_writer
-from deeplab_native.cli import evaluate as command
+from deeplab_native.cli import dataset_options as command
 from python_tests.cli.cli_cases import fails
 from python_tests.cli.evaluate_cases import (
     CLASSES,

@@ -37,7 +37,7 @@ def shapes(tmp_path, monkeypatch):
 def test_other_settings_are_not_mixed(shapes, run):
     assert evaluate(run, "--iterations", 1).code == 0
     before = record()
-    fails(evaluate(run), "counted with other settings", '"iterations": 1', "--overwrite")
+    fails(evaluate(run), "made with other settings", '"iterations": 1', "--overwrite")
     fails(evaluate(run, "--iterations", 1, "--trimap", "none"), '"boundary", now null')
     assert record() == before
     assert evaluate(run, "--overwrite").code == 0

@@ -69,7 +69,9 @@ def test_the_network_of_the_package_sees_photographs_as_large_as_it_was_trained_
     fails(run("segment", "large.png", "--tile", 321, "--longest-side", 400), "expected one of them")
 
 
-def test_many_photographs(given, run):
+@pytest.mark.usefixtures("quick_workers")
+def test_many_photographs(given, run, set_threads):
+    set_threads(1)  # as each of the workers has
     os.mkdir("photos")
     for i in range(3):
         with Image.open("photo.png") as image:
@@ -89,7 +91,11 @@ def test_many_photographs(given, run):
     assert result.code == 1
     assert "1.png: not a picture" in result.err
     assert "1 of 3 images failed" in result.err
-    assert sorted(os.listdir("some")) == ["0.png", "2.png", "classes.json", "overlays"]
+    files = ["0.png", "2.png", "classes.json", "overlays", "segment.sqlite"]
+    assert sorted(os.listdir("some")) == files
+    assert "0 images, 2 finished before" in run("segment", "photos", "--output", "some").out
+    again = run("segment", "photos", "--output", "some", "--iterations", 5)
+    assert "2 images" in again.out and "finished before" not in again.out
 
 
 def test_of_unusable_arguments(given, run):

@@ -82,7 +82,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 raise ValueError(
-                    f"--out {folder}: another run is writing there (wait for its end)"
+                    f"{folder}: another run is writing there (wait for its end)"
                 ) from None
             # file systems without locks: two runs would do the work twice, and spoil nothing
         yield

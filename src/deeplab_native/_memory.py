@@ -31,15 +31,15 @@ def check_memory(what: str, size: int) -> None:
     """MemoryError where so many bytes, the least that `what` takes, are not to be had."""
     if size < _LEAST:
         return
-    available = _available()
+    available = available_memory()
     if available is not None and size > available:
         raise MemoryError(
             f"{what}: needs at least {size / 1e9:.1f} GB, and {available / 1e9:.1f} GB are free"
         )
 
 
-def _available() -> int | None:
-    """Bytes; None where the system does not say."""
+def available_memory() -> int | None:
+    """Bytes that this process could still have; None where the system does not say."""
     found = []
     with suppress(OSError, KeyError, ValueError):
         lines = (line.split() for line in _MEMINFO.read_text().splitlines())

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -15,6 +22,13 @@ from rich.progress import (
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
+
+from .errors import in_options
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ..jobs import Progress as JobProgress
 
 # File names are printed as they are: brackets and colons in them are no markup
 out = Console(highlight=False, markup=False, emoji=False)
@@ -26,19 +40,76 @@ def status(text: str) -> Status:
     return err.status(Text(text))
 
 
-def images_progress(what: str) -> Progress:
-    """A bar with the rate (a field of the task) and the time left; nothing without a terminal."""
-    return Progress(
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.2f} images/s"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=err,
-        disable=not err.is_terminal,
-    )
+def result(as_json: bool, values: dict[str, Any], *for_people: RenderableType) -> None:
+    """The result of a command: one JSON object on one line, or what people read."""
+    if as_json:
+        # plain print: a console would wrap it
+        print(json.dumps(_plain(values), allow_nan=False))
+    else:
+        out.print(*for_people)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: paths are strings, and what is not finite is null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Bars:
+    """`progress` of a job: a bar for each of its stages, with rate and time left.
+
+    Nothing where stderr is no terminal, but with `errors` a line for every image that fails.
+    """
+
+    def __init__(
+        self, then: Callable[[JobProgress], None] | None = None, errors: bool = True
+    ) -> None:
+        """then(progress) is called for every image that is done."""
+        self.last: JobProgress | None = None
+        self._then, self._errors = then, errors
+        self._task: TaskID | None = None
+        self._stage: str | None = None
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TextColumn("{task.fields[rate]:.2f}/s"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            # over the last minutes: images differ, and one of them is a few seconds
+            TimeRemainingColumn(),
+            console=err,
+            disable=not err.is_terminal,
+            speed_estimate_period=120,
+        )
+
+    def __call__(self, progress: JobProgress) -> None:
+        if self._stage != progress.stage:
+            self._stage = progress.stage
+            self._task = self._bars.add_task(
+                progress.stage, total=progress.total, unit=progress.unit, rate=0.0
+            )
+        assert self._task is not None
+        self._bars.update(self._task, completed=progress.done, rate=progress.rate)
+        self.last = progress
+        if progress.error is not None:
+            if self._errors:
+                err.print(f"error: {progress.image}: {in_options(progress.error)}", soft_wrap=True)
+        elif progress.image is not None and self._then is not None:
+            self._then(progress)
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
 
 
 def table(*columns: str, title: str | None = None) -> Table:

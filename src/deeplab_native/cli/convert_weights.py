@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 EXAMPLES = """[bold]Examples[/]
 
-[cyan]deeplab-native convert-weights deeplabv2_resnet101_msc-vocaug-20000.pth voc.safetensors
+[cyan]deeplab-native convert-weights deeplabv2_resnet101_msc-vocaug-20000.pth -o voc.safetensors
 --palette voc --crf voc-resnet101[/]
 
-[cyan]deeplab-native convert-weights train2_iter_20000.caffemodel vgg.safetensors
+[cyan]deeplab-native convert-weights train2_iter_20000.caffemodel -o vgg.safetensors
 --model deeplab_vgg16_aspp_l[/]
 
-[cyan]deeplab-native convert-weights vgg16-397923af.pth start.safetensors
+[cyan]deeplab-native convert-weights vgg16-397923af.pth -o start.safetensors
 --model deeplab_vgg16_largefov --num-classes 21 --new-layers classifier[/]
 
-[cyan]deeplab-native convert-weights voc.safetensors back.pth[/]"""
+[cyan]deeplab-native convert-weights voc.safetensors -o back.pth[/]"""
 
 _FORMATS = {"caffe": "BGR, 0..255, mean taken away", "torchvision": "RGB, 0..1, standardised"}
 
@@ -36,21 +36,18 @@ def run(
             metavar="IN", help="A .pth, .caffemodel or .safetensors; what it is shows in its keys."
         ),
     ],
-    out: Annotated[
-        Path,
-        typer.Argument(
-            metavar="OUT",
+    file: Annotated[Path | None, typer.Argument(metavar="OUTPUT", hidden=True)] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
             help="The file to write: .safetensors, or .pth for deeplab-pytorch's keys.",
         ),
-    ],
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Network, where the keys and shapes leave a choice."),
     ] = None,
-    num_classes: Annotated[
-        int | None,
-        typer.Option("--num-classes", "--classes", min=1, help="Labels, where the file has none."),
-    ] = None,
+    model: options.Model = None,
+    num_classes: options.NumClasses = None,
     source: Annotated[
         str | None,
         typer.Option(
@@ -93,6 +90,7 @@ def run(
         str | None,
         typer.Option(metavar="PRESET", help="CRF parameters to keep with them, of those in info."),
     ] = None,
+    json: options.Json = False,
 ) -> None:
     """Convert other projects' checkpoints to safetensors that say what they are."""
     from .. import viz, weights
@@ -100,8 +98,9 @@ def run(
     from ..models import CAFFE
     from . import console
 
+    out: Path = options.one_of("--output", output, file)
     if out.suffix not in (".safetensors", ".pth"):
-        raise ValueError(f"OUT {out}: expected a name that ends in .safetensors or .pth")
+        raise ValueError(f"--output {out}: expected a name that ends in .safetensors or .pth")
     options.check_outputs([out], inputs=[source_file, *([class_names] if class_names else [])])
     if input_format is not None and input_format not in _FORMATS:
         raise ValueError(
@@ -135,7 +134,7 @@ def run(
             weights.export_deeplab_pytorch(network, out)
         else:
             weights.save(network, out)
-    _report(source_file, out, checkpoint, network, new_layers)
+    _report(out, checkpoint, network, new_layers, json)
 
 
 def _lines(path: Path) -> tuple[str, ...]:
@@ -147,7 +146,7 @@ def _lines(path: Path) -> tuple[str, ...]:
 
 
 def _report(
-    source_file: Path, out: Path, checkpoint: Checkpoint, network: DeepLab, new_layers: str | None
+    out: Path, checkpoint: Checkpoint, network: DeepLab, new_layers: str | None, as_json: bool
 ) -> None:
     from . import console
 
@@ -163,7 +162,12 @@ def _report(
         ("values", f"{values:,}"),
         ("written", f"{out}, {out.stat().st_size / 1e6:.1f} MB"),
     ]
-    console.out.print(console.facts(*rows))
+    result = {
+        "source": checkpoint.source.name, "network": network.name, "options": network.options,
+        "num_classes": network.num_classes, "new_layers": new_layers, "values": values,
+        "written": [out],
+    }  # fmt: skip
+    console.result(as_json, result, console.facts(*rows))
 
 
 def _kept(network: DeepLab) -> str:

@@ -2,147 +2,98 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options
+from .options import RunOptions, ScoreOptions
+from .values import class_numbers, numbers
+
+if TYPE_CHECKING:
+    from ..crf.search import Figures
+    from ..jobs import SearchResult
 
 EXAMPLES = """[bold]Examples[/]
 
-[cyan]deeplab-native crf-search photos/ scores/ labels/ --out search/[/]  the paper's grid
+[cyan]deeplab-native crf-search photos/ scores/ labels/ -o search/[/]  the paper's grid
 
-[cyan]deeplab-native crf-search photos/ scores/ labels/ --out search/ --images 100 --seed 1[/]
+[cyan]deeplab-native crf-search photos/ scores/ labels/ -o search/ --images 100 --seed 1[/]
 
-[cyan]deeplab-native crf-search photos/ scores/ labels/ --out search/ --w1 4:10:2
---sigma-alpha 40,60,80 --sigma-beta 3:13:5 --rounds 1 --classes 8,12,15[/]"""
+[cyan]deeplab-native crf-search photos/ scores/ labels/ -o search/ --w1 4:10:2
+--sigma-alpha 40,60,80 --sigma-beta 3:13:5 --rounds 1 --classes 8,12,15[/]
 
-_GRID, _DATA, _RUN = "Grid", "Data", "Run"
-_AXIS = "Values, as 3,4,5 or first:last:step."
+OUTPUT gets search.sqlite, from which the same command goes on, best.json, candidates.csv and
+heatmap.png."""
+
+_GRID, _DATA = "Grid", "Data"
+_ROWS = 10  # of the table; candidates.csv has all
+_COLUMNS = ("mean IoU", "accuracy", "band accuracy")
 
 
+def _axis() -> typer.models.OptionInfo:
+    return typer.Option(
+        metavar="VALUES", help="Values, as 3,4,5 or first:last:step.", rich_help_panel=_GRID
+    )
+
+
+def _grid(text: str, **more: int) -> typer.models.OptionInfo:
+    return typer.Option(help=text, rich_help_panel=_GRID, **more)
+
+
+def _data(*names: str, help: str, **more: object) -> typer.models.OptionInfo:
+    return typer.Option(*names, help=help, rich_help_panel=_DATA, **more)  # type: ignore[arg-type]
+
+
+_SCORES = (
+    "Folder of scores named like the images, .npy or .npz, as for [cyan]deeplab-native crf[/]. "
+    "What is here is what is searched on."
+)
+_ROUNDS = "Finer grids after the coarse one, each around the best with half the steps."
+_LIST = "Only the images named in this file, one a line, without suffix."
+
+
+@options.expanded
 def run(
     images: Annotated[Path, typer.Argument(help="Folder of photographs.")],
-    scores: Annotated[
-        Path,
-        typer.Argument(
-            help="Folder of scores named like the images, .npy or .npz, as for "
-            "[cyan]deeplab-native crf[/]. What is here is what is searched on."
-        ),
-    ],
+    scores: Annotated[Path, typer.Argument(help=_SCORES)],
     labels: Annotated[
         Path,
         typer.Argument(help="Folder of label PNGs (palette or grey, the value is the class)."),
     ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "-o",
-            "--out",
-            help="Folder for search.jsonl, from which the same command goes on, best.json, "
-            "candidates.csv and heatmap.png.",
-        ),
-    ],
-    w1: Annotated[str, typer.Option(metavar="VALUES", help=_AXIS, rich_help_panel=_GRID)] = "3:6:1",
-    sigma_alpha: Annotated[
-        str, typer.Option(metavar="VALUES", help=_AXIS, rich_help_panel=_GRID)
-    ] = "30:100:10",
-    sigma_beta: Annotated[
-        str, typer.Option(metavar="VALUES", help=_AXIS, rich_help_panel=_GRID)
-    ] = "3:6:1",
-    rounds: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=10,
-            help="Finer grids after the coarse one, each around the best with half the steps.",
-            rich_help_panel=_GRID,
-        ),
-    ] = 2,
-    w2: Annotated[
-        float, typer.Option(help="Fixed: weight of the smoothness kernel.", rich_help_panel=_GRID)
-    ] = 3.0,
-    sigma_gamma: Annotated[
-        float,
-        typer.Option(help="Fixed: its standard deviation in pixels.", rich_help_panel=_GRID),
-    ] = 3.0,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")],
+    w1: Annotated[str, _axis()] = "3:6:1",
+    sigma_alpha: Annotated[str, _axis()] = "30:100:10",
+    sigma_beta: Annotated[str, _axis()] = "3:6:1",
+    rounds: Annotated[int, _grid(_ROUNDS, min=0, max=10)] = 2,
+    w2: Annotated[float, _grid("Fixed: weight of the smoothness kernel.")] = 3.0,
+    sigma_gamma: Annotated[float, _grid("Fixed: its standard deviation in pixels.")] = 3.0,
     iterations: options.Iterations = 10,
     normalization: options.Normalization = "symmetric",
     classes: Annotated[
         str | None,
-        typer.Option(
-            metavar="NUMBERS",
-            help="Mean IoU over these alone, as 0,8,15. Default: all that the labels have.",
-            rich_help_panel=_DATA,
-        ),
+        _data(metavar="NUMBERS", help="Mean IoU over these alone, as 0,8,15. Default: all there."),
     ] = None,
-    void: Annotated[
-        int,
-        typer.Option(min=0, max=255, help="Label that is not counted.", rich_help_panel=_DATA),
-    ] = 255,
+    void: Annotated[int, _data(min=0, max=255, help="Label that is not counted.")] = 255,
     band: Annotated[
         int,
-        typer.Option(
-            min=1,
-            max=500,
-            help="Pixels so close to a boundary have an accuracy of their own.",
-            rich_help_panel=_DATA,
-        ),
+        _data(min=1, max=500, help="Pixels so close to a boundary have an accuracy of their own."),
     ] = 5,
     count: Annotated[
-        int | None,
-        typer.Option(
-            "--images", min=1, help="Only so many images, at random.", rich_help_panel=_DATA
-        ),
+        int | None, _data("--images", min=1, help="Only so many images, at random.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Which ones.", rich_help_panel=_DATA)] = 0,
-    names: Annotated[
-        Path | None,
-        typer.Option(
-            "--list",
-            metavar="FILE",
-            help="Only the images named in this file, one a line, without suffix.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    kind: Annotated[
-        str, typer.Option(help="logits, probabilities or auto.", rich_help_panel=_DATA)
-    ] = "auto",
-    layout: Annotated[str, typer.Option(help="chw, hwc or auto.", rich_help_panel=_DATA)] = "auto",
-    key: Annotated[
-        str | None, typer.Option(help="Array of the .npz files.", rich_help_panel=_DATA)
-    ] = None,
-    resize: Annotated[
-        bool,
-        typer.Option("--resize", help="Scale scores to the images' sizes.", rich_help_panel=_DATA),
-    ] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.", rich_help_panel=_RUN)] = "cpu",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Processes, each with an image in memory. Default: one for each core.",
-            rich_help_panel=_RUN,
-        ),
-    ] = None,
-    threads: Annotated[
-        int,
-        typer.Option(min=1, help="CPU threads of each process.", rich_help_panel=_RUN),
-    ] = 1,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Begin anew in --out.", rich_help_panel=_RUN),
-    ] = False,
+    seed: Annotated[int, _data(help="Which ones.")] = 0,
+    names: Annotated[Path | None, _data("--list", metavar="FILE", help=_LIST)] = None,
+    *,
+    reading: ScoreOptions,
+    running: RunOptions,
 ) -> None:
     """Search the CRF parameters for a net's scores, coarse to fine, as the DeepLab paper did.
 
     Every candidate is judged by the mean IoU over the labelled images; equal ones by pixel
     accuracy, then by their cost.
     """
-    for option, number in (("--workers", workers), ("--threads", threads)):
-        options.check_count(option, number or 1)
     axes = {
         "w1": numbers("--w1", w1),
         "sigma_alpha": numbers("--sigma-alpha", sigma_alpha),
@@ -150,57 +101,50 @@ def run(
     }
     chosen = None if classes is None else class_numbers("--classes", classes)
 
+    from .. import jobs
     from ..crf.candidates import Fixed
     from ..crf.search import Grid
     from ..data import read_ids
-    from . import crf_search_report
-    from .crf_search_cuda import check_device
-    from .crf_search_files import FolderLoader, Folders, draw
-    from .crf_search_run import Plan
+    from . import report
 
-    check_device(device)
-    loader = FolderLoader(kind, layout, key, resize)
-    fixed = Fixed(w2, sigma_gamma, iterations, normalization, void, band)
-    grid = Grid(**axes)
-    folders = Folders(images, scores, labels)
-    items = draw(folders.items(None if names is None else read_ids(names)), count, seed)
-    crf_search_report.check_out(out, folders)
-    plan = Plan(
-        items,
-        loader,
-        {"kind": kind, "layout": layout, "key": key, "resize": resize},
-        grid,
-        rounds,
-        fixed,
-        chosen,
-        workers or len(os.sched_getaffinity(0)),
-        threads,
-        device,
+    try:
+        with report.bar("are done", errors=False) as progress:
+            found = jobs.search_crf(
+                images, scores, labels, output,
+                grid=Grid(**axes), rounds=rounds,
+                fixed=Fixed(w2, sigma_gamma, iterations, normalization, void, band),
+                classes=chosen, count=count, seed=seed,
+                names=None if names is None else read_ids(names),
+                scores_format=reading.format(), progress=progress, **running.arguments(),
+            )  # fmt: skip
+    except jobs.ImagesFailedError as error:
+        report.explain(error)
+        raise
+    _print(found, running.json)
+
+
+def _print(done: SearchResult, as_json: bool) -> None:
+    from ..jobs._search_report import paste
+    from . import console
+
+    found, search = done.found, done.found.search
+    table = console.table("w1", "sigma_alpha", "sigma_beta", *_COLUMNS)
+    table.add_row("before", "", "", *_percent(done.before))
+    for ranked in search.ranked[:_ROWS]:
+        table.add_row(*(f"{v:g}" for v in ranked.candidate), *_percent(ranked.figures))
+    facts = console.facts(
+        ("images", str(done.images)),
+        ("classes", f"{len(found.classes)} of {found.num_labels} in the mean IoU"),
+        ("candidates", f"{len(search.ranked)} in {len(search.rounds)} grids"),
+        ("time", f"{done.seconds:.1f} s"),
+        ("written", ", ".join(map(str, done.written))),
     )
-    crf_search_report.search_and_report(plan, out, overwrite=overwrite)
+    console.result(as_json, {**done.record(), "written": done.written}, facts, table)
+    for note in done.notes():
+        console.err.print(f"note: {note}", soft_wrap=True)
+    if not as_json:
+        console.out.print(paste(done.params), soft_wrap=True)
 
 
-def numbers(option: str, text: str) -> list[float]:
-    """ "3,4,5" or "3:5:1" as numbers; ValueError that names the option."""
-    advice = "(give 3,4,5 or first:last:step)"
-    try:
-        if ":" not in text:
-            return [float(part) for part in text.split(",")]
-        first, last, step = map(float, text.split(":"))
-    except ValueError:
-        raise ValueError(f"{option} {text}: not a list of numbers {advice}") from None
-    if not (step > 0 and 0 <= last - first <= _MOST_VALUES * step):  # also for NaN
-        raise ValueError(f"{option} {text}: expected first <= last and a step above 0 {advice}")
-    # 1e-9: so that 0.1:0.3:0.1 has its last one
-    return [round(first + i * step, 12) for i in range(int((last - first) / step + 1e-9) + 1)]
-
-
-_MOST_VALUES = 1000
-
-
-def class_numbers(option: str, text: str) -> list[int]:
-    """ "0,8,15" as class numbers, each once; ValueError that names the option."""
-    try:
-        return sorted({int(part) for part in text.split(",")})
-    except ValueError:
-        raise ValueError(f"{option} {text}: not a list of class numbers (give 0,8,15)") from None
+def _percent(values: Figures) -> list[str]:
+    return ["-" if value != value else f"{value:.3%}" for value in values]

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from . import options
 
@@ -24,27 +25,28 @@ _RUNS = 5
 
 
 def run(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the picture.")] = Path(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the picture.")] = Path(
         "deeplab-native-demo"
     ),
     iterations: options.Iterations = 10,
     threads: options.Threads = None,
+    json: options.Json = False,
 ) -> None:
     """Find a person with the package's network, refine the outline, time it. Needs no download."""
     import torch
 
     from .. import _C, CRFParams, dense_crf
+    from ..demo.figure import save_figure, trace
+    from ..demo.photo import CREDIT, photograph
+    from ..jobs._engine import check_output_folder
     from ..models import predict
     from ..weights import EMBEDDED, EMBEDDED_SIDE, load_model
-    from . import console
-    from .demo_figure import save_figure, trace
-    from .demo_photo import CREDIT, photograph
+    from . import console, report
 
     threads = options.use_threads(threads)
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"--out {out} is a file (give a folder)")
-    out.mkdir(parents=True, exist_ok=True)
-    picture = out / "crf_demo.png"
+    check_output_folder(output, [])
+    output.mkdir(parents=True, exist_ok=True)
+    picture = output / "crf_demo.png"
     options.check_outputs([picture], inputs=[])
 
     network = load_model(EMBEDDED)
@@ -69,7 +71,7 @@ def run(
             steps=steps,
             name="person",
             label=person,
-            notes=f"{network.name}, {network.num_classes} classes; CRF {options.describe(params)}\n"
+            notes=f"{network.name}, {network.num_classes} classes; CRF {report.describe(params)}\n"
             f"{CREDIT}",
         )
     height, width = photo.shape[:2]
@@ -78,9 +80,11 @@ def run(
     )
     for name, seconds in rows.items():
         table.add_row(name, str(threads), _C.isa(), f"{seconds * 1e3:.1f} ms")
-    console.out.print(table)
-    console.out.print(CREDIT)
-    console.out.print(f"written: {picture}")
+    values = {
+        "height": height, "width": width, "labels": network.num_classes, "threads": threads,
+        "instructions": _C.isa(), "seconds": rows, "written": [picture],
+    }  # fmt: skip
+    console.result(json, values, table, Text(f"{CREDIT}\nwritten: {picture}"))
 
 
 def _seconds(function: Callable[[], object]) -> float:

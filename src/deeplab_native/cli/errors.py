@@ -1,30 +1,29 @@
-"""Errors as one line for a user."""
+"""Errors of the library in the words of the command line."""
 
 from __future__ import annotations
 
 import re
 
-# What the package and the file system raise for input that cannot be used; anything else is a fault
-# of ours or of a library, and is reported with its type
-_EXPECTED = (ValueError, TypeError, OSError, RuntimeError, MemoryError, ImportError)
+from .._errors import one_line
 
 # How a message says what to do: words in parentheses at its end, "(give another name)", which a
 # shape like "(20, 30)" or "(labels, H, W)" is not; or, as the package's own checks say it, what
 # they "expected"
 _ADVICE = re.compile(r"\([\w-]+ [^()]*\)$|[:;] expected |did you mean ")
+# The jobs name an argument of theirs in backticks
+_ARGUMENT = re.compile(r"`(\w+)`")
+# where the option has another name
+_OPTIONS = {"count": "images", "names": "list", "probabilities": "save-probabilities"}
 
 
-def one_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        # without Python's "[Errno 2]"
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    text = " ".join(str(error).split())
-    if not text or not isinstance(error, _EXPECTED):
-        text = f"{type(error).__name__}: {text}"
-    return text
+def in_options(text: str) -> str:
+    """A message of `deeplab_native.jobs`, with the options in place of its arguments."""
+    return _ARGUMENT.sub(
+        lambda found: f"--{_OPTIONS.get(found[1], found[1].replace('_', '-'))}", text
+    )
 
 
 def with_advice(error: BaseException) -> str:
     """Where the line does not say what to do, it says how to find out more."""
-    text = one_line(error)
+    text = in_options(one_line(error))
     return text if _ADVICE.search(text) else f"{text} (--debug shows where)"

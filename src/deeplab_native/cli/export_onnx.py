@@ -12,9 +12,10 @@ from .segment import MODELS
 
 EXAMPLES = f"""[bold]Examples[/]
 
-[cyan]deeplab-native export-onnx deeplab_vgg16_largefov net.onnx --weights vgg.safetensors[/]
+[cyan]deeplab-native export-onnx --weights vgg.safetensors -o net.onnx[/]
 
-[cyan]deeplab-native export-onnx deeplab_resnet101_aspp net.onnx --weights w.pth --size 513[/]
+[cyan]deeplab-native export-onnx --model deeplab_resnet101_aspp --weights w.pth -o net.onnx
+--size 513[/]
 
 [bold]Networks[/]  ([cyan]deeplab-native info[/] describes them)
 
@@ -22,12 +23,17 @@ EXAMPLES = f"""[bold]Examples[/]
 
 
 def run(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Network, one of those below.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file, ending in .onnx.")],
-    weights: Annotated[Path, typer.Option(metavar="FILE", help="Its weights.", show_default=False)],
-    num_classes: Annotated[
-        int, typer.Option(min=2, max=256, help="Labels that the weights were trained for.")
-    ] = 21,
+    weights: Annotated[
+        Path, typer.Option(metavar="FILE", help="Weights of the network.", show_default=False)
+    ],
+    name: Annotated[str | None, typer.Argument(metavar="MODEL", hidden=True)] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="OUTPUT", hidden=True)] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE.onnx", help="The file.", show_default=False),
+    ] = None,
+    model: options.Model = None,
+    num_classes: options.NumClasses = None,
     output_stride: Annotated[
         int | None,
         typer.Option(min=1, help="Denser score maps: 4, 2 or 1. Default: 8."),
@@ -40,6 +46,7 @@ def run(
             help="Fixed height and width of one image. Default: any size and number of images.",
         ),
     ] = None,
+    json: options.Json = False,
 ) -> None:
     """Write a network as ONNX, for runtimes without PyTorch.
 
@@ -48,24 +55,37 @@ def run(
     """
     from ..models import create_model, set_output_stride
     from ..models.export import check_packages, export_onnx
-    from ..weights import check_file
+    from ..weights import check_file, load_model
     from . import console
 
-    options.check_suffix("OUT", out, ".onnx")
+    out: Path = options.one_of("--output", output, file)
+    if model is not None or name is not None:
+        model = options.one_of("--model", model, name)
+    options.check_suffix("--output", out, ".onnx")
     options.check_outputs([out], inputs=[weights])
     check_file(weights)
     check_packages()
-    with console.status(f"Building {model}"):
-        network = create_model(model, num_classes, weights=weights)
+    with console.status("Building the network"):
+        if model is None:
+            network = load_model(weights, num_classes=num_classes)
+        else:
+            network = create_model(model, num_classes or 21, weights=weights)
         if output_stride is not None:
             set_output_stride(network, output_stride)
     with console.status("Exporting"):
         export_onnx(network, out, size=size)
-    console.out.print(
+    shape = f"(1, 3, {size}, {size})" if size else "(B, 3, H, W)"
+    megabytes = out.stat().st_size / 1e6
+    console.result(
+        json,
+        {
+            "network": network.name, "weights": weights, "input": shape,
+            "output_stride": network.output_stride, "written": [out],
+        },
         console.facts(
-            ("network", f"{model}, {weights}"),
-            ("input", f"image (1, 3, {size}, {size})" if size else "image (B, 3, H, W)"),
+            ("network", f"{network.name}, {weights}"),
+            ("input", f"image {shape}"),
             ("output", f"scores, one pixel for {network.output_stride} x {network.output_stride}"),
-            ("written", f"{out}, {out.stat().st_size / 1e6:.1f} MB"),
-        )
-    )
+            ("written", f"{out}, {megabytes:.1f} MB"),
+        ),
+    )  # fmt: skip

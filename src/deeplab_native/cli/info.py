@@ -5,42 +5,54 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from . import options
+
 if TYPE_CHECKING:
     from rich.table import Table
 
 EXAMPLES = "[bold]Example[/]  [cyan]deeplab-native info[/]  (say this when you report a problem)"
 
 
-def run() -> None:
+def run(json: options.Json = False) -> None:
     """Show versions, instruction set, CUDA, threads, the CRF presets and the networks."""
     import platform
+    from dataclasses import asdict
 
     import numpy as np
     import torch
+    from rich.text import Text
 
     from .. import _C, __version__, _native
     from ..crf import PRESETS
+    from ..models import list_models
     from . import console
-    from .options import describe
+    from .report import describe
 
-    console.out.print(
-        console.facts(
-            ("deeplab_native", __version__),
-            ("CUDA in this build", f"for {_C.cuda_architectures}" if _C.has_cuda else "no"),
-            *_gpus(_C.cuda_architectures),
-            ("instruction set", f"{_C.isa()} (available: {', '.join(_C.available_isas())})"),
-            ("threads", str(_native.num_threads())),
-            ("torch", torch.__version__),
-            ("numpy", np.__version__),
-            ("python", platform.python_version()),
-            ("platform", platform.platform()),
-        )
+    build = {
+        "deeplab_native": __version__,
+        "CUDA in this build": f"for {_C.cuda_architectures}" if _C.has_cuda else "no",
+        **dict(_gpus(_C.cuda_architectures)),
+        "instruction set": f"{_C.isa()} (available: {', '.join(_C.available_isas())})",
+        "threads": str(_native.num_threads()),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+    values = {
+        **build,
+        "presets": {name: asdict(params) for name, params in PRESETS.items()},
+        "networks": [net.name for net in list_models()],
+    }
+    console.result(
+        json,
+        values,
+        console.facts(*build.items()),
+        Text("\nCRF presets", style="bold underline"),
+        console.facts(*((name, describe(params)) for name, params in PRESETS.items())),
+        Text("\nNetworks", style="bold underline"),
+        _networks(),
     )
-    presets = console.facts(*((name, describe(params)) for name, params in PRESETS.items()))
-    console.out.print("\nCRF presets", style="bold underline")
-    console.out.print(presets)
-    console.out.print("\nNetworks", style="bold underline")
-    console.out.print(_networks())
 
 
 def _networks() -> Table:

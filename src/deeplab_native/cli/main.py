@@ -29,13 +29,15 @@ from .errors import with_advice
 class _OneLineErrors(TyperGroup):
     """Errors become one line `error: ...` on stderr and exit code 1; `--debug` lets them through.
 
-    `--debug` is accepted before and after the command's name.
+    `--debug` is accepted before and after the command's name, and `--output` under its old name.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if "--debug" in args:
-            args = ["--debug", *(a for a in args if a != "--debug")]
-        return super().parse_args(ctx, args)
+        end = args.index("--") if "--" in args else len(args)
+        own, rest = [_as_now(a) for a in args[:end]], args[end:]
+        if "--debug" in own:
+            own = ["--debug", *(a for a in own if a != "--debug")]
+        return super().parse_args(ctx, [*own, *rest])
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -48,6 +50,12 @@ class _OneLineErrors(TyperGroup):
                 raise
             print(f"error: {with_advice(error)}", file=sys.stderr)
             raise typer.Exit(1) from None
+
+
+def _as_now(argument: str) -> str:
+    """`--out` and `--out=DIR` were the name of `--output` in some commands."""
+    name, equals, value = argument.partition("=")
+    return f"--output{equals}{value}" if name == "--out" else argument
 
 
 app = typer.Typer(

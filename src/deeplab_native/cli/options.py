@@ -1,11 +1,13 @@
-"""Options that several commands share."""
+"""Options that several commands share: one name, one meaning, one help text."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -13,34 +15,30 @@ from .._files import check_output
 
 if TYPE_CHECKING:
     from ..crf import CRFParams
+    from ..jobs import CRFSettings, ScoreFormat
 
-_CRF = "CRF parameters"
-_THREADS_PER_CORE = 4  # more only wait for each other, and thousands cannot be started at all
+_CRF, _SCORES, _RUN = "CRF parameters", "Scores", "Run"
 
-Preset = Annotated[
-    str | None,
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.", rich_help_panel=_RUN)]
+Threads = Annotated[
+    int | None,
     typer.Option(
-        metavar="NAME",
-        help="Published parameters, listed by [cyan]deeplab-native info[/]. "
-        "Default: the first one there.",
-        rich_help_panel=_CRF,
+        min=1,
+        help="CPU threads of each process. Default: the cores, shared among the processes.",
+        rich_help_panel=_RUN,
     ),
 ]
-W1 = Annotated[
-    float | None, typer.Option(help="Weight of the appearance kernel.", rich_help_panel=_CRF)
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print the result as JSON, for machines.", rich_help_panel=_RUN),
 ]
-SigmaAlpha = Annotated[
-    float | None, typer.Option(help="Its standard deviation in pixels.", rich_help_panel=_CRF)
-]
-SigmaBeta = Annotated[
-    float | None,
-    typer.Option(help="Its standard deviation in colour, 0..255.", rich_help_panel=_CRF),
-]
-W2 = Annotated[
-    float | None, typer.Option(help="Weight of the smoothness kernel.", rich_help_panel=_CRF)
-]
-SigmaGamma = Annotated[
-    float | None, typer.Option(help="Its standard deviation in pixels.", rich_help_panel=_CRF)
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume/--no-resume",
+        help="Go on where an earlier run into this folder stopped.",
+        rich_help_panel=_RUN,
+    ),
 ]
 Iterations = Annotated[
     int, typer.Option(min=0, help="Mean field iterations.", rich_help_panel=_CRF)
@@ -51,49 +49,201 @@ Normalization = Annotated[
         help="symmetric, before, after (the authors' tool) or none.", rich_help_panel=_CRF
     ),
 ]
-Threads = Annotated[
+Palette = Annotated[
+    str | None,
+    typer.Option(help="Colours of the labels: voc or cityscapes. Default: the weights', or voc."),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Network, one of those in [cyan]deeplab-native info[/]. Default: the one that the "
+        "weights belong to.",
+    ),
+]
+NumClasses = Annotated[
     int | None,
     typer.Option(
+        "--num-classes",
+        "--classes",
         min=1,
-        help=f"CPU threads, up to {_THREADS_PER_CORE} a core. Default: torch's own choice.",
+        help="Labels that the weights were trained for. Default: those of the weights, or 21.",
     ),
 ]
-Scale = Annotated[
-    float,
-    typer.Option(
-        help="For large images: the CRF at this fraction of the resolution, but for its last "
-        "iteration. 1 is the CRF itself.",
-        rich_help_panel=_CRF,
-    ),
-]
-Palette = Annotated[str, typer.Option(help="Colours of the labels: voc or cityscapes.")]
-Overlay = Annotated[
-    bool, typer.Option("--overlay/--no-overlay", help="Also write the labels over the photograph.")
-]
 
 
-def crf_params(preset: str | CRFParams | None, **values: float | None) -> CRFParams:
-    """The preset with every value that was given in its place; raises ValueError (unknown name)."""
-    from dataclasses import replace
+@dataclass(frozen=True)
+class CRFOptions:
+    """The CRF of a command."""
 
-    from ..crf import PRESETS, CRFParams
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Published parameters, listed by [cyan]deeplab-native info[/]. "
+            "Default: those of the weights, or the first one there.",
+            rich_help_panel=_CRF,
+        ),
+    ] = None
+    w1: Annotated[
+        float | None, typer.Option(help="Weight of the appearance kernel.", rich_help_panel=_CRF)
+    ] = None
+    sigma_alpha: Annotated[
+        float | None, typer.Option(help="Its standard deviation in pixels.", rich_help_panel=_CRF)
+    ] = None
+    sigma_beta: Annotated[
+        float | None,
+        typer.Option(help="Its standard deviation in colour, 0..255.", rich_help_panel=_CRF),
+    ] = None
+    w2: Annotated[
+        float | None, typer.Option(help="Weight of the smoothness kernel.", rich_help_panel=_CRF)
+    ] = None
+    sigma_gamma: Annotated[
+        float | None, typer.Option(help="Its standard deviation in pixels.", rich_help_panel=_CRF)
+    ] = None
+    iterations: Iterations = 10
+    normalization: Normalization = "symmetric"
+    scale: Annotated[
+        float,
+        typer.Option(
+            help="For large images: the CRF at this fraction of the resolution, but for its last "
+            "iteration. 1 is the CRF itself.",
+            rich_help_panel=_CRF,
+        ),
+    ] = 1.0
 
-    if not isinstance(preset, CRFParams):
-        preset = CRFParams.preset(next(iter(PRESETS)) if preset is None else preset)
-    return replace(preset, **{name: v for name, v in values.items() if v is not None})
+    def settings(self, found: CRFParams | None = None) -> CRFSettings:
+        """With every value that was given in place of the preset's, or of those `found`.
+
+        Raises ValueError for an unknown preset, or what the CRF cannot take.
+        """
+        from ..crf import PRESETS, CRFParams
+        from ..jobs import CRFSettings
+
+        base = CRFParams.preset(self.preset or next(iter(PRESETS)))
+        if self.preset is None and found is not None:
+            base = found
+        names = ("w1", "sigma_alpha", "sigma_beta", "w2", "sigma_gamma")
+        given = {name: getattr(self, name) for name in names}
+        params = replace(base, **{name: v for name, v in given.items() if v is not None})
+        return CRFSettings(params, self.iterations, self.normalization, self.scale)
 
 
-def describe(params: CRFParams) -> str:
-    """One line, in the paper's symbols."""
-    return (
-        f"w1={params.w1:g} σα={params.sigma_alpha:g} σβ={params.sigma_beta:g} "
-        f"w2={params.w2:g} σγ={params.sigma_gamma:g}"
-    )
+@dataclass(frozen=True)
+class ScoreOptions:
+    """How score files are read."""
+
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="logits, probabilities or auto: probabilities where all are in 0..1 and sum to 1.",
+            rich_help_panel=_SCORES,
+        ),
+    ] = "auto"
+    layout: Annotated[str, typer.Option(help="chw, hwc or auto.", rich_help_panel=_SCORES)] = "auto"
+    key: Annotated[
+        str | None,
+        typer.Option(help="Array of the .npz. Default: the only one.", rich_help_panel=_SCORES),
+    ] = None
+    resize: Annotated[
+        bool,
+        typer.Option(
+            "--resize",
+            help="Scale scores of another size to the image's.",
+            rich_help_panel=_SCORES,
+        ),
+    ] = False
+
+    def format(self) -> ScoreFormat:
+        """Raises ValueError for a value that is unknown."""
+        from ..jobs import ScoreFormat
+
+        return ScoreFormat(self.kind, self.layout, self.key, self.resize)
+
+    def given(self) -> list[str]:
+        """The options that say something."""
+        default = ScoreOptions()
+        names = [f.name for f in fields(self)]
+        return [f"--{name}" for name in names if getattr(self, name) != getattr(default, name)]
 
 
-def describe_scale(scale: float) -> str:
-    """To stand after the rest; nothing for the CRF itself."""
-    return "" if scale == 1 else f", scale {scale:g}"
+@dataclass(frozen=True)
+class RunOptions:
+    """How a job over many images runs."""
+
+    device: Device = "cpu"
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes, each with an image in memory; 0: none, all is done in this one. "
+            "Default: one for each core, on a GPU one.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None
+    threads: Threads = None
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            metavar="GB",
+            min=0.001,
+            help="For all images that are worked on at the same time. Default: what is free.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None
+    resume: Resume = True
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Begin anew in the output folder.", rich_help_panel=_RUN),
+    ] = False
+    json: Json = False
+
+    def arguments(self) -> dict[str, Any]:
+        """Of a function of `deeplab_native.jobs`."""
+        return {
+            "device": self.device,
+            "workers": self.workers,
+            "threads": self.threads,
+            "memory": None if self.memory is None else int(self.memory * 1e9),
+            "resume": self.resume,
+            "overwrite": self.overwrite,
+        }
+
+
+def expanded(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameters of the classes above are replaced by their fields.
+
+    Typer sees the fields as options; the command gets the objects.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, type] = {}
+    for name, parameter in inspect.signature(command).parameters.items():
+        hint = hints[name]
+        if not is_dataclass(hint):
+            parameters.append(parameter.replace(annotation=hint))
+            continue
+        assert isinstance(hint, type)
+        groups[name] = hint
+        of_fields = get_type_hints(hint, include_extras=True)
+        for one in fields(hint):
+            kind = inspect.Parameter.KEYWORD_ONLY
+            parameters.append(
+                inspect.Parameter(
+                    one.name, kind, default=one.default, annotation=of_fields[one.name]
+                )
+            )
+
+    @wraps(command)
+    def call(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{one.name: values.pop(one.name) for one in fields(group)})
+        command(**values)
+
+    named = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    call.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in named}
+    return call
 
 
 def use_threads(threads: int | None) -> int:
@@ -103,24 +253,20 @@ def use_threads(threads: int | None) -> int:
     """
     import torch
 
+    from ..jobs._engine import check_count
+
     if threads is not None:
-        check_count("--threads", threads)
+        check_count("threads", threads)
         torch.set_num_threads(threads)
     return torch.get_num_threads()
 
 
-def check_count(option: str, count: int) -> None:
-    """Raises ValueError for more threads or processes than the cores can have any use for."""
-    cores = len(os.sched_getaffinity(0))
-    if count > _THREADS_PER_CORE * cores:
-        raise ValueError(
-            f"{option} {count}: too many for {cores} cores "
-            f"(give 1 to {_THREADS_PER_CORE * cores}, or leave it out)"
-        )
-
-
-def overlay_path(labels: Path) -> Path:
-    return labels.with_name(f"{labels.stem}_overlay.png")
+def one_of(option: str, *given: Any) -> Any:
+    """The value of an option that has another way to say it, too; ValueError for both or none."""
+    values = [value for value in given if value is not None]
+    if len(values) != 1:
+        raise ValueError(f"{option}: expected it once, got it {len(values)} times (give {option})")
+    return values[0]
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:

@@ -1,28 +1,112 @@
-"""Tables about a label map."""
+"""What commands print of parameters, label maps and runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import numpy as np
-from rich.table import Table
+import typer
 
-from .. import viz
 from . import console
+from .errors import in_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from rich.table import Table
+
+    from ..crf import CRFParams
+    from ..jobs import CRFSettings, ImagesFailedError, Progress
+
+_LINES_SHOWN = 20
+
+
+def describe(params: CRFParams) -> str:
+    """One line, in the paper's symbols."""
+    return (
+        f"w1={params.w1:g} σα={params.sigma_alpha:g} σβ={params.sigma_beta:g} "
+        f"w2={params.w2:g} σγ={params.sigma_gamma:g}"
+    )
+
+
+def describe_crf(crf: CRFSettings | None) -> str:
+    """One line: the parameters, and how they are used."""
+    if crf is None:
+        return "none"
+    scale = "" if crf.scale == 1 else f", scale {crf.scale:g}"
+    return f"{describe(crf.params)}, {crf.iterations} iterations, {crf.normalization}{scale}"
 
 
 def label_table(
-    num_labels: int, *, names: Sequence[str] | None = None, **maps: np.ndarray
+    shares: Mapping[str, Mapping[int, float]], names: Sequence[str] | None = None
 ) -> Table:
-    """The share of every label that occurs in one of the named (H, W) label maps.
+    """The share of every label that occurs in one of the named label maps.
 
-    Labels without names are VOC's where there are as many.
+    shares: by map, label to part of the image; names: by label, None for numbers alone.
     """
-    if names is None:
-        names = viz.VOC_CLASSES if num_labels == len(viz.VOC_CLASSES) else ()
-    shares = [np.bincount(m.ravel(), minlength=num_labels) / m.size for m in maps.values()]
-    result = console.table("label", *maps)
-    for label in np.flatnonzero(np.sum(shares, axis=0)):
+    result = console.table("label", *shares)
+    for label in sorted(set().union(*shares.values())):
         name = f"{label} {names[label]}" if names else str(label)
-        result.add_row(name, *(f"{share[label]:.2%}" for share in shares))
+        result.add_row(name, *(f"{share.get(label, 0):.2%}" for share in shares.values()))
     return result
+
+
+def shares_of(labels: np.ndarray) -> dict[int, float]:
+    """Label to part of the image, of an (H, W) label map."""
+    import numpy as np
+
+    counts = np.bincount(labels.ravel())
+    return {i: float(counts[i] / labels.size) for i in np.flatnonzero(counts).tolist()}
+
+
+def voc_names(num_labels: int) -> Sequence[str] | None:
+    """VOC's where there are as many labels."""
+    from .. import viz
+
+    return viz.VOC_CLASSES if num_labels == len(viz.VOC_CLASSES) else None
+
+
+def images_and_rate(finished: int, seconds: float, workers: int) -> str:
+    """How long, and how many images a second."""
+    where = f"on {workers} workers" if workers else "in one process"
+    return f"{seconds:.1f} s, {finished / max(1e-9, seconds):.2f} images/s {where}"
+
+
+def print_failed(failed: Mapping[str, str], total: int, what: str) -> None:
+    """A line for each image, on stderr."""
+    console.err.print(f"{len(failed)} of {total} images {what}:")
+    for name, error in failed.items():
+        console.err.print(f"  {name}: {in_options(error)}", soft_wrap=True)
+
+
+@contextmanager
+def bar(
+    verb: str, then: Callable[[Progress], None] | None = None, *, errors: bool = True
+) -> Iterator[console.Bars]:
+    """A bar for a job's `progress`; with `errors`, a line for every image that fails.
+
+    Ctrl-C ends the command with code 130 and says how far it came; `verb` is what images are
+    by then.
+    """
+    bars = console.Bars(then, errors)
+    try:
+        with bars:
+            yield bars
+    except KeyboardInterrupt:
+        last = bars.last
+        how_far = "" if last is None else f"{last.done - last.failed} of {last.total} {last.unit} "
+        console.err.print(f"interrupted: {how_far}{verb}; the same command goes on from there")
+        raise typer.Exit(130) from None
+
+
+def explain(error: ImagesFailedError) -> None:
+    """The images of an error, a line each, where it does not name them itself."""
+    if len(set(error.failed.values())) == 1:
+        return
+    shown = list(error.failed.items())[:_LINES_SHOWN]
+    for name, why in shown:
+        console.err.print(f"error: {name}: {in_options(why)}", soft_wrap=True)
+    if len(shown) < len(error.failed):
+        console.err.print(f"(and {len(error.failed) - len(shown)} more)")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import options
+from .options import CRFOptions, RunOptions
+
+if TYPE_CHECKING:
+    from ..jobs import Progress, SegmentResult
 
 # The names of `models.list_models`, which imports torch: too slow for --help
 MODELS = (
@@ -26,13 +30,11 @@ MODELS = (
     "deeplab_mobilenetv2_aspp",
 )
 
-_OUTPUT = Path("deeplab-native-segment")
-
 EXAMPLES = f"""[bold]Examples[/]
 
 [cyan]deeplab-native segment photo.jpg[/]  finds cats, cows, dogs, horses, persons and sheep
 
-[cyan]deeplab-native segment photos/ --output labels --weights voc.safetensors[/]
+[cyan]deeplab-native segment photos/ -o labels/ --weights voc.safetensors[/]
 
 [cyan]deeplab-native segment photo.jpg --model deeplab_vgg16_aspp_l --weights vgg.pth --no-crf[/]
 
@@ -47,138 +49,117 @@ DIR/classes.json, the names of the classes by index.
 
 {", ".join(MODELS)}"""
 
+_WEIGHTS = (
+    "Its weights: any file that [cyan]convert-weights[/] reads. Default: those that come with the "
+    "package; with --model random ones, whose labels are meaningless."
+)
+_MSC = "Run the network at scales 1, 0.75 and 0.5, fused (the paper's MSC)."
+_TILE = (
+    "For large images: the network in overlapping tiles of this size, 8 m + 1, e.g. 513. Default: "
+    "the whole image at once."
+)
+_OVERLAP = "Of neighbouring tiles, a multiple of 8. Default: a quarter of the tile."
+_SIDE = (
+    "Larger photographs are reduced to this for the network; the labels and the CRF are at full "
+    "size. Default: 321 with the package's weights, which were trained so, unless there are tiles; "
+    "with others none."
+)
+_OVERLAY = "Also write the labels over the photograph."
 
+
+@options.expanded
 def run(
     images: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IMAGE...",
-            help="Photographs, any that Pillow reads, or folders of them.",
+            metavar="IMAGE...", help="Photographs, any that Pillow reads, or folders of them."
         ),
     ],
     output: Annotated[
-        Path,
-        typer.Option("-o", "--output", metavar="DIR", help="Folder of the results."),
-    ] = _OUTPUT,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Network, one of those below. Default: the one that the weights belong to.",
-        ),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Its weights: any file that [cyan]convert-weights[/] reads. Default: those that "
-            "come with the package; with --model random ones, whose labels are meaningless.",
-        ),
-    ] = None,
-    num_classes: Annotated[
-        int | None,
-        typer.Option(
-            min=2,
-            max=256,
-            help="Labels that the weights were trained for. Default: those of the weights, or 21.",
-        ),
-    ] = None,
-    multi_scale: Annotated[
-        bool,
-        typer.Option(
-            "--multi-scale",
-            help="Run the network at scales 1, 0.75 and 0.5, fused (the paper's MSC).",
-        ),
-    ] = False,
-    tile: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PIXELS",
-            help="For large images: the network in overlapping tiles of this size, 8 m + 1, "
-            "e.g. 513. Default: the whole image at once.",
-        ),
-    ] = None,
-    overlap: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PIXELS",
-            help="Of neighbouring tiles, a multiple of 8. Default: a quarter of the tile.",
-        ),
-    ] = None,
-    longest_side: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PIXELS",
-            min=1,
-            help="Larger photographs are reduced to this for the network; the labels and the CRF "
-            "are at full size. Default: 321 with the package's weights, which were trained so, "
-            "unless there are tiles; with others none.",
-        ),
-    ] = None,
-    crf: Annotated[bool, typer.Option("--crf/--no-crf", help="Refine the labels.")] = True,
-    preset: options.Preset = None,
-    w1: options.W1 = None,
-    sigma_alpha: options.SigmaAlpha = None,
-    sigma_beta: options.SigmaBeta = None,
-    w2: options.W2 = None,
-    sigma_gamma: options.SigmaGamma = None,
-    iterations: options.Iterations = 10,
-    normalization: options.Normalization = "symmetric",
-    scale: options.Scale = 1.0,
-    palette: Annotated[
-        str | None,
-        typer.Option(
-            help="Colours of the labels: voc or cityscapes. Default: the weights', or voc."
-        ),
-    ] = None,
-    overlay: options.Overlay = True,
-    threads: options.Threads = None,
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results.")
+    ] = Path("deeplab-native-segment"),
+    model: options.Model = None,
+    weights: Annotated[Path | None, typer.Option(metavar="FILE", help=_WEIGHTS)] = None,
+    num_classes: options.NumClasses = None,
+    multi_scale: Annotated[bool, typer.Option("--multi-scale", help=_MSC)] = False,
+    tile: Annotated[int | None, typer.Option(metavar="PIXELS", help=_TILE)] = None,
+    overlap: Annotated[int | None, typer.Option(metavar="PIXELS", help=_OVERLAP)] = None,
+    longest_side: Annotated[int | None, typer.Option(metavar="PIXELS", min=1, help=_SIDE)] = None,
+    use_crf: Annotated[bool, typer.Option("--crf/--no-crf", help="Refine the labels.")] = True,
+    palette: options.Palette = None,
+    overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help=_OVERLAY)] = True,
+    *,
+    crf: CRFOptions,
+    running: RunOptions,
 ) -> None:
     """Segment photographs with DeepLab v2."""
-    from .. import viz
-    from ..models import DeepLab
-    from ..models.tiles import check_tiling
-    from ..ops._mean_field_checks import check_iterations, check_normalization, check_scale
-    from ..weights import EMBEDDED_SIDE, check_file
-    from . import segment_run
+    from .. import jobs
+    from . import console, report
 
-    if weights is not None:
-        check_file(weights)
-    if palette is not None:
-        viz.named_palette(palette)
-    check_iterations(iterations)
-    check_normalization(normalization)
-    check_scale(scale)
-    check_tiling(tile, overlap, None, DeepLab.output_stride)
-    if longest_side is None and tile is None and model is None and weights is None:
-        longest_side = EMBEDDED_SIDE
-    if longest_side is not None and tile is not None:
-        raise ValueError("--longest-side and --tile: expected one of them")
-    threads = options.use_threads(threads)
-    # a preset of the wrong name is an error before the net is built
-    given = {
-        "w1": w1,
-        "sigma_alpha": sigma_alpha,
-        "sigma_beta": sigma_beta,
-        "w2": w2,
-        "sigma_gamma": sigma_gamma,
-    }
-    params = options.crf_params(preset, **given) if crf else None
-    files = segment_run.photographs(images)
-    results = segment_run.Results(output, overlays=overlay)
-    results.check(images, files)
+    crf.settings()  # a wrong value is an error before the net is built
+    with report.bar("are done", None if running.json else _line) as progress:
+        done = jobs.segment(
+            images, output,
+            model=model, weights=weights, num_classes=num_classes, multi_scale=multi_scale,
+            tile=tile, overlap=overlap, longest_side=longest_side,
+            crf=crf.settings if use_crf else None,
+            palette=palette, overlay=overlay, progress=progress, **running.arguments(),
+        )  # fmt: skip
+    origin = str(weights) if weights is not None else "weights of the package"
+    if weights is None and model is not None:
+        console.err.print(
+            f"WARNING: no --weights for {model}: they are random and the LABELS ARE MEANINGLESS; "
+            "only the flow and the time are real.",
+            style="bold red",
+        )
+        origin = "RANDOM weights: the labels mean nothing"
+    _print(done, origin, running.json)
+    if done.failed:
+        total = done.segmented + done.skipped + len(done.failed)
+        console.err.print(f"{len(done.failed)} of {total} images failed")
+        raise typer.Exit(1)
 
-    network = segment_run.network(model, num_classes, weights)
-    if multi_scale:
-        network.scales = segment_run.PAPER_SCALES
-    if crf and preset is None and network.crf is not None:
-        params = options.crf_params(network.crf, **given)
-    segment_run.run(
-        network,
-        files,
-        results,
-        segment_run.Settings(params, iterations, normalization, scale, tile, overlap, longest_side),
-        palette=palette,
-        threads=threads,
-        origin=segment_run.origin(model, weights),
-    )
+
+def _line(progress: Progress) -> None:
+    """Of each of several photographs."""
+    from . import console
+
+    found = progress.result
+    if progress.total > 1 and found is not None:
+        console.out.print(
+            f"{progress.image}  {found['width']} x {found['height']}  {found['seconds']:.2f} s  "
+            f"{found['what']}"
+        )
+
+
+def _print(done: SegmentResult, origin: str, as_json: bool) -> None:
+    from . import console, report
+
+    network, settings = done.network, done.settings
+    scales = ", ".join(map(str, network.scales))
+    at_scales = "" if network.scales == (1.0,) else f", at scales {scales}"
+    facts = [
+        ("network", f"{network.name}, {origin}{at_scales}"),
+        *([("tiles", f"of {settings.tile} pixels")] if settings.tile else []),
+        *([("seen at", f"{settings.longest_side} pixels")] if settings.longest_side else []),
+        ("CRF", report.describe_crf(settings.crf)),
+    ]
+    tables = []
+    written = ", ".join(map(str, done.written))
+    if done.single is None:
+        before = f", {done.skipped} finished before" if done.skipped else ""
+        facts.append(("written", f"{written}, {done.segmented} images{before}"))
+    else:
+        one = done.single
+        facts.insert(0, ("image", f"{one['width']} x {one['height']}"))
+        facts.append(("time", f"{one['seconds']:.2f} s on {done.threads} threads"))
+        facts.append(("written", written))
+        shares = {"share": {int(i): share for i, share in one["shares"].items()}}
+        tables.append(report.label_table(shares, done.class_names))
+    values: dict[str, Any] = {
+        "network": network.name, "weights": origin, "scales": network.scales,
+        "crf": settings.crf and settings.crf.as_record(), "classes": done.class_names,
+        "segmented": done.segmented, "skipped": done.skipped, "failed": done.failed,
+        "images": done.found, "written": done.written, "seconds": done.seconds,
+    }  # fmt: skip
+    console.result(as_json, values, console.facts(*facts), *tables)

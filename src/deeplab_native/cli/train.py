@@ -8,18 +8,21 @@ from typing import Annotated
 
 import typer
 
+from . import options
+
 EXAMPLES = """[bold]Examples[/]
 
-[cyan]deeplab-native train voc.yaml --data-root VOCdevkit --out runs/voc[/]
+[cyan]deeplab-native train voc.yaml --data-root VOCdevkit -o runs/voc[/]
 
 [cyan]deeplab-native train voc12/table3_aspp_l --set model.weights=FILE ...[/] (the paper's)
 
-[cyan]deeplab-native train voc.yaml --out runs/voc --resume[/]
+[cyan]deeplab-native train voc.yaml -o runs/voc --resume[/]
 
-[cyan]torchrun --no-python --nproc-per-node 4 deeplab-native train voc.yaml --out runs/voc[/]
+[cyan]torchrun --no-python --nproc-per-node 4 deeplab-native train voc.yaml -o runs/voc[/]
 
-Ctrl-C and SIGTERM write a checkpoint first. OUT gets net.safetensors, checkpoints/, training.csv,
-validation.csv, pictures/, tensorboard/ and config.yaml, the configuration with all its defaults."""
+Ctrl-C and SIGTERM write a checkpoint first. OUTPUT gets net.safetensors, checkpoints/,
+training.csv, validation.csv, pictures/, tensorboard/ and config.yaml, the configuration with all
+its defaults."""
 
 # of the extra `train`: module and package
 _EXTRA = (
@@ -60,7 +63,7 @@ def run(
         str,
         typer.Argument(metavar="CONFIG", help="YAML file, or a configuration that --list names."),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the run.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the run.")],
     data_root: Annotated[
         Path | None, typer.Option(help="Folder of the data set, for data.root.")
     ] = None,
@@ -68,9 +71,13 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY.SUB=VALUE", help="A value of the configuration."),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last whole checkpoint in OUT.")
-    ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu or cuda, for accelerator. Default: the configuration's."),
+    ] = None,
+    threads: options.Threads = None,
+    resume: options.Resume = False,
+    json: options.Json = False,
     list_: Annotated[
         bool,
         typer.Option(
@@ -81,16 +88,20 @@ def run(
     """Train a net on a data set."""
     _check_extra()
     from ..training.config_file import find_config, load_config
+    from ..training.memory import keep_freed_memory
     from ..training.run import train
     from . import console
-    from .memory import keep_freed_memory
 
     keep_freed_memory()
     overrides = [*(changes or [])]
     if data_root is not None:
         overrides.append(f"data.root={data_root.resolve()}")
+    if device is not None:
+        overrides.append(f"accelerator={device}")
+    if threads is not None:
+        overrides.append(f"threads={threads}")
     chosen = load_config(find_config(config), overrides)
-    outcome = train(chosen, out, resume=resume)
+    outcome = train(chosen, output, resume=resume)
     failures = outcome.failures
     if failures:
         console.err.print(f"{len(failures)} samples could not be used:")
@@ -106,5 +117,11 @@ def run(
     rows = [("iterations", str(outcome.iteration)), ("weights", str(outcome.weights))]
     if outcome.scores is not None:
         rows.insert(1, ("mean IoU", f"{100 * outcome.scores.mean_iou:.2f} %"))
-    if outcome.weights is not None:
-        console.out.print(console.facts(*rows))
+    values = {
+        "iterations": outcome.iteration,
+        "weights": outcome.weights,
+        "mean_iou": None if outcome.scores is None else outcome.scores.mean_iou,
+        "failures": list(failures.values()),
+    }
+    if json or outcome.weights is not None:
+        console.result(json, values, console.facts(*rows))

@@ -1,4 +1,4 @@
-"""The results of `deeplab-native evaluate`: a table, JSON, CSV and a figure."""
+"""The results of `evaluate`: JSON, CSV and a figure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.table import Table
 
 from .. import __version__, metrics
 from .._files import atomic_path
 from ..metrics import SegmentationScores, segmentation_scores
-from . import console
 
 JSON, FIGURE = "evaluation.json", "evaluation.png"
 CLASSES_CSV, TRIMAP_CSV = "classes.csv", "trimap.csv"
@@ -80,23 +78,9 @@ class Report:
         written.append(folder / JSON)
         with atomic_path(folder / JSON) as temporary:
             # NaN is no JSON: null
-            text = json.dumps(self._record(), indent=1, allow_nan=False)
+            text = json.dumps(self.record(), indent=1, allow_nan=False)
             temporary.write_text(text + "\n", encoding="utf-8")
         return written
-
-    def tables(self) -> list[Table]:
-        """Percentages: IoU by class, and the measures."""
-        title = None if self.mean_over is None else "The means leave out (classes in parentheses)."
-        by_class = console.table("IoU, %", *self.variants, title=title)
-        for i, name in enumerate(self.classes):
-            values = [float(v.scores.class_iou[i]) for v in self.variants.values()]
-            counted = self.mean_over is None or i in self.mean_over
-            by_class.add_row(name if counted else f"({name})", *map(_percent, values))
-        overall = console.table("%", *self.variants)
-        for key, name in MEASURES.items():
-            values = [getattr(v.scores, key) for v in self.variants.values()]
-            overall.add_row(name, *map(_percent, values))
-        return [by_class, overall]
 
     def _has_trimaps(self) -> bool:
         return any(variant.trimaps for variant in self.variants.values())
@@ -121,7 +105,8 @@ class Report:
             values = [_number(getattr(v.trimaps[w], key)) for v in variants for key in MEASURES]
             yield [w + 1, first.pixels, *values]
 
-    def _record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
+        """What evaluation.json holds: figures in 0..1, None where one is not defined."""
         variants = {
             name: {
                 **_measures(variant.scores),
@@ -158,7 +143,7 @@ class Report:
         places = np.arange(len(self.classes))
         for i, (name, variant) in enumerate(self.variants.items()):
             values = variant.scores.class_iou.nan_to_num(0).numpy() * 100
-            text = f"{name}: mean {_percent(variant.scores.mean_iou)} %"
+            text = f"{name}: mean {percent(variant.scores.mean_iou)} %"
             axes[0].barh(places - 0.4 + thickness * (i + 0.5), values, thickness, label=text)
         axes[0].set_yticks(places, self.classes, parse_math=False)
         axes[0].set(xlabel="IoU, %", xlim=(0, 100), ylim=(len(places) - 0.4, -0.6))
@@ -182,7 +167,8 @@ def _number(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """Of 0..1, two digits; a dash where it is not defined."""
     return "-" if math.isnan(value) else f"{value * 100:.2f}"
 
 

@@ -15,9 +15,10 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
-from .errors import one_line
+from .._errors import one_line
 
 _SECONDS_TO_END = 5
+_SECONDS_OF_A_LOOK = 0.2  # between two questions whether to stop
 
 
 class Outcome(NamedTuple):
@@ -29,64 +30,113 @@ class Outcome(NamedTuple):
 
 
 def run_jobs(
-    function: Callable[[Any], Any], jobs: Iterable[Any], workers: int, preload: Iterable[str] = ()
+    function: Callable[[Any], Any],
+    jobs: Iterable[Any],
+    workers: int,
+    preload: Iterable[str] = (),
+    *,
+    memory: int | None = None,
+    need: Callable[[Any], int] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Iterator[Outcome]:
     """function(job) of each job, in the order in which they end.
 
     The function is one of a module, the jobs and results are pickled on their way. `preload` are
-    modules that take long to import: that is done once for all workers. Leaving the iterator, by an
-    exception or by Ctrl-C too, ends all workers at once. To be called by the main thread. Raises
-    RuntimeError where a worker cannot even start.
+    modules that take long to import: that is done once for all workers. Jobs whose `need`, in
+    bytes, is together more than `memory` do not run at the same time; one alone always may. Once
+    stop() is true no more come. Leaving the iterator, by an exception or by Ctrl-C too, ends all
+    workers at once. Raises RuntimeError where a worker cannot even start.
     """
-    todo = deque(jobs)
+    todo = deque((job, need(job) if need and memory is not None else 0) for job in jobs)
     # not fork: this process may have threads, of which the child would inherit the locks
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     _start_server()
-    busy: list[_Worker] = []
+    pool: list[_Worker] = []
+    finished: list[Outcome] = []
     try:
-        while todo or busy:
-            while todo and len(busy) < workers:
-                busy.append(_Worker(context, function, todo.popleft()))
-            ready = wait([worker.connection for worker in busy])
-            for worker in [w for w in busy if w.connection in ready]:
+        while True:
+            stopping = stop is not None and stop()
+            if not stopping:
+                _give_out(todo, pool, workers, lambda: _Worker(context, function), memory)
+            yield from finished  # now that all workers have something to do
+            working = {worker.connection: worker for worker in pool if worker.busy}
+            if stopping or not working:
+                return
+            finished = []
+            for connection in wait(list(working), None if stop is None else _SECONDS_OF_A_LOOK):
+                worker = working[connection]
                 outcome = worker.receive()
-                if outcome is None:
-                    continue
-                if worker.alive and todo:
-                    worker.give(todo.popleft())
-                else:
+                if not worker.alive:
+                    pool.remove(worker)
                     worker.end()
-                    busy.remove(worker)
-                yield outcome
+                if outcome is not None:
+                    finished.append(outcome)
     finally:
-        for worker in busy:
+        for worker in pool:
             worker.process.terminate()
-        for worker in busy:
+        for worker in pool:
             worker.end()
+
+
+def run_here(
+    function: Callable[[Any], Any], jobs: Iterable[Any], *, stop: Callable[[], bool] | None = None
+) -> Iterator[Outcome]:
+    """`run_jobs` without processes: one job after the other, in this thread."""
+    for job in jobs:
+        if stop is not None and stop():
+            return
+        try:
+            outcome = Outcome(job, function(job), None)
+        except Exception as error:
+            outcome = Outcome(job, None, one_line(error))
+        yield outcome
 
 
 def _start_server() -> None:
     """The process that workers are forked from, deaf to Ctrl-C while it still imports, too."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited
+    # of this thread, which may be any: a handler could be set in the main thread only
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited
     try:
         forkserver.ensure_running()
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _give_out(
+    todo: deque[tuple[Any, int]],
+    pool: list[_Worker],
+    workers: int,
+    new: Callable[[], _Worker],
+    memory: int | None,
+) -> None:
+    """Jobs to idle workers and, up to `workers`, to new ones, as far as the memory goes."""
+    while todo:
+        used = [worker.need for worker in pool if worker.busy]
+        if used and memory is not None and sum(used) + todo[0][1] > memory:
+            return
+        idle = next((worker for worker in pool if not worker.busy), None)
+        if idle is None:
+            if len(pool) == workers:
+                return
+            pool.append(idle := new())
+        idle.give(*todo.popleft())
+    for worker in [w for w in pool if not w.busy]:
+        pool.remove(worker)
+        worker.end()
 
 
 class _Worker:
-    def __init__(self, context, function: Callable[[Any], Any], job: Any) -> None:
+    def __init__(self, context: Any, function: Callable[[Any], Any]) -> None:
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, function), daemon=True)
         self.process.start()
         theirs.close()  # or the pipe would outlive the process, and nobody hear of its end
-        self.alive = True
+        self.alive, self.busy, self.need = True, False, 0
         self._started = False
-        self.give(job)
 
-    def give(self, job: Any) -> None:
-        self._job = job
+    def give(self, job: Any, need: int) -> None:
+        self._job, self.need, self.busy = job, need, True
         with suppress(OSError):  # where it is dead: receive() will say so
             self.connection.send(job)
 
@@ -95,7 +145,7 @@ class _Worker:
         try:
             message = self.connection.recv()
         except (EOFError, OSError):
-            self.alive = False
+            self.alive = self.busy = False
             self.process.join()
             died = f"its worker process {_how_it_ended(self.process.exitcode)}"
             if not self._started:
@@ -104,6 +154,7 @@ class _Worker:
         if not self._started:
             self._started = True
             return None
+        self.busy, self.need = False, 0
         return Outcome(self._job, *message)
 
     def end(self) -> None:
@@ -119,7 +170,7 @@ def _how_it_ended(code: int | None) -> str:
     if code is None or code >= 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name
-    why = " (out of memory? try fewer --workers)" if name == "SIGKILL" else ""
+    why = " (out of memory? try fewer `workers`)" if name == "SIGKILL" else ""
     return f"was ended by {name}{why}"
 
 

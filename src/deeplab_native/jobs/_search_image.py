@@ -1,4 +1,4 @@
-"""What a worker process does for `deeplab-native crf-search`."""
+"""What a worker process does for a search."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import torch
 from ..crf.candidates import CandidateCounts, Fixed, Sample, count_scores
 from ..crf.search import Candidate, Grid
 from ..ops.pairwise_features import PixelFeatures
-from .crf_search_files import Item
+from ._search_files import Item
+from .scores import least_bytes
 
 # Of a module, and picklable: workers get it with every job
 Loader = Callable[[Item], Sample]
@@ -42,6 +43,9 @@ class CheckJob(NamedTuple):
     @property
     def name(self) -> str:
         return self.item.name
+
+    def need(self) -> int:
+        return _need(self.item)
 
 
 class Checked(NamedTuple):
@@ -91,6 +95,14 @@ class CountJob(NamedTuple):
     @property
     def name(self) -> str:
         return self.item.name
+
+    def need(self) -> int:
+        return _need(self.item)
+
+
+def _need(item: Item) -> int:
+    """Bytes of memory that an image takes at the least; 0 where its files do not say."""
+    return least_bytes(*item.files[:2]) if len(item.files) > 1 else 0  # the image, its scores
 
 
 class CountedImage(NamedTuple):

@@ -12,34 +12,11 @@ from .. import _C
 from ..crf.candidates import CandidateCounts, Fixed, Sample
 from ..crf.search import Candidate
 from ..ops._lattice_cuda import images_at_once
-from .crf_search_files import Item
-from .crf_search_jobs import CountedImage, Loader, sparse
+from ._search_files import Item
+from ._search_image import CountedImage, Loader, sparse
 
 # Results come at most after so many candidates: what a run that is ended loses
 _CANDIDATES_AT_ONCE = 64
-
-
-def check_device(device: str) -> None:
-    """Raises ValueError or RuntimeError where the search could not run there."""
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        kind = ""
-    if kind not in ("cpu", "cuda"):
-        raise ValueError(f"--device {device}: expected cpu, cuda or cuda:N")
-    if kind == "cpu":
-        return
-    if not _C.has_cuda:
-        raise RuntimeError(
-            "--device cuda: this build has no CUDA kernels (build where nvcc is, or use cpu)"
-        )
-    if not torch.cuda.is_available():
-        raise RuntimeError("--device cuda: torch sees no GPU (see nvidia-smi, or use cpu)")
-    index = torch.device(device).index or 0
-    if index >= torch.cuda.device_count():
-        raise ValueError(
-            f"--device {device}: expected less than {torch.cuda.device_count()}, the GPUs here"
-        )
 
 
 def count_on_device(

@@ -1,4 +1,4 @@
-"""The demo's picture, after Figure 5 of the DeepLab paper: score and belief maps by iteration."""
+"""The picture of the demonstration: score and belief maps by iteration, as in Figure 5."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_native.cli import inputs
+from deeplab_native._images import read_image
+from deeplab_native.jobs import scores as inputs
 
 HEIGHT, WIDTH, LABELS = 20, 30, 4
 
@@ -33,30 +34,30 @@ def test_pictures_of_any_mode(tmp_path, photo, mode):
     grey = np.repeat(photo[..., :1] // 128 * 255, 3, axis=2)  # black or white, in every mode
     path = tmp_path / ("x.tiff" if mode == "CMYK" else "x.png")
     Image.fromarray(grey).convert(mode).save(path)
-    assert np.array_equal(inputs.read_image(path), grey)
+    assert np.array_equal(read_image(path), grey)
 
 
 def test_palette_with_transparency(tmp_path, photo):
     Image.fromarray(photo).convert("P").save(tmp_path / "x.png", transparency=bytes(range(256)))
-    assert inputs.read_image(tmp_path / "x.png").shape == photo.shape
+    assert read_image(tmp_path / "x.png").shape == photo.shape
 
 
 def test_sixteen_bits(tmp_path, photo):
     Image.fromarray(photo[..., 0].astype(np.uint16) * 257).save(tmp_path / "x.png")
-    assert np.array_equal(inputs.read_image(tmp_path / "x.png"), np.repeat(photo[..., :1], 3, 2))
+    assert np.array_equal(read_image(tmp_path / "x.png"), np.repeat(photo[..., :1], 3, 2))
 
 
 def test_floating_point_pictures_are_refused(tmp_path, photo):
     Image.fromarray(photo[..., 0].astype(np.float32)).save(tmp_path / "x.tiff")
     with pytest.raises(ValueError, match="mode F"):
-        inputs.read_image(tmp_path / "x.tiff")
+        read_image(tmp_path / "x.tiff")
 
 
 def test_too_many_pixels(tmp_path, photo, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     Image.fromarray(photo).save(tmp_path / "x.png")
     with pytest.raises(ValueError, match="too many pixels"):
-        inputs.read_image(tmp_path / "x.png")
+        read_image(tmp_path / "x.png")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "tiff", "webp"])
@@ -67,7 +68,7 @@ def test_cut_off_pictures(tmp_path, photo, suffix):
     for share in (0.0, 0.1, 0.5, 0.9):
         path.write_bytes(data[: int(len(data) * share)])
         try:
-            pixels = inputs.read_image(path)
+            pixels = read_image(path)
         except ValueError as error:
             assert str(path) in str(error)
         else:
@@ -107,7 +108,7 @@ def test_npy_and_npz(tmp_path, logits, dtype):
     for name, key, match in (
         ("two.npz", None, "a, b"),
         ("two.npz", "c", "'c'"),
-        ("a.npy", "a", "--key"),
+        ("a.npy", "a", "`key`"),
     ):
         with pytest.raises(ValueError, match=match):
             inputs.read_scores(tmp_path / name, key)
@@ -150,5 +151,5 @@ def test_kind(logits):
     assert inputs.kind_of(probabilities, "auto") == "probabilities"
     assert inputs.kind_of(probabilities.astype(np.float16), "auto") == "probabilities"
     assert inputs.kind_of(probabilities, "logits") == "logits"
-    with pytest.raises(ValueError, match="--kind logits"):
+    with pytest.raises(ValueError, match="`kind` logits"):
         inputs.kind_of(probabilities * 0.9, "probabilities")

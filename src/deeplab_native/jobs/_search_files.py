@@ -1,4 +1,4 @@
-"""What `deeplab-native crf-search` reads: images, scores and labels of the same names."""
+"""What a search reads: images, scores and labels of the same names."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import torch
 
-from .._images import by_stem, picture_suffixes, read_index_png
-from . import inputs
-from .crf_folder_files import _SCORES, _names
-
-if TYPE_CHECKING:
-    from ..crf.candidates import Sample
-
-_MOST_LABELS = 256
+from .._images import by_stem, picture_suffixes, read_image, read_index_png
+from ..crf.candidates import Sample
+from ._engine import shortened
+from .scores import SUFFIXES, ScoreFormat
 
 
 class Item(NamedTuple):
@@ -49,7 +46,7 @@ class Folders(NamedTuple):
             if not folder.is_dir():
                 raise NotADirectoryError(f"{what} {folder}: not a folder (give the folder of them)")
         kinds = {
-            "scores": by_stem(self.scores, _SCORES, ".npy or .npz scores"),
+            "scores": by_stem(self.scores, SUFFIXES, ".npy or .npz scores"),
             "pictures": by_stem(self.images, picture_suffixes(), "pictures"),
             "label PNGs": by_stem(self.labels, [".png"], "label PNGs"),
         }
@@ -57,11 +54,11 @@ class Folders(NamedTuple):
         for (kind, files), folder in zip(
             kinds.items(), (self.scores, self.images, self.labels), strict=True
         ):
-            missing = [Path(name) for name in names if name not in files]
+            missing = [name for name in names if name not in files]
             if missing:
                 raise ValueError(
                     f"{folder}: no {kind} for {len(missing)} of {len(names)} names: "
-                    f"{_names(missing)} (add them, or choose others with --list)"
+                    f"{shortened(missing)} (add them, or choose others with `names`)"
                 )
         return [
             Item(n, (kinds["pictures"][n], kinds["scores"][n], kinds["label PNGs"][n]))
@@ -74,47 +71,30 @@ def draw(items: list[Item], count: int | None, seed: int) -> list[Item]:
     if count is None:
         return items
     if count > len(items):
-        raise ValueError(f"--images {count}: there are {len(items)} (give at most that many)")
+        raise ValueError(f"`count` {count}: there are {len(items)} (give at most that many)")
     return sorted(random.Random(seed).sample(items, count))
 
 
 @dataclass(frozen=True)
 class FolderLoader:
-    """Reads an item of `Folders`; the options are those of `deeplab-native crf`."""
+    """Reads an item of `Folders`."""
 
-    kind: str = "auto"
-    layout: str = "auto"
-    key: str | None = None
-    resize: bool = False
-
-    def __post_init__(self) -> None:
-        inputs.check_kind(self.kind)
-        inputs.check_layout(self.layout)
+    format: ScoreFormat
 
     def __call__(self, item: Item) -> Sample:
         """Raises ValueError or OSError where a file cannot be used."""
-        import torch
-
-        from ..crf.candidates import Sample
-        from .crf_image import energies
-
         image, scores, labels = item.files
-        photo = inputs.read_image(image)
-        raw = inputs.read_scores(scores, self.key)
-        values = inputs.to_chw(raw, photo.shape[:2], self.layout, self.resize)
-        if not 2 <= len(values) <= _MOST_LABELS:
-            raise ValueError(
-                f"{scores}: {len(values)} labels (expected 2 to {_MOST_LABELS}; "
-                "if that is the height, give --layout)"
-            )
+        photo = read_image(image)
+        height, width, _ = photo.shape
+        values = self.format.read(scores, (height, width))
         truth = read_index_png(labels)
-        if truth.shape != photo.shape[:2]:
+        if truth.shape != (height, width):
             raise ValueError(
                 f"{labels}: {_size(truth)} pixels, but the image has {_size(photo)} "
                 "(give labels of the image's size)"
             )
         return Sample(
-            energies(values, truth.shape, inputs.kind_of(values, self.kind)),
+            values.energies((height, width)),
             torch.from_numpy(photo).permute(2, 0, 1)[None].contiguous(),
             torch.from_numpy(truth)[None],
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._files import atomic_path
 from ..crf.search import Candidate
-from .crf_search_run import Found
+from ._search import Found
 
 _COLUMNS = 4  # of panels
 _CELL, _MOST, _MARGIN = 0.62, 8.0, 1.3  # inches; a panel has at most _MOST of cells

@@ -1,9 +1,8 @@
-"""One image of `deeplab-native evaluate`: from its files to counts of pixels."""
+"""One image of `evaluate`: from its files to counts of pixels."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -13,46 +12,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 
-from .. import dense_crf, metrics
-from ..crf import CRFParams
+from .. import metrics
+from .._memory import least_bytes_of_crf
 from ..data import Entry, Reader, Sample
 from ..models import DeepLab, create_model, predict
 from ..models.multi_scale import PAPER_SCALES
-from ..ops._mean_field_checks import check_iterations, check_normalization, check_scale
 from ..weights import Metadata, check_file, read_metadata
-from . import inputs, options
-from .crf_image import energies
+from ._record import state_of
+from .scores import ScoreFormat
+from .settings import CRFSettings
 
 SINGLE, MULTI, SCORES = "single scale", "multi-scale", "scores"
 AFTER = " + CRF"
-
-
-@dataclass(frozen=True)
-class CRF:
-    """The CRF and how it is computed; raises ValueError where it cannot be."""
-
-    params: CRFParams
-    iterations: int
-    normalization: str
-    scale: float
-
-    def __post_init__(self) -> None:
-        check_iterations(self.iterations)
-        check_normalization(self.normalization)
-        check_scale(self.scale)
-
-    def describe(self) -> str:
-        how = f"{self.iterations} iterations, {self.normalization}"
-        return f"{options.describe(self.params)}, {how}{options.describe_scale(self.scale)}"
-
-    def how(self) -> dict[str, Any]:
-        """Keywords of `dense_crf` and `predict`."""
-        return {
-            "iterations": self.iterations,
-            "normalization": self.normalization,
-            "scale": self.scale,
-        }
+# of a net without tiles, at the least: two maps of 64 channels at full size, as VGG's first layer
+BYTES_A_PIXEL = 2 * 64 * 4
 
 
 @dataclass(frozen=True)
@@ -60,43 +35,52 @@ class Net:
     """Weights of ours, at the input's own size, at the paper's three scales, or both in turn."""
 
     weights: Path
-    single: bool
-    multi: bool
-    device: str
+    single: bool = True
+    multi: bool = False
+    device: str = "cpu"
 
     def scales(self) -> dict[str, tuple[float, ...]]:
+        """Of the input, by the name of the variant."""
         return {
             **({SINGLE: (1.0,)} if self.single else {}),
             **({MULTI: PAPER_SCALES} if self.multi else {}),
         }
 
     def load(self) -> DeepLab:
+        """On its device; once in each process."""
         return _load(self.weights, self.device)
 
-    def labels(self, sample: Sample, crf: CRF | None) -> Iterator[tuple[str, torch.Tensor]]:
+    def labels(
+        self, sample: Sample, crf: CRFSettings | None, num_classes: int
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        """(variant, labels (H, W)) of each, before and after the CRF."""
         model = self.load()
         for name, scales in self.scales().items():
             model.scales = scales
-            params = None if crf is None else crf.params
-            found = predict(model, sample.image, crf=params, **(crf.how() if crf else {}))
+            if crf is None:
+                found = predict(model, sample.image)
+            else:
+                found = predict(model, sample.image, crf=crf.params, **crf.how())
             yield name, found.scores.max(0).indices.cpu()
             if crf is not None:
                 yield name + AFTER, found.labels.cpu()
 
+    def as_record(self) -> dict[str, Any]:
+        """Not the device, which decides nothing but the rounding."""
+        return {
+            "weights": self.weights,
+            "sha256": _sha256(self.weights),
+            SINGLE: self.single,
+            MULTI: self.multi,
+        }
+
 
 @dataclass(frozen=True)
 class ScoreMaps:
-    """A folder of NAME.npy or NAME.npz; the other attributes are `deeplab-native crf`'s."""
+    """A folder of NAME.npy or NAME.npz."""
 
     folder: Path
-    kind: str
-    layout: str
-    key: str | None
-    resize: bool
-
-    def __post_init__(self) -> None:
-        inputs.check_kind(self.kind)
-        inputs.check_layout(self.layout)
+    format: ScoreFormat
 
     def path(self, name: str) -> Path:
         """The scores of an image; of .npy and .npz the first, and .npy where there are none."""
@@ -104,26 +88,25 @@ class ScoreMaps:
         return next((path for path in paths if path.is_file()), paths[0])
 
     def labels(
-        self, sample: Sample, crf: CRF | None, num_classes: int
+        self, sample: Sample, crf: CRFSettings | None, num_classes: int
     ) -> Iterator[tuple[str, torch.Tensor]]:
+        """(variant, labels (H, W)), before and after the CRF."""
         path = self.path(sample.name)
+        height, width = sample.labels.shape
         try:
-            raw = inputs.read_scores(path, self.key)
-            height, width = sample.labels.shape
-            values = inputs.to_chw(raw, (height, width), self.layout, self.resize)
-            if len(values) != num_classes:
-                raise ValueError(
-                    f"scores of {len(values)} labels for {num_classes} classes "
-                    "(if that is the height, give --layout)"
-                )
-            unary = energies(values, (height, width), inputs.kind_of(values, self.kind))
+            scores = self.format.read(path, (height, width), num_classes)
         except ValueError as error:
             text = str(error)
             raise ValueError(text if str(path) in text else f"{path}: {text}") from None
+        unary = scores.energies((height, width))
         yield SCORES, unary[0].argmin(0)
         if crf is not None:
-            q = dense_crf(unary, sample.image[None], crf.params, **crf.how())
+            q = crf.refine(unary, sample.image[None])
             yield SCORES + AFTER, q[0].max(0).indices
+
+    def as_record(self) -> dict[str, Any]:
+        """What of it decides the counts."""
+        return {"scores": self.folder, **asdict(self.format)}
 
 
 @dataclass(frozen=True)
@@ -134,7 +117,7 @@ class Settings:
     """
 
     source: Net | ScoreMaps
-    crf: CRF | None
+    crf: CRFSettings | None
     around: str | None
     widths: int
 
@@ -145,21 +128,9 @@ class Settings:
         return [name + end for name in names for end in (["", AFTER] if self.crf else [""])]
 
     def as_record(self) -> dict[str, Any]:
-        source: dict[str, Any]
-        if isinstance(self.source, Net):
-            # not the device, which decides nothing but the rounding
-            source = {
-                "weights": self.source.weights,
-                "sha256": _sha256(self.source.weights),
-                SINGLE: self.source.single,
-                MULTI: self.source.multi,
-            }
-        else:
-            scores = asdict(self.source)
-            source = {"scores": scores.pop("folder"), **scores}
         return {
-            **source,
-            "crf": None if self.crf is None else asdict(self.crf),
+            **self.source.as_record(),
+            "crf": None if self.crf is None else self.crf.as_record(),
             "trimap around": self.around,
             "trimap widths": self.widths,
         }
@@ -174,21 +145,25 @@ class Job(NamedTuple):
     def __str__(self) -> str:
         return self.entry.name
 
-    def files(self) -> str:
-        """Where, how large and how old the files are that decide the counts of this image."""
+    def state(self) -> str:
+        """Of the files that decide the counts of this image."""
         paths = [self.entry.image, self.entry.labels]
         source = self.settings.source
         if isinstance(source, ScoreMaps):
             paths.append(source.path(self.entry.name))
-        return json.dumps([_state(path) for path in paths])
+        return state_of(*paths)
 
-
-def _state(path: Path) -> list[str | int]:
-    try:
-        about = path.stat()
-    except OSError:  # gone: reading it will say so
-        return [str(path.absolute())]
-    return [str(path.absolute()), about.st_size, about.st_mtime_ns]
+    def need(self) -> int:
+        """Bytes of memory that it takes at the least; 0 where the files do not say."""
+        try:
+            with Image.open(self.entry.image) as picture:
+                points = picture.width * picture.height
+        except Exception:  # whatever it is, reading the image will say so
+            return 0
+        need = least_bytes_of_crf(self.reader.num_classes, points, [2, 5])
+        if isinstance(self.settings.source, Net):
+            need += BYTES_A_PIXEL * points + self.settings.source.weights.stat().st_size
+        return need
 
 
 def count_image(job: Job) -> dict[str, bytes]:
@@ -196,11 +171,7 @@ def count_image(job: Job) -> dict[str, bytes]:
     torch.set_num_threads(job.threads)
     settings, classes = job.settings, job.reader.num_classes
     sample = job.reader.read(job.entry)
-    source = settings.source
-    if isinstance(source, Net):
-        found = source.labels(sample, settings.crf)
-    else:
-        found = source.labels(sample, settings.crf, classes)
+    found = settings.source.labels(sample, settings.crf, classes)
     return {
         name: pack(_count(sample.labels, predicted, classes, settings)) for name, predicted in found
     }
@@ -241,13 +212,13 @@ def check_weights(net: Net, num_classes: int) -> Metadata:
     check_file(net.weights)
     if net.weights.suffix != ".safetensors":
         raise ValueError(
-            f"--weights {net.weights}: expected our .safetensors, which say which net they are of "
+            f"`weights` {net.weights}: expected our .safetensors, which say which net they are of "
             "(write them with deeplab_native.weights.save)"
         )
     about = read_metadata(net.weights)
     if about.num_classes != num_classes:
         raise ValueError(
-            f"--weights {net.weights}: a net of {about.num_classes} classes for a data set of "
+            f"`weights` {net.weights}: a net of {about.num_classes} classes for a data set of "
             f"{num_classes} (give weights that were trained for it)"
         )
     replace(net, device="cpu").load()
@@ -257,7 +228,6 @@ def check_weights(net: Net, num_classes: int) -> Metadata:
 
 @lru_cache(maxsize=1)
 def _load(path: Path, device: str) -> DeepLab:
-    """Once in each worker."""
     about = read_metadata(path)
     switches: dict[str, Any] = dict(about.options)
     model = create_model(about.model, about.num_classes, weights=path, **switches)

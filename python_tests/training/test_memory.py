@@ -1,4 +1,4 @@
-"""`cli.memory`: pages of freed blocks are not given back to the system."""
+"""`training.memory`: pages of freed blocks are not given back to the system."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 _FAULTS = """
 import resource, sys
 import numpy as np
-from deeplab_native.cli.memory import keep_freed_memory
+from deeplab_native.training.memory import keep_freed_memory
 
 if sys.argv[1] == "keep" and not keep_freed_memory():
     sys.exit(77)

@@ -1,0 +1,1 @@
+"""A photograph that is there without a download, and the figure of the demonstration."""

@@ -1,0 +1,156 @@
+"""What a job has done, in one SQLite file: an image is there with all its results, or not at all.
+
+Why not the outputs alone: results that are numbers have no file of their own, an interrupted run
+goes on where it was without counting anything twice, and images whose files have changed since are
+done again.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ADVICE = "(give another `output`, or `overwrite` to begin anew)"
+# named when only `evaluate` had a record: "variant" is any part of an image's results
+_TABLES = (
+    "CREATE TABLE about (what TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "CREATE TABLE images (image TEXT PRIMARY KEY, files TEXT NOT NULL)",
+    "CREATE TABLE counts (image TEXT, variant TEXT, packed BLOB NOT NULL, "
+    "PRIMARY KEY (image, variant))",
+)
+
+
+class Record:
+    """Results by image and part, all made with one set of settings.
+
+    Args:
+        path: the file; made where there is none.
+        kind: the job's name; a record of another job is refused.
+        settings: JSON values (paths become strings) that every result depends on.
+
+    Raises:
+        ValueError: the file is damaged, of another job, or was made with other settings.
+        OSError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, kind: str, settings: Mapping[str, Any]) -> None:
+        self.path = path
+        self._format = f"deeplab_native {kind} 1"
+        now = json.loads(json.dumps(settings, default=str))
+        with self._errors():
+            self._database = sqlite3.connect(path, isolation_level=None)
+        try:
+            with self._errors(), self._at_once():
+                self._check(now)
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _check(self, now: dict[str, Any]) -> None:
+        tables = [row[0] for row in self._database.execute("SELECT name FROM sqlite_master")]
+        if not tables:
+            for table in _TABLES:
+                self._database.execute(table)
+            rows = [("format", self._format), ("settings", json.dumps(now))]
+            self._database.executemany("INSERT INTO about VALUES (?, ?)", rows)
+            return
+        about: dict[str, str] = {}
+        if {"about", "images", "counts"} <= set(tables):
+            about = dict(self._database.execute("SELECT what, value FROM about"))
+        if about.get("format") != self._format:
+            raise ValueError(f"{self.path}: not written by this job {ADVICE}")
+        differences = describe_differences(json.loads(about["settings"]), now)
+        if differences:
+            raise ValueError(f"{self.path}: made with other settings: {differences} {ADVICE}")
+
+    def done(self) -> dict[str, str]:
+        """The images that are in it, and the state of their files then."""
+        with self._errors():
+            return dict(self._database.execute("SELECT image, files FROM images"))
+
+    def add(self, image: str, state: str, results: Mapping[str, bytes]) -> None:
+        """Results of an image, in place of those of the same parts; on the disk when this returns.
+
+        Where it raises, nothing was written. Results of another state of its files are removed.
+        """
+        rows = [(image, part, content) for part, content in results.items()]
+        with self._errors(), self._at_once():
+            self._database.execute(
+                "DELETE FROM counts WHERE image = ?1 AND "
+                "NOT EXISTS (SELECT 1 FROM images WHERE image = ?1 AND files = ?2)",
+                (image, state),
+            )
+            self._database.execute("INSERT OR REPLACE INTO images VALUES (?, ?)", (image, state))
+            self._database.executemany("INSERT OR REPLACE INTO counts VALUES (?, ?, ?)", rows)
+
+    def results(self, part: str | None = None) -> Iterator[tuple[str, str, bytes]]:
+        """(image, part, content) of all there is, or of one part."""
+        query = "SELECT image, variant, packed FROM counts"
+        with self._errors():
+            if part is None:
+                yield from self._database.execute(query)
+            else:
+                yield from self._database.execute(f"{query} WHERE variant = ?", (part,))
+
+    def damaged(self, image: str, why: object) -> ValueError:
+        """The error to raise for results that cannot be what `add` was given."""
+        return ValueError(f"{self.path}: {image}: {why} {ADVICE}")
+
+    def close(self) -> None:
+        self._database.close()
+
+    @contextmanager
+    def _at_once(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            if self._database.in_transaction:  # SQLite ends it itself where the disk is full
+                self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """SQLite's errors as ours."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:  # full, read-only, locked by others
+            raise OSError(
+                f"{self.path}: {error} (free the disk, or give another `output`)"
+            ) from None
+        except (sqlite3.DatabaseError, json.JSONDecodeError, AttributeError, KeyError) as error:
+            raise ValueError(f"{self.path}: damaged: {error} {ADVICE}") from None
+
+
+def remove_record(path: Path) -> None:
+    """The journal first: SQLite would play it back into a new file."""
+    for name in (f"{path.name}-journal", path.name):
+        path.with_name(name).unlink(missing_ok=True)
+
+
+def state_of(*paths: Path) -> str:
+    """Where, how large and how old files are: other ones make other results."""
+    return json.dumps([_state(path) for path in paths])
+
+
+def _state(path: Path) -> list[str | int]:
+    try:
+        about = path.stat()
+    except OSError:  # gone: reading it will say so
+        return [str(path.absolute())]
+    return [str(path.absolute()), about.st_size, about.st_mtime_ns]
+
+
+def describe_differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What of `now` is otherwise in `there`, both read from JSON; nothing where all is the same."""
+    other = [k for k in now if there.get(k) != now[k]]
+    return "; ".join(f"{k} {_short(there.get(k))}, now {_short(now[k])}" for k in other)
+
+
+def _short(value: object) -> str:
+    return json.dumps(value).replace("(", "[").replace(")", "]")

@@ -1,0 +1,115 @@
+"""One image of `refine`: reading, the CRF, writing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from .. import viz
+from .._files import atomic_path
+from .._images import read_image
+from .scores import ScoreFormat, Scores, least_bytes
+from .settings import CRFSettings
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the result, the same for every image; raises ValueError where it cannot be."""
+
+    crf: CRFSettings
+    scores: ScoreFormat
+    palette: str = "voc"
+
+    def __post_init__(self) -> None:
+        viz.named_palette(self.palette)
+
+    def as_record(self) -> dict[str, Any]:
+        crf = self.crf.as_record()
+        return {**crf.pop("params"), **crf, **asdict(self.scores), "palette": self.palette}
+
+
+class Outputs(NamedTuple):
+    """Where the results of one image go; None for what is not wanted."""
+
+    labels: Path
+    overlay: Path | None
+    probabilities: Path | None
+
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(path for path in self if path is not None)
+
+
+class Loaded(NamedTuple):
+    photo: np.ndarray  # (H, W, 3) uint8
+    scores: Scores
+
+
+class Refined(NamedTuple):
+    q: torch.Tensor  # (L, H, W) on the CPU
+    before: np.ndarray  # labels, (H, W)
+    after: np.ndarray
+    seconds: float  # of the CRF alone
+
+    @property
+    def changed(self) -> int:
+        """Pixels whose label the CRF changed."""
+        return int(np.count_nonzero(self.before != self.after))
+
+
+class Job(NamedTuple):
+    image: Path
+    scores: Path
+    outputs: Outputs
+    settings: Settings
+    device: str
+    threads: int
+
+    def need(self) -> int:
+        """Bytes of memory that it takes at the least; 0 where the files do not say."""
+        return least_bytes(self.image, self.scores)
+
+
+def refine_image(job: Job) -> dict[str, bytes]:
+    """In a worker: one image from files to files; how much was changed, for the record."""
+    torch.set_num_threads(job.threads)
+    loaded = load(job.image, job.scores, job.settings)
+    refined = refine(loaded, job.settings, job.device)
+    write(job.outputs, loaded, refined, job.settings)
+    summary = {"pixels": refined.after.size, "changed": refined.changed}
+    return {"summary": json.dumps(summary).encode()}
+
+
+def load(image: Path, scores: Path, settings: Settings) -> Loaded:
+    """Raises ValueError or OSError where a file cannot be used."""
+    photo = read_image(image)
+    height, width, _ = photo.shape
+    return Loaded(photo, settings.scores.read(scores, (height, width)))
+
+
+def refine(loaded: Loaded, settings: Settings, device: str = "cpu") -> Refined:
+    """The CRF on scores and a photograph."""
+    height, width, _ = loaded.photo.shape
+    unary = loaded.scores.energies((height, width))
+    image = torch.from_numpy(loaded.photo).permute(2, 0, 1)[None]
+    start = perf_counter()
+    q = settings.crf.refine(unary.to(device), image.to(device))[0].cpu()
+    seconds = perf_counter() - start
+    return Refined(q, unary[0].min(0).indices.numpy(), q.max(0).indices.numpy(), seconds)
+
+
+def write(outputs: Outputs, loaded: Loaded, refined: Refined, settings: Settings) -> None:
+    """Each file whole or not at all."""
+    colours = viz.named_palette(settings.palette)
+    viz.save_label_png(outputs.labels, refined.after, colours)
+    if outputs.overlay is not None:
+        viz.save_png(outputs.overlay, viz.overlay(loaded.photo, refined.after, colours))
+    if outputs.probabilities is not None:
+        # an open file: to a name that does not end in .npz, as .NPZ, NumPy would append it
+        with atomic_path(outputs.probabilities) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, probabilities=refined.q.numpy())

@@ -1,0 +1,183 @@
+"""One image of `segment`: reading, the net and the CRF, writing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .. import viz
+from .._images import read_image
+from .._memory import least_bytes_of_crf
+from ..models import DeepLab, create_model
+from ..models.multi_scale import PAPER_SCALES
+from ..models.predict import predict
+from ..models.tiles import Progress as TileProgress
+from ..weights import EMBEDDED, load_model
+from ._evaluate_image import BYTES_A_PIXEL
+from ._record import state_of
+from .settings import CRFSettings
+
+_LEAST_SHARE = 0.01  # of an image, that a label must cover to be named
+
+
+@dataclass(frozen=True)
+class Net:
+    """Which net: its name in the registry, its weights, or both; neither is that of the package.
+
+    Without weights, those of a named net are random, the same every time.
+    """
+
+    model: str | None = None
+    weights: Path | None = None
+    num_classes: int | None = None
+    multi_scale: bool = False
+    device: str = "cpu"
+
+    @property
+    def random(self) -> bool:
+        """Whether its labels mean nothing."""
+        return self.weights is None and self.model is not None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it is the package's own."""
+        return self.weights is None and self.model is None
+
+    def load(self) -> DeepLab:
+        """Once in each process; raises what `create_model` and `weights.load_model` do."""
+        return _load(self)
+
+    def as_record(self) -> dict[str, Any]:
+        """What decides its labels: not the device, which is for the rounding."""
+        weights = state_of(EMBEDDED if self.embedded else self.weights or Path())
+        record = asdict(self)
+        del record["device"]
+        return {**record, "weights": "random" if self.random else weights}
+
+
+@lru_cache(maxsize=1)
+def _load(net: Net) -> DeepLab:
+    if net.model is None:
+        made = load_model(net.weights or EMBEDDED, num_classes=net.num_classes)
+    else:
+        made = create_model(net.model, net.num_classes or 21, weights=net.weights, seed=0)
+    if net.multi_scale:
+        made.scales = PAPER_SCALES
+    return made.to(net.device)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an image is labelled, arguments of `predict`; and the colours, (256, 3) as bytes."""
+
+    crf: CRFSettings | None
+    tile: int | None
+    overlap: int | None
+    longest_side: int | None
+    colours: bytes
+
+    def palette(self) -> np.ndarray:
+        return np.frombuffer(self.colours, np.uint8).reshape(-1, 3)
+
+    def as_record(self) -> dict[str, Any]:
+        record = asdict(self)
+        return {**record, "colours": record["colours"].hex()}
+
+
+class Outputs(NamedTuple):
+    """Where the results of one image go; None for what is not wanted."""
+
+    labels: Path
+    overlay: Path | None
+
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(path for path in self if path is not None)
+
+
+class Job(NamedTuple):
+    image: Path
+    outputs: Outputs
+    net: Net
+    settings: Settings
+    threads: int
+
+    def need(self) -> int:
+        """Bytes of memory that it takes at the least; 0 where the file does not say."""
+        try:
+            with Image.open(self.image) as picture:
+                height, width = picture.height, picture.width
+        except Exception:  # whatever it is, reading the image will say so
+            return 0
+        labels = self.net.num_classes or 21
+        need = 4 * 2 * labels * height * width  # scores and probabilities
+        if self.settings.crf is not None:
+            need += least_bytes_of_crf(labels, height * width, [2, 5])
+        side = self.settings.tile or self.settings.longest_side
+        seen = min(side, height) * min(side, width) if side else height * width
+        return need + BYTES_A_PIXEL * seen
+
+
+def segment_image(job: Job) -> dict[str, bytes]:
+    """In a worker: from file to files; what was found, for the record."""
+    return segment_with(job.net.load(), job)
+
+
+def segment_with(
+    network: DeepLab, job: Job, progress: TileProgress | None = None
+) -> dict[str, bytes]:
+    """Writes the files of one image.
+
+    Returns:
+        `summary`, in JSON: height and width in pixels; seconds of the net and the CRF; shares,
+        label to part of the image, of all labels in it.
+    """
+    torch.set_num_threads(job.threads)
+    photo = read_image(job.image)
+    start = perf_counter()
+    labels = _labels(network, photo, job.settings, progress)
+    seconds = perf_counter() - start
+    colours = job.settings.palette()
+    viz.save_label_png(job.outputs.labels, labels, colours)
+    if job.outputs.overlay is not None:
+        viz.save_png(job.outputs.overlay, viz.overlay(photo, labels, colours))
+    counts = np.bincount(labels.ravel())
+    summary = {
+        "height": labels.shape[0],
+        "width": labels.shape[1],
+        "seconds": seconds,
+        "shares": {str(i): counts[i] / labels.size for i in np.flatnonzero(counts).tolist()},
+    }
+    return {"summary": json.dumps(summary).encode()}
+
+
+def _labels(
+    network: DeepLab, photo: np.ndarray, settings: Settings, progress: TileProgress | None
+) -> np.ndarray:
+    """(H, W) int64."""
+    crf = settings.crf
+    prediction = predict(
+        network,
+        photo,
+        crf=None if crf is None else crf.params,
+        **({} if crf is None else crf.how()),
+        tile=settings.tile,
+        overlap=settings.overlap,
+        progress=progress,
+        longest_side=settings.longest_side,
+    )
+    return prediction.labels.cpu().numpy()
+
+
+def describe(shares: dict[str, float], names: Sequence[str]) -> str:
+    """The labels that cover at least 1 % of an image, the largest first."""
+    order = sorted(shares, key=lambda i: -shares[i])
+    return ", ".join(f"{names[int(i)]} {shares[i]:.0%}" for i in order if shares[i] >= _LEAST_SHARE)

@@ -1,0 +1,141 @@
+"""`jobs.search_crf`: the CRF parameters that suit a net's scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+
+from ..crf import CRFParams
+from ..crf.candidates import Fixed
+from ..crf.search import Figures, Grid, figures
+from ._engine import Execution, Progress, check_output_folder
+from ._search import Found, Plan, run
+from ._search_files import FolderLoader, Folders, draw
+from ._search_report import best_record, write_results
+from .scores import ScoreFormat
+from .settings import check_device
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The outcome of a search.
+
+    Attributes:
+        params: the best parameters.
+        before: figures of the scores alone, without any CRF.
+        found: every candidate with its figures, the best first, and the grids.
+        plan: what was searched.
+        images: how many.
+        written: the files.
+        seconds: of this run.
+    """
+
+    params: CRFParams
+    before: Figures
+    found: Found
+    plan: Plan
+    images: int
+    written: list[Path]
+    seconds: float
+
+    def record(self) -> dict[str, object]:
+        """What best.json holds: figures in 0..1, `seconds` of this run alone."""
+        return best_record(self.plan, self.found, self.seconds)
+
+    def notes(self) -> list[str]:
+        """What should be known of the best parameters before they are used, a line each."""
+        notes = []
+        search = self.found.search
+        edges = search.rounds[0].grid.at_edge(search.best.candidate)
+        if edges:
+            notes.append(
+                f"the best {' and '.join(edges)} is at the end of the coarse grid or beyond: "
+                "a wider grid may have a better one"
+            )
+        if search.best.figures.mean_iou <= self.before.mean_iou:
+            notes.append("no candidate has a higher mean IoU than the scores alone")
+        return notes
+
+
+def search_crf(
+    images: str | Path,
+    scores: str | Path,
+    labels: str | Path,
+    output: str | Path,
+    *,
+    grid: Grid | None = None,
+    rounds: int = 2,
+    fixed: Fixed | None = None,
+    classes: list[int] | None = None,
+    count: int | None = None,
+    seed: int = 0,
+    names: Iterable[str] | None = None,
+    scores_format: ScoreFormat | None = None,
+    device: str = "cpu",
+    resume: bool = True,
+    overwrite: bool = False,
+    workers: int | None = None,
+    threads: int | None = None,
+    memory: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> SearchResult:
+    """Searches the CRF parameters for a net's scores, coarse to fine, as the DeepLab paper did.
+
+    Section 4.1 of arXiv 1606.00915. Every candidate is judged by the mean IoU over the labelled
+    images; equal ones by pixel accuracy, then by their cost.
+
+    Args:
+        images: folder of photographs.
+        scores: folder of .npy or .npz files named like the images; what is here is searched on.
+        labels: folder of label PNGs, palette or grey, whose value is the class.
+        output: folder for search.sqlite, from which the same call goes on, best.json,
+            candidates.csv and heatmap.png.
+        grid: the coarse grid; None: the paper's.
+        rounds: finer grids after it, each around the best with half the steps.
+        fixed: w2, sigma_gamma, iterations, normalization, void and the width of the band along
+            the boundaries, the same for all candidates.
+        classes: the mean IoU is over these alone; None: all that the labels have.
+        count, seed: only so many images, drawn at random; None: all.
+        names: only the images of these names, without suffix; None: all.
+        scores_format: how the scores are read.
+        device: "cpu", "cuda" or "cuda:N".
+        resume, overwrite, workers, threads, memory, progress, cancel: see `deeplab_native.jobs`.
+
+    Raises:
+        ImagesFailedError: images that cannot be used, before the first CRF.
+        ValueError, OSError: arguments, folders or a record of others that cannot be used.
+        RuntimeError: a worker failed; what was done is kept, and the same call goes on.
+        Cancelled: `cancel` said so.
+    """
+    how = Execution(workers, threads, memory, progress, cancel)
+    check_device(device)
+    scores_format = scores_format or ScoreFormat()
+    folders = Folders(Path(images), Path(scores), Path(labels))
+    out = Path(output)
+    items = draw(folders.items(names), count, seed)
+    check_output_folder(out, folders)
+    plan = Plan(
+        items,
+        FolderLoader(scores_format),
+        asdict(scores_format),
+        grid or Grid(),
+        rounds,
+        fixed or Fixed(),
+        classes,
+        device,
+    )
+    start = perf_counter()
+    found = run(plan, out, how, resume=resume, overwrite=overwrite)
+    seconds = perf_counter() - start
+    return SearchResult(
+        plan.fixed.params(found.search.best.candidate),
+        figures(found.before.counts, found.classes),
+        found,
+        plan,
+        len(items),
+        write_results(plan, found, out, seconds),
+        seconds,
+    )

@@ -1,0 +1,297 @@
+"""`jobs.segment`: network, upsampling, softmax, CRF, from photographs to label PNGs."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+from operator import methodcaller
+from pathlib import Path
+from typing import Any, Literal
+
+from .. import viz
+from .._files import atomic_path, check_output
+from .._images import by_stem, picture_suffixes
+from ..crf import CRFParams
+from ..models import DeepLab
+from ..models.tiles import Progress as TileProgress
+from ..models.tiles import check_tiling
+from ..weights import EMBEDDED_SIDE, check_file
+from ._engine import Execution, Progress, Tally, Task, collect, unfinished, workplace
+from ._record import Record, state_of
+from ._segment_image import Job, Net, Outputs, Settings, describe, segment_image, segment_with
+from .settings import CRFSettings, FromWeights, check_device
+
+RECORD = "segment.sqlite"
+CLASSES = "classes.json"
+PRELOAD = "deeplab_native.jobs._segment_image"  # which imports torch
+_OVERLAYS = "overlays"  # the folder of them: no label PNG can have their names there
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """What `segment` has done.
+
+    Attributes:
+        segmented: images of this run.
+        skipped: images that an earlier run had finished.
+        failed: name of every image that could not be used, and why.
+        found: of the images of this run, by name: height and width in pixels, seconds, and shares
+            (label to part of the image).
+        single: what was found in the one image there was; None of several.
+        class_names: by label.
+        network: the net.
+        settings: how the images were labelled.
+        written: the folder, or the files of a single image.
+        threads: of each process.
+        seconds: of this run.
+    """
+
+    segmented: int
+    skipped: int
+    failed: dict[str, str]
+    found: dict[str, dict[str, Any]]
+    single: dict[str, Any] | None
+    class_names: tuple[str, ...]
+    network: DeepLab
+    settings: Settings
+    written: list[Path]
+    threads: int
+    seconds: float
+
+
+def segment(
+    images: str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    model: str | DeepLab | None = None,
+    weights: str | Path | None = None,
+    num_classes: int | None = None,
+    multi_scale: bool = False,
+    tile: int | None = None,
+    overlap: int | None = None,
+    longest_side: int | None = None,
+    crf: CRFParams | CRFSettings | FromWeights | Literal["weights"] | None = "weights",
+    palette: str | None = None,
+    overlay: bool = True,
+    device: str = "cpu",
+    resume: bool = True,
+    overwrite: bool = False,
+    workers: int | None = None,
+    threads: int | None = None,
+    memory: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+    tile_progress: TileProgress | None = None,
+) -> SegmentResult:
+    """Labels every pixel of photographs.
+
+    Args:
+        images: photographs, any that Pillow reads, or folders of them.
+        output: folder for NAME.png, the class of every pixel as an 8-bit palette PNG,
+            overlays/NAME.png and classes.json, the names of the classes by index.
+        model: name of a net of `models.list_models`; None: the one that the weights belong to; or
+            a net, which is used in this process alone (`workers` 0), on its own device.
+        weights: its weights, any file that `weights.load` reads; None: those of the package, or
+            with `model` random ones, whose labels are meaningless.
+        num_classes: labels that the weights were trained for; None: those of the weights, or 21.
+        multi_scale: whether the net sees the scales 1, 0.75 and 0.5, fused (the paper's MSC).
+        tile, overlap: in pixels, see `predict`.
+        longest_side: larger photographs are reduced to this for the net; None: 321 with the
+            package's weights, which were trained so, unless there are tiles; with others none.
+        crf: parameters, or parameters and how they are used; "weights" takes those of the weights,
+            or of "voc-resnet101"; a function makes them from those of the weights (or None); None
+            leaves the CRF out.
+        palette: colours of the labels, "voc" or "cityscapes"; None: those of the weights, or VOC's.
+        overlay: whether to write the labels over the photographs, too.
+        device: "cpu", "cuda" or "cuda:N".
+        resume, overwrite, workers, threads, memory, progress, cancel: see `deeplab_native.jobs`.
+            An image is finished when its labels were made from the same file with the same net
+            and settings; others are done anew.
+        tile_progress: called as tile_progress(done, total), with `workers` 0 only.
+
+    Raises:
+        ValueError, OSError: arguments that do not go together, files that cannot be used, results
+            that would lie over the photographs; before anything is written. Of a single image that
+            cannot be used, too; of several, they are named in the result.
+        Cancelled: `cancel` said so.
+    """
+    how = Execution(workers, threads, memory, progress, cancel)
+    if weights is not None:
+        check_file(weights)
+    if palette is not None:
+        viz.named_palette(palette)
+    check_tiling(tile, overlap, None, DeepLab.output_stride)
+    check_device(device)
+    if longest_side is not None and tile is not None:
+        raise ValueError("`longest_side` and `tile`: expected one of them")
+    given = [Path(path) for path in ([images] if isinstance(images, str | Path) else images)]
+    files = photographs(given)
+    results = _Results(Path(output), overlay)
+    results.check(given, files)
+    if isinstance(model, DeepLab):
+        if workers:
+            raise ValueError(f"`workers` {workers}: a net that is here works here (give 0)")
+        net, network = Net(), model
+    else:
+        net = Net(model, weights and Path(weights).resolve(), num_classes, multi_scale, device)
+        network = net.load()
+        if longest_side is None and tile is None and net.embedded:
+            longest_side = EMBEDDED_SIDE
+    if workers is None and (len(files) == 1 or network is model):
+        how = replace(how, workers=0)
+    settings = Settings(
+        CRFSettings.chosen(crf, network.crf),
+        tile, overlap, longest_side, _colours(palette, network),
+    )  # fmt: skip
+    how = how.for_tasks(len(files), device)
+    made_by = {**net.as_record(), **settings.as_record()}
+    if network is model:
+        made_by["net"] = secrets.token_hex()  # its weights may be others the next time
+    key = sha256(json.dumps(made_by).encode()).hexdigest()
+    tasks = []
+    for stem, path in files.items():
+        outputs = results.of(stem)
+        job = Job(path, outputs, net, settings, how.threads or 1)
+        tasks.append(Task(path.name, job, f"{key} {state_of(path)}", outputs.paths()))
+    names = class_names(network)
+    results.write_classes(names)
+    found: dict[str, dict[str, Any]] = {}
+    with _record(results, len(tasks), resume, overwrite) as kept:
+        todo = tasks if kept is None or len(tasks) == 1 else unfinished(tasks, kept)
+        states = {task.name: task.state for task in todo}
+        tally = Tally("segment", len(tasks), len(tasks) - len(todo))
+
+        def keep(job: Job, summary: dict[str, bytes]) -> dict[str, Any]:
+            name = job.image.name
+            if kept is not None:
+                kept.add(name, states[name], summary)
+            found[name] = json.loads(summary["summary"])
+            return {**found[name], "what": describe(found[name]["shares"], names)}
+
+        here = partial(segment_with, network, progress=tile_progress)
+        outcomes = how.outcomes(
+            segment_image if how.workers else here,
+            [task.job for task in todo],
+            preload=PRELOAD,
+            need=methodcaller("need"),
+        )
+        collect(outcomes, tally, how, name=lambda job: job.image.name, keep=keep)
+    if len(tasks) == 1 and tally.failed:
+        raise ValueError(next(iter(tally.failed.values())))
+    return SegmentResult(
+        tally.finished, tally.skipped, tally.failed, found,
+        next(iter(found.values())) if len(tasks) == 1 else None,
+        names, network, settings, results.written(tasks), how.threads or 1, tally.seconds,
+    )  # fmt: skip
+
+
+def _record(
+    results: _Results, images: int, resume: bool, overwrite: bool
+) -> AbstractContextManager[Record | None]:
+    """None for a single image in a folder without one: it is done in any case."""
+    if images == 1 and not (results.folder / RECORD).exists():
+        return nullcontext()
+    return workplace(
+        results.folder, "segment", RECORD, {},
+        resume=resume, overwrite=overwrite, folders=results.folders(),
+    )  # fmt: skip
+
+
+def _colours(palette: str | None, network: DeepLab) -> bytes:
+    """(256, 3) uint8 of the name, or of the weights, over VOC's."""
+    colours = viz.named_palette(palette or "voc")
+    if palette is None and network.palette is not None:
+        colours[: len(network.palette)] = network.palette
+    return colours.tobytes()
+
+
+def class_names(network: DeepLab) -> tuple[str, ...]:
+    """Those of its weights; VOC's where there are as many; or numbers."""
+    names = network.class_names
+    if names is None and network.num_classes == len(viz.VOC_CLASSES):
+        names = viz.VOC_CLASSES
+    return tuple(names or (f"class {i}" for i in range(network.num_classes)))
+
+
+def photographs(paths: Sequence[Path]) -> dict[str, Path]:
+    """The files, and the pictures in the folders, by their names without suffix, in their order.
+
+    Raises FileNotFoundError for what is not there, ValueError for a folder without pictures and
+    for two files whose results would have the same name.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such picture or folder (check the path)")
+        files = (
+            by_stem(path, picture_suffixes(), "pictures") if path.is_dir() else {path.stem: path}
+        )
+        for stem, file in files.items():
+            other = found.setdefault(stem, file)
+            if other != file:
+                raise ValueError(
+                    f"{other} and {file} would both become {stem}.png (segment them into two "
+                    "folders)"
+                )
+    return found
+
+
+@dataclass(frozen=True)
+class _Results:
+    """The files of a run."""
+
+    folder: Path
+    overlays: bool
+
+    def of(self, stem: str) -> Outputs:
+        overlay = self.folder / _OVERLAYS / f"{stem}.png" if self.overlays else None
+        return Outputs(self.folder / f"{stem}.png", overlay)
+
+    def check(self, given: Iterable[Path], photographs: Mapping[str, Path]) -> None:
+        """Raises OSError or ValueError where a result could not be written, or over an input.
+
+        `given` is what the user named, `photographs` what is in it.
+        """
+        for folder in self.folders():
+            if folder.exists() and not folder.is_dir():
+                raise NotADirectoryError(f"`output` {folder} is a file (give a folder)")
+        if self.folder.resolve() in {path.resolve() for path in given}:
+            raise ValueError(
+                f"`output` {self.folder}: results would lie among the photographs (give another "
+                "folder)"
+            )
+        results = {self.of(stem).labels.resolve() for stem in photographs}
+        for path in photographs.values():
+            if path.resolve() in results:
+                raise ValueError(
+                    f"`output` {self.folder}: {path.name} would be written over (give another "
+                    "folder)"
+                )
+        above = (self.folder, *self.folder.absolute().parents)
+        there = next(path for path in above if path.exists())
+        check_output(there / CLASSES)
+
+    def folders(self) -> list[Path]:
+        return [self.folder] + [self.folder / _OVERLAYS] * self.overlays
+
+    def written(self, tasks: Sequence[Task]) -> list[Path]:
+        """The files of one image, or the folder of several."""
+        return [*tasks[0].outputs, self.folder / CLASSES] if len(tasks) == 1 else [self.folder]
+
+    def write_classes(self, names: Sequence[str]) -> None:
+        """Makes the folders; raises ValueError where there are label PNGs of other classes."""
+        for folder in self.folders():
+            folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / CLASSES
+        text = json.dumps({str(i): name for i, name in enumerate(names)}, indent=1) + "\n"
+        if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
+            raise ValueError(
+                f"{path} names other classes than the network has (give another folder)"
+            )
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")

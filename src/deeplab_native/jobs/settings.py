@@ -1,0 +1,96 @@
+"""What decides the results of a job, and how it is written into records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+
+from .. import _C
+from ..crf import CRFParams
+from ..crf.params import check_params
+from ..ops._mean_field_checks import check_iterations, check_normalization, check_scale
+from ..ops.dense_crf import dense_crf
+
+# CRF settings made from the parameters that weights bring, or from None
+FromWeights: TypeAlias = "Callable[[CRFParams | None], CRFSettings]"
+
+
+@dataclass(frozen=True)
+class CRFSettings:
+    """The CRF and how it is computed; arguments of `dense_crf`, which says what they mean.
+
+    Raises TypeError or ValueError where it cannot be computed so.
+    """
+
+    params: CRFParams = field(default_factory=lambda: CRFParams.preset("voc-resnet101"))
+    iterations: int = 10
+    normalization: str = "symmetric"
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_params(self.params)
+        check_iterations(self.iterations)
+        check_normalization(self.normalization)
+        check_scale(self.scale)
+
+    @classmethod
+    def of(cls, crf: CRFParams | CRFSettings) -> CRFSettings:
+        """Parameters alone are computed as `dense_crf` does by default."""
+        return crf if isinstance(crf, CRFSettings) else cls(crf)
+
+    @classmethod
+    def chosen(
+        cls,
+        crf: CRFParams | CRFSettings | FromWeights | str | None,
+        found: CRFParams | None,
+    ) -> CRFSettings | None:
+        """Of the argument `crf` of a job, where `found` are the parameters in the weights."""
+        if crf is None:
+            return None
+        if isinstance(crf, str):
+            if crf != "weights":
+                raise ValueError(f"`crf`: expected parameters, 'weights' or None, got {crf!r}")
+            return cls() if found is None else cls(found)
+        return cls.of(crf) if isinstance(crf, CRFParams | CRFSettings) else crf(found)
+
+    def how(self) -> dict[str, Any]:
+        """Keywords of `dense_crf` and `predict` beside the parameters."""
+        return {
+            "iterations": self.iterations,
+            "normalization": self.normalization,
+            "scale": self.scale,
+        }
+
+    def refine(self, unary: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """Marginals of energies (B, L, H, W) and images (B, 3, H, W)."""
+        return dense_crf(unary, image, self.params, **self.how())
+
+    def as_record(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def check_device(device: str) -> None:
+    """Raises ValueError or RuntimeError where a job could not run there."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = ""
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"`device` {device}: expected cpu, cuda or cuda:N")
+    if kind == "cpu":
+        return
+    if not _C.has_cuda:
+        raise RuntimeError(
+            "`device` cuda: this build has no CUDA kernels (build where nvcc is, or use cpu)"
+        )
+    if not torch.cuda.is_available():
+        raise RuntimeError("`device` cuda: torch sees no GPU (see nvidia-smi, or use cpu)")
+    index = torch.device(device).index or 0
+    if index >= torch.cuda.device_count():
+        raise ValueError(
+            f"`device` {device}: expected less than {torch.cuda.device_count()}, the GPUs here"
+        )
