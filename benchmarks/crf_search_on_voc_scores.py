@@ -36,7 +36,7 @@ from crf_on_voc_scores import CLASSES, ITERATIONS, NUM_LABELS, VOID, figures, lo
 from deeplab_native import CRFParams, dense_crf
 from deeplab_native.crf.candidates import Fixed, Sample
 from deeplab_native.crf.search import Grid
-from deeplab_native.jobs._engine import Execution
+from deeplab_native.jobs._execution import Execution
 from deeplab_native.jobs._search import PRELOAD, Plan, run
 from deeplab_native.jobs._search_files import Item
 from deeplab_native.jobs._search_report import best_record, paste

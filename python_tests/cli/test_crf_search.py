@@ -14,7 +14,7 @@ from PIL import Image
 
 from deeplab_native._files import sole_writer
 from deeplab_native.cli.values import class_numbers, numbers
-from deeplab_native.jobs import _engine
+from deeplab_native.jobs import _execution
 from deeplab_native.jobs._search_files import Item, draw
 from deeplab_native.jobs._search_image import count
 from python_tests.cli.cli_cases import fails
@@ -92,7 +92,7 @@ def test_another_grid_or_other_images_use_what_is_there(search_folders, run):
 
 
 def test_ctrl_c_keeps_what_is_done(search_folders, run, monkeypatch):
-    run_jobs = _engine.run_jobs
+    run_jobs = _execution.run_jobs
 
     def interrupted(function, jobs, *args, **keywords):
         for i, outcome in enumerate(run_jobs(function, jobs, *args, **keywords)):
@@ -100,25 +100,25 @@ def test_ctrl_c_keeps_what_is_done(search_folders, run, monkeypatch):
                 raise KeyboardInterrupt
             yield outcome
 
-    monkeypatch.setattr(_engine, "run_jobs", interrupted)
+    monkeypatch.setattr(_execution, "run_jobs", interrupted)
     result = search(run, *SMALL, "--workers", "1")
     assert result.code == 130 and "4 of 12 CRFs are done; the same command goes on" in result.err
     assert len(rows()) == CANDIDATES_OF_SMALL
     assert not Path("out/best.json").exists()
-    monkeypatch.setattr(_engine, "run_jobs", run_jobs)
+    monkeypatch.setattr(_execution, "run_jobs", run_jobs)
     assert search(run, *SMALL).code == 0
     assert len(rows()) == IMAGES * CANDIDATES_OF_SMALL
 
 
 def test_a_job_that_fails_is_named_and_the_rest_kept(search_folders, run, monkeypatch):
-    run_jobs = _engine.run_jobs
+    run_jobs = _execution.run_jobs
 
     def one_dies(function, jobs, *args, **keywords):
         for outcome in run_jobs(function, jobs, *args, **keywords):
             dies = function is count and outcome.job.name == "1"
             yield outcome._replace(result=None, error="it died") if dies else outcome
 
-    monkeypatch.setattr(_engine, "run_jobs", one_dies)
+    monkeypatch.setattr(_execution, "run_jobs", one_dies)
     result = search(run, *SMALL)
     assert result.code == 1 and "1: it died" in result.err and "goes on from there" in result.err
     assert len(rows()) == 2 * CANDIDATES_OF_SMALL

@@ -14,7 +14,7 @@ from PIL import Image
 
 from deeplab_native import CRFParams, data, dense_crf, models, weights
 from deeplab_native._files import sole_writer
-from deeplab_native.cli import dataset_options as command
+from deeplab_native.cli import names
 from python_tests.cli.cli_cases import fails
 from python_tests.cli.evaluate_cases import (
     CLASSES,
@@ -255,4 +255,4 @@ def test_scores_of_another_number_of_labels(shapes, run):
 
 
 def test_the_command_knows_all_data_sets():
-    assert tuple(data.DATASETS) == command.DATASETS
+    assert tuple(data.DATASETS) == names.DATASETS

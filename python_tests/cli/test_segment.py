@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from deeplab_native import CRFParams, weights
+from deeplab_native.cli import names as known
 from deeplab_native.cli import segment
 from deeplab_native.models import create_model, list_models, predict
 from python_tests.cli.cli_cases import HEIGHT, WIDTH, fails
@@ -235,7 +236,7 @@ def test_tiles_are_checked_before_the_net_is_built(given, run, monkeypatch):
 
 def test_names_of_the_nets(run, monkeypatch):
     names = [info.name for info in list_models()]
-    assert list(segment.MODELS) == names
+    assert list(known.MODELS) == names
     for name in re.findall(r"\bdeeplab_\w+", segment.EXAMPLES):
         assert name in names
     info = run("info").out

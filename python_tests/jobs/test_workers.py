@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from deeplab_native.jobs._workers import run_jobs
+from deeplab_native.jobs._workers import run_here, run_jobs
 from deeplab_native.jobs.refine import PRELOAD  # the server that loads it serves all tests
-from python_tests.jobs.worker_cases import work
+from python_tests.jobs.worker_cases import in_turn, work
 
 pytestmark = pytest.mark.usefixtures("quick_workers")
 
@@ -60,3 +61,43 @@ def test_leaving_ends_the_workers_at_once(tmp_path):
     assert time.monotonic() - start < 10
     with pytest.raises(ProcessLookupError):
         os.kill(first.result[1], 0)
+
+
+def test_no_more_at_a_time_than_the_memory_is_for(tmp_path):
+    """Jobs of 3, 1 and 1 of 4 bytes; and one of 9, which is alone."""
+    jobs = [(f"{size} {i}", str(tmp_path)) for i, size in enumerate([3, 1, 1, 9, 3, 3, 1])]
+
+    def need(job):
+        return int(job[0].split()[0])
+
+    outcomes = list(run_jobs(in_turn, jobs, 3, [PRELOAD], memory=4, need=need))
+    assert sorted(o.job for o in outcomes) == sorted(jobs)
+    assert all(o.error is None for o in outcomes)
+    spans = [(o.result, need(o.job)) for o in outcomes]
+    for (start, _), _ in spans:
+        together = [size for (a, b), size in spans if a <= start < b]
+        assert sum(together) <= 4 or together == [9]
+    assert any(len([1 for (a, b), _ in spans if a <= start < b]) > 1 for (start, _), _ in spans)
+
+
+def test_stop_is_asked_while_all_are_busy(tmp_path):
+    jobs = [("sleep", str(tmp_path / "a"))]
+    start = time.monotonic()
+    stopping = (tmp_path / "a").exists  # once it sleeps
+    assert list(run_jobs(work, jobs, 1, [PRELOAD], stop=stopping)) == []
+    assert time.monotonic() - start < 30
+
+
+def test_without_processes():
+    jobs = [("give", 1), ("raise", "no"), ("odd", "why"), ("give", 2)]
+    outcomes = list(run_here(work, jobs))
+    assert [o.error for o in outcomes] == [None, "no (say another)", "KeyError: 'why'", None]
+    assert outcomes[0].result == (1, os.getpid())
+    assert list(run_here(work, jobs, stop=lambda: True)) == []
+
+
+def test_from_any_thread():
+    """A web server calls jobs from threads, in which no signal handler can be set."""
+    with ThreadPoolExecutor(1) as pool:
+        given = pool.submit(lambda: results([("give", 1)], 1)).result(60)
+    assert given == {("give", 1): (1, None)}

@@ -23,3 +23,10 @@ def work(job: tuple[str, object]) -> object:
         Path(value).touch()
         time.sleep(60)
     return value, os.getpid()
+
+
+def in_turn(job: tuple[str, object]) -> tuple[float, float]:
+    """When it began and ended."""
+    start = time.monotonic()
+    time.sleep(0.2)
+    return start, time.monotonic()

@@ -26,6 +26,7 @@ EXAMPLES = """[bold]Examples[/]
 
 [cyan]deeplab-native convert-weights voc.safetensors -o back.pth[/]"""
 
+_OUTPUT = "The file to write: .safetensors, or .pth for deeplab-pytorch's keys."
 _FORMATS = {"caffe": "BGR, 0..255, mean taken away", "torchvision": "RGB, 0..1, standardised"}
 
 
@@ -38,13 +39,7 @@ def run(
     ],
     file: Annotated[Path | None, typer.Argument(metavar="OUTPUT", hidden=True)] = None,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            help="The file to write: .safetensors, or .pth for deeplab-pytorch's keys.",
-        ),
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help=_OUTPUT)
     ] = None,
     model: options.Model = None,
     num_classes: options.NumClasses = None,
@@ -58,10 +53,7 @@ def run(
     ] = None,
     new_layers: Annotated[
         str | None,
-        typer.Option(
-            help="Draw these instead of taking them from the file: classifier, or head (all fc "
-            "layers). For weights of ImageNet, or for other labels."
-        ),
+        typer.Option(help="Draw these anew: classifier, or head (all fc layers)."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
     input_format: Annotated[
@@ -99,41 +91,22 @@ def run(
     from . import console
 
     out: Path = options.one_of("--output", output, file)
-    if out.suffix not in (".safetensors", ".pth"):
-        raise ValueError(f"--output {out}: expected a name that ends in .safetensors or .pth")
     options.check_outputs([out], inputs=[source_file, *([class_names] if class_names else [])])
     if input_format is not None and input_format not in _FORMATS:
         raise ValueError(
             f"--input-format: expected one of {', '.join(_FORMATS)}; got {input_format!r}"
         )
-    params = None if crf is None else CRFParams.preset(crf)
-    colours = None if palette is None else viz.named_palette(palette)
-    names = None if class_names is None else _lines(class_names)
-
-    with console.status(f"Reading {source_file}"):
-        checkpoint = weights.recognise(source_file, source=source)
     formats = {"caffe": CAFFE, "torchvision": weights.TORCHVISION}
     stride: dict[str, Any] = {} if stride_in_1x1 is None else {"stride_in_1x1": stride_in_1x1}
-    with console.status("Converting"):
-        network = weights.load_model(
-            checkpoint,
-            model,
-            num_classes,
-            new_layers=new_layers,
-            preprocessing=None if input_format is None else formats[input_format],
-            seed=seed,
-            **stride,
-        )
-        if names is not None:
-            network.class_names = names
-        if colours is not None:
-            network.palette = tuple(map(tuple, colours[: network.num_classes].tolist()))
-        if params is not None:
-            network.crf = params
-        if out.suffix == ".pth":
-            weights.export_deeplab_pytorch(network, out)
-        else:
-            weights.save(network, out)
+    with console.status(f"Converting {source_file}"):
+        network, checkpoint = weights.convert(
+            source_file, out,
+            model=model, num_classes=num_classes, source=source, new_layers=new_layers,
+            preprocessing=None if input_format is None else formats[input_format], seed=seed,
+            class_names=None if class_names is None else _lines(class_names),
+            palette=None if palette is None else viz.named_palette(palette),
+            crf=None if crf is None else CRFParams.preset(crf), **stride,
+        )  # fmt: skip
     _report(out, checkpoint, network, new_layers, json)
 
 

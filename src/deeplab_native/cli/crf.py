@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .options import CRFOptions, RunOptions, ScoreOptions
+from .option_groups import CRFOptions, RunOptions, ScoreOptions, expanded
 
 if TYPE_CHECKING:
     from ..jobs._refine_image import Outputs, Settings
@@ -26,26 +26,23 @@ EXAMPLES = """[bold]Examples[/]
 
 _IMAGE = "The photograph, any picture that Pillow reads; or a folder."
 _ARRAY = (
-    "Scores (labels, H, W) or (H, W, labels), .npy or .npz, floating point. The label axis is the "
-    "one left over when H and W match the image. Or a folder of them, named like the images."
+    "Scores (labels, H, W) or (H, W, labels), floating point, .npy or .npz. Or a folder of them."
 )
 _OUTPUT = "Label PNG. Default: IMAGE_crf.png, here. Of folders: the folder for them."
-_OVERLAY = (
-    "Also write the labels over the photograph. Default: for one image yes, for folders no; theirs "
-    "are in OUTPUT/overlays."
+_OVERLAY = typer.Option(
+    "--overlay/--no-overlay",
+    help="Also write the labels over the photograph. Default: for one image yes, for folders no.",
+    show_default=False,
 )
 _Q = "Also write Q, (labels, H, W) float32. Of folders: the folder for them."
 
 
-@options.expanded
+@expanded
 def run(
     image: Annotated[Path, typer.Argument(help=_IMAGE)],
     scores: Annotated[Path, typer.Argument(help=_ARRAY)],
     output: Annotated[Path | None, typer.Option("-o", "--output", help=_OUTPUT)] = None,
-    overlay: Annotated[
-        bool | None,
-        typer.Option("--overlay/--no-overlay", help=_OVERLAY, show_default=False),
-    ] = None,
+    overlay: Annotated[bool | None, _OVERLAY] = None,
     save_probabilities: Annotated[Path | None, typer.Option(metavar="FILE.npz", help=_Q)] = None,
     palette: options.Palette = None,
     *,
@@ -59,9 +56,7 @@ def run(
     settings = Settings(crf.settings(), reading.format(), palette or "voc")
     if image.is_dir() and scores.is_dir():
         if output is None:
-            raise ValueError(
-                "--output: expected a folder for the results, got none (give --output DIR)"
-            )
+            raise ValueError("--output: expected a folder for the results (give --output DIR)")
         _folders(image, scores, output, settings, bool(overlay), save_probabilities, running)
         return
     for one, other in ((image, scores), (scores, image)):
@@ -103,13 +98,12 @@ def _folders(
         )  # fmt: skip
     for line in done.unmatched:
         console.err.print(f"warning: {line}")
-    changed = f"{done.changed / done.pixels:.2%} of the pixels" if done.pixels else "-"
     facts = console.facts(
         ("images", f"{done.refined} refined, {done.skipped} finished before"),
         ("failed", str(len(done.failed))),
         ("CRF", report.describe_crf(settings.crf)),
         ("time", report.images_and_rate(done.refined, done.seconds, done.workers)),
-        ("changed", changed),
+        ("changed", report.part(done.changed, done.pixels)),
         ("written", ", ".join(map(str, done.folders))),
     )
     console.result(running.json, {**asdict(done), **settings.as_record()}, facts)
@@ -138,18 +132,20 @@ def _one_image(
     resized = "" if size == [height, width] else f", scaled up from {size[1]} x {size[0]}"
     shares = {"before": report.shares_of(refined.before), "after": report.shares_of(refined.after)}
     values = {
-        "height": height, "width": width, "labels": num_labels, "kind": loaded.scores.kind,
-        "seconds": refined.seconds, "threads": threads, "changed": refined.changed,
-        "shares": shares, "written": outputs.paths(), **settings.as_record(),
+        "labels": num_labels, "kind": loaded.scores.kind, "seconds": refined.seconds,
+        "changed": refined.changed, "shares": shares, "written": outputs.paths(),
     }  # fmt: skip
     facts = console.facts(
         ("image", f"{width} x {height}"),
         ("scores", f"{num_labels} labels, {loaded.scores.kind}{resized}"),
         ("CRF", report.describe_crf(settings.crf)),
         ("time", f"{refined.seconds * 1e3:.0f} ms on {threads} threads"),
-        ("changed", f"{refined.changed / refined.after.size:.2%} of the pixels"),
+        ("changed", report.part(refined.changed, refined.after.size)),
         ("written", ", ".join(map(str, outputs.paths()))),
     )
     console.result(
-        running.json, values, facts, report.label_table(shares, report.voc_names(num_labels))
+        running.json,
+        {"height": height, "width": width, "threads": threads, **values, **settings.as_record()},
+        facts,
+        report.label_table(shares, report.voc_names(num_labels)),
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .options import RunOptions, ScoreOptions
+from .option_groups import RunOptions, ScoreOptions, expanded
 from .values import class_numbers, numbers
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _ROUNDS = "Finer grids after the coarse one, each around the best with half the 
 _LIST = "Only the images named in this file, one a line, without suffix."
 
 
-@options.expanded
+@expanded
 def run(
     images: Annotated[Path, typer.Argument(help="Folder of photographs.")],
     scores: Annotated[Path, typer.Argument(help=_SCORES)],

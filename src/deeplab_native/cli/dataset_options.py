@@ -11,9 +11,6 @@ import typer
 if TYPE_CHECKING:
     from ..data import SegmentationDataset
 
-# The names of `data.DATASETS`, which is too slow for --help
-DATASETS = ("voc", "pascal-context", "pascal-person-part", "cityscapes", "camvid", "folder")
-
 _FOLDER = "Data set folder"
 
 

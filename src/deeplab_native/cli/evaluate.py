@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options
-from .dataset_options import DATASETS, DatasetOptions
-from .options import CRFOptions, RunOptions, ScoreOptions
+from .dataset_options import DatasetOptions
+from .names import DATASETS
+from .option_groups import CRFOptions, RunOptions, ScoreOptions, expanded
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,14 +42,11 @@ _CRF = (
     "Also with the CRF, beside without: with the parameters in the weights, or voc-resnet101, "
     "unless others are given."
 )
-_BAD = (
-    "Leave out images that cannot be read, named and counted. Without it they are an error once "
-    "all others are counted."
-)
+_BAD = "Leave out images that cannot be read. Without it they are an error in the end."
 _MSC = "Also at 1, 0.75 and 0.5, fused (the paper's MSC)."
 
 
-@options.expanded
+@expanded
 def run(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help=_DATASET)],
     root: Annotated[Path, typer.Argument(help="Its folder, in the set's own layout.")],

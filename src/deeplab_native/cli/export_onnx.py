@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import options
-from .segment import MODELS
+from .names import MODELS
 
 EXAMPLES = f"""[bold]Examples[/]
 

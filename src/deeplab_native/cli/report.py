@@ -68,6 +68,11 @@ def voc_names(num_labels: int) -> Sequence[str] | None:
     return viz.VOC_CLASSES if num_labels == len(viz.VOC_CLASSES) else None
 
 
+def part(pixels: int, total: int) -> str:
+    """Percentage of all pixels; a dash where there are none."""
+    return f"{pixels / total:.2%} of the pixels" if total else "-"
+
+
 def images_and_rate(finished: int, seconds: float, workers: int) -> str:
     """How long, and how many images a second."""
     where = f"on {workers} workers" if workers else "in one process"

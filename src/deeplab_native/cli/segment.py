@@ -8,27 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .options import CRFOptions, RunOptions
+from .names import MODELS
+from .option_groups import CRFOptions, RunOptions, expanded
 
 if TYPE_CHECKING:
     from ..jobs import Progress, SegmentResult
-
-# The names of `models.list_models`, which imports torch: too slow for --help
-MODELS = (
-    "deeplab_vgg16_7x7",
-    "deeplab_vgg16_4x4",
-    "deeplab_vgg16_4x4_r8",
-    "deeplab_vgg16_largefov",
-    "deeplab_vgg16_aspp_s",
-    "deeplab_vgg16_aspp_l",
-    "deeplab_resnet101",
-    "deeplab_resnet101_largefov",
-    "deeplab_resnet101_aspp",
-    "deeplab_mobilenetv2_largefov",
-    "deeplab_mobilenetv2_aspp_s",
-    "deeplab_mobilenetv2_aspp_l",
-    "deeplab_mobilenetv2_aspp",
-)
 
 EXAMPLES = f"""[bold]Examples[/]
 
@@ -67,7 +51,7 @@ _SIDE = (
 _OVERLAY = "Also write the labels over the photograph."
 
 
-@options.expanded
+@expanded
 def run(
     images: Annotated[
         list[Path],

@@ -22,7 +22,7 @@ A script that calls them with workers does so under `if __name__ == "__main__":`
 does that uses `multiprocessing`.
 """
 
-from ._engine import Cancelled, ImagesFailedError, Progress
+from ._progress import Cancelled, ImagesFailedError, Progress
 from .evaluate import EvaluateResult, evaluate
 from .refine import RefineResult, refine
 from .scores import ScoreFormat

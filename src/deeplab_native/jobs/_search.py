@@ -13,7 +13,9 @@ import numpy as np
 
 from ..crf.candidates import Fixed
 from ..crf.search import Candidate, Grid, Search, Total, coarse_to_fine, present_classes
-from ._engine import Execution, ImagesFailedError, Tally, collect, workplace
+from ._engine import collect, workplace
+from ._execution import Execution
+from ._progress import ImagesFailedError, Tally
 from ._record import ADVICE
 from ._search_files import Item
 from ._search_image import Checked, CheckJob, CountJob, Loader, check, count

@@ -14,7 +14,7 @@ import torch
 
 from .._images import by_stem, picture_suffixes, read_image, read_index_png
 from ..crf.candidates import Sample
-from ._engine import shortened
+from ._progress import shortened
 from .scores import SUFFIXES, ScoreFormat
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from ..crf.search import Candidate, Total
-from ._engine import shortened
+from ._progress import shortened
 from ._record import ADVICE, Record
 from ._search_image import CountedImage, Sparse
 

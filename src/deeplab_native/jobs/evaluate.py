@@ -15,17 +15,7 @@ import numpy as np
 from ..crf import CRFParams
 from ..data import SegmentationDataset
 from ..metrics import AROUND, TRIMAP_WIDTHS
-from ._engine import (
-    Execution,
-    ImagesFailedError,
-    Progress,
-    Tally,
-    Task,
-    check_output_folder,
-    collect,
-    unfinished,
-    workplace,
-)
+from ._engine import Task, check_output_folder, collect, unfinished, workplace
 from ._evaluate_image import (
     Job,
     Net,
@@ -36,6 +26,8 @@ from ._evaluate_image import (
     unpack,
 )
 from ._evaluate_report import RESULTS, Report, Variant
+from ._execution import Execution
+from ._progress import ImagesFailedError, Progress, Tally
 from ._record import Record
 from .scores import ScoreFormat
 from .settings import CRFSettings, FromWeights, check_device

@@ -13,17 +13,9 @@ from .. import __version__
 from .._files import atomic_path
 from .._images import by_stem, picture_suffixes
 from ..crf import CRFParams
-from ._engine import (
-    Execution,
-    Progress,
-    Tally,
-    Task,
-    check_output_folder,
-    collect,
-    shortened,
-    unfinished,
-    workplace,
-)
+from ._engine import Task, check_output_folder, collect, unfinished, workplace
+from ._execution import Execution
+from ._progress import Progress, Tally, shortened
 from ._record import ADVICE, Record, describe_differences, state_of
 from ._refine_image import Job, Outputs, Settings, refine_image
 from .scores import SUFFIXES, ScoreFormat
@@ -151,7 +143,7 @@ def refine(
         _check_old(folders.output, record, there)
     with workplace(
         folders.output, "crf", RECORD, record,
-        resume=resume, overwrite=overwrite, results=there, folders=folders.written(),
+        resume=resume, overwrite=overwrite, results=there, folders=folders.all(),
     ) as kept:  # fmt: skip
         if old:
             _adopt_old(tasks, kept)
@@ -205,9 +197,13 @@ class _Folders(NamedTuple):
             self.probabilities / f"{stem}.npz" if self.probabilities else None,
         )
 
-    def written(self) -> list[Path]:
+    def all(self) -> list[Path]:
+        """Those for results, there or not."""
         own = [self.output, self.output / _OVERLAYS]
-        return [f for f in (*own, self.probabilities) if f is not None and f.is_dir()]
+        return [*own, *([self.probabilities] if self.probabilities else [])]
+
+    def written(self) -> list[Path]:
+        return [folder for folder in self.all() if folder.is_dir()]
 
 
 def match(images: Path, scores: Path) -> Pairs:

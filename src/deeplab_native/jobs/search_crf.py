@@ -10,7 +10,9 @@ from time import perf_counter
 from ..crf import CRFParams
 from ..crf.candidates import Fixed
 from ..crf.search import Figures, Grid, figures
-from ._engine import Execution, Progress, check_output_folder
+from ._engine import check_output_folder
+from ._execution import Execution
+from ._progress import Progress
 from ._search import Found, Plan, run
 from ._search_files import FolderLoader, Folders, draw
 from ._search_report import best_record, write_results

@@ -21,7 +21,9 @@ from ..models import DeepLab
 from ..models.tiles import Progress as TileProgress
 from ..models.tiles import check_tiling
 from ..weights import EMBEDDED_SIDE, check_file
-from ._engine import Execution, Progress, Tally, Task, collect, unfinished, workplace
+from ._engine import Task, collect, unfinished, workplace
+from ._execution import Execution
+from ._progress import Progress, Tally
 from ._record import Record, state_of
 from ._segment_image import Job, Net, Outputs, Settings, describe, segment_image, segment_with
 from .settings import CRFSettings, FromWeights, check_device

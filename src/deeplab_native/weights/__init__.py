@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from .building import export_deeplab_pytorch, fitting_models, load_model, recognise
 from .checkpoint import SOURCES, TORCHVISION, TORCHVISION_FEATURES, Checkpoint, Source, check_file
+from .convert import convert
 from .embedded import EMBEDDED, EMBEDDED_SIDE
 from .loading import load
 from .metadata import Metadata
@@ -25,6 +26,7 @@ __all__ = [
     "Metadata",
     "Source",
     "check_file",
+    "convert",
     "export_deeplab_pytorch",
     "fitting_models",
     "load",

@@ -1,0 +1,118 @@
+"""How far a job is, and what there is to say when it does not come to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+_NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is; `progress` callbacks get one at the start and after every image.
+
+    Attributes:
+        stage: what is done: "refine", "segment", "evaluate"; of a search "check", "coarse grid",
+            "round 1", ...
+        unit: what is counted: "images", or "CRFs" of a search.
+        total: of them in this stage.
+        done: finished, those of earlier runs and those that failed among them.
+        skipped: finished in an earlier run.
+        failed: could not be used.
+        seconds: since the stage began.
+        image: name of the image that ended just now; None at the start.
+        error: why it failed, in one line, or None.
+        result: what is known of it, where the job says more than that it is done.
+    """
+
+    stage: str
+    unit: str
+    total: int
+    done: int
+    skipped: int
+    failed: int
+    seconds: float
+    image: str | None = None
+    error: str | None = None
+    result: Mapping[str, Any] | None = None
+
+    @property
+    def rate(self) -> float:
+        """Finished in this run, a second."""
+        return (self.done - self.skipped - self.failed) / max(1e-9, self.seconds)
+
+
+class Cancelled(Exception):  # noqa: N818 - as asyncio.CancelledError: no fault of anybody
+    """`cancel` said so; what was done is kept, and the same call goes on from there.
+
+    Attributes:
+        done, total: of the stage, see `Progress`.
+    """
+
+    def __init__(self, done: int, total: int, unit: str = "images") -> None:
+        super().__init__(f"cancelled: {done} of {total} {unit} are done")
+        self.done, self.total = done, total
+
+
+class ImagesFailedError(ValueError):
+    """Images could not be used, and without them there is no result.
+
+    Attributes:
+        failed: why, by the image's name.
+        total: images of the job.
+    """
+
+    def __init__(self, failed: Mapping[str, str], total: int) -> None:
+        self.failed, self.total = dict(failed), total
+        reasons = set(failed.values())
+        if len(reasons) == 1:  # also an option that suits none of them
+            everything = len(failed) == total > 1
+            names = "all images" if everything else shortened(failed)
+            super().__init__(f"{names}: {next(iter(reasons))}")
+        else:
+            super().__init__(
+                f"{len(failed)} of {total} images cannot be used (mend them, or choose others)"
+            )
+
+
+@dataclass
+class Tally:
+    """What a stage has done so far; `failed` says of every image that could not be used why."""
+
+    stage: str
+    total: int
+    skipped: int = 0
+    unit: str = "images"
+    finished: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    lost: int = 0  # of the total, by failures
+    start: float = field(default_factory=perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        return perf_counter() - self.start
+
+    @property
+    def done(self) -> int:
+        return self.skipped + self.finished + self.lost
+
+    def progress(
+        self,
+        image: str | None = None,
+        error: str | None = None,
+        result: Mapping[str, Any] | None = None,
+    ) -> Progress:
+        return Progress(
+            self.stage, self.unit, self.total, self.done, self.skipped, self.lost, self.seconds,
+            image, error, result,
+        )  # fmt: skip
+
+
+def shortened(names: Iterable[str]) -> str:
+    """The first five, and how many more there are."""
+    listed = list(names)
+    more = len(listed) - _NAMES_SHOWN
+    return ", ".join(listed[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
