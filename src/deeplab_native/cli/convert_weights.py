@@ -42,7 +42,10 @@ def run(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help=_OUTPUT)
     ] = None,
     model: options.Model = None,
-    num_classes: options.NumClasses = None,
+    num_classes: Annotated[
+        int | None,
+        typer.Option("--num-classes", "--classes", min=1, help="Labels, where the file has none."),
+    ] = None,
     source: Annotated[
         str | None,
         typer.Option(
@@ -79,8 +82,7 @@ def run(
         str | None, typer.Option(help="Colours to keep with them: voc or cityscapes.")
     ] = None,
     crf: Annotated[
-        str | None,
-        typer.Option(metavar="PRESET", help="CRF parameters to keep with them, of those in info."),
+        str | None, typer.Option(metavar="PRESET", help="CRF parameters to keep with them.")
     ] = None,
     json: options.Json = False,
 ) -> None:

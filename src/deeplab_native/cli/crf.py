@@ -121,15 +121,14 @@ def _one_image(
 
     check_device(running.device)
     threads = options.use_threads(running.threads)
-    with console.status("Reading"):
-        loaded = load(image, scores, settings)
+    loaded = load(image, scores, settings)
     with console.status(f"Dense CRF, {settings.crf.iterations} iterations, {threads} threads"):
         refined = refine(loaded, settings, running.device)
     with console.status("Writing"):
         write(outputs, loaded, refined, settings)
     height, width = refined.after.shape
     num_labels, *size = loaded.scores.values.shape
-    resized = "" if size == [height, width] else f", scaled up from {size[1]} x {size[0]}"
+    scaled = "" if size == [height, width] else f", scaled up from {size[1]} x {size[0]}"
     shares = {"before": report.shares_of(refined.before), "after": report.shares_of(refined.after)}
     values = {
         "labels": num_labels, "kind": loaded.scores.kind, "seconds": refined.seconds,
@@ -137,7 +136,7 @@ def _one_image(
     }  # fmt: skip
     facts = console.facts(
         ("image", f"{width} x {height}"),
-        ("scores", f"{num_labels} labels, {loaded.scores.kind}{resized}"),
+        ("scores", f"{num_labels} labels, {loaded.scores.kind}{scaled}"),
         ("CRF", report.describe_crf(settings.crf)),
         ("time", f"{refined.seconds * 1e3:.0f} ms on {threads} threads"),
         ("changed", report.part(refined.changed, refined.after.size)),

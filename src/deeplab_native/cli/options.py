@@ -53,8 +53,6 @@ Model = Annotated[
 NumClasses = Annotated[
     int | None,
     typer.Option(
-        "--num-classes",
-        "--classes",
         min=1,
         help="Labels that the weights were trained for. Default: those of the weights, or 21.",
     ),
