@@ -1,6 +1,6 @@
 """The fully connected CRF: parameters, presets and inference one iteration at a time."""
 
+from ..ops.crf_params import PRESETS, CRFParams
 from .mean_field import MeanField
-from .params import PRESETS, CRFParams
 
 __all__ = ["PRESETS", "CRFParams", "MeanField"]

@@ -21,8 +21,8 @@ from ..ops._mean_field_checks import (
 )
 from ..ops._mean_field_cpu import CpuMeanField, check_values
 from ..ops._mean_field_cuda import CudaMeanField
+from ..ops.crf_params import CRFParams
 from ..ops.pairwise_features import KERNEL_NAMES, PixelFeatures, check_image
-from .params import CRFParams
 from .search import Candidate
 
 _BILATERAL = 1  # its place among the kernels

@@ -18,9 +18,9 @@ from ..ops._mean_field_checks import (
     check_unary,
     widen,
 )
+from ..ops.crf_params import CRFParams, check_params
 from ..ops.mean_field import mean_fields
 from ..ops.pairwise_features import KERNEL_NAMES, check_image
-from .params import CRFParams, check_params
 
 
 class MeanField:

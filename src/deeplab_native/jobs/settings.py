@@ -10,8 +10,8 @@ import torch
 
 from .. import _C
 from ..crf import CRFParams
-from ..crf.params import check_params
 from ..ops._mean_field_checks import check_iterations, check_normalization, check_scale
+from ..ops.crf_params import check_params
 from ..ops.dense_crf import dense_crf
 
 # CRF settings made from the parameters that weights bring, or from None

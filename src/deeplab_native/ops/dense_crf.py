@@ -12,7 +12,6 @@ from typing import overload
 import torch
 
 from .._native import define_op
-from ..crf.params import CRFParams, check_params
 from ._dense_crf_batch import dense_crf_backward_of_batch, dense_crf_of_batch
 from ._dense_crf_images import check_images, check_sizes, dense_crf_of_images
 from ._mean_field_checks import (
@@ -23,6 +22,7 @@ from ._mean_field_checks import (
     check_unary,
     widen,
 )
+from .crf_params import CRFParams, check_params
 from .mean_field import not_twice_differentiable
 from .pairwise_features import check_image
 

@@ -1,4 +1,7 @@
-"""Parameters of the two pairwise kernels, and the values that were published for them."""
+"""Parameters of the two pairwise kernels, and the values that were published for them.
+
+They are the argument of `dense_crf`, so they lie with the op; `crf` gives them to users.
+"""
 
 from __future__ import annotations
 
