@@ -1,4 +1,7 @@
-"""How functions that are no layers change a map's grid; the layers are in `_grid`."""
+"""How functions that are no layers change a map's grid.
+
+The layers are in `_grid`, which is built on this: a rule knows of the trace only `Trace`.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,12 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch.nn import functional
 
 from ._atrous_calls import Pair
-
-if TYPE_CHECKING:
-    from ._grid import GridTrace
 
 Strides = tuple[Fraction, Fraction]
 
@@ -34,6 +34,30 @@ class Lost:
     why: str
 
 
+class Trace(Protocol):
+    """What a rule asks of the trace of a forward pass, and tells it.
+
+    Attributes:
+        target: the output stride that is wanted, in pixels of the input.
+        stride: the largest stride so far, (vertical, horizontal).
+    """
+
+    target: int
+    stride: Strides
+
+    def grid(self, tensor: object) -> Grid | None:
+        """Where the tensor lies; None of one that is no map, or no tensor."""
+
+    def rate(self, grid: Grid) -> Strides:
+        """How many times denser the map will be."""
+
+    def problem(self, what: str) -> None:
+        """The stride cannot be had, and why."""
+
+    def where(self) -> str:
+        """The module that is running, for a message."""
+
+
 def grid_of_result(state: Grid | Lost, shape: tuple[int, ...], result: torch.Tensor) -> Grid | None:
     """The map's grid, where the result has its height and width in the same place, or last."""
     if not isinstance(state, Grid):
@@ -48,7 +72,7 @@ def grid_of_result(state: Grid | Lost, shape: tuple[int, ...], result: torch.Ten
     return Grid(state.stride, dims) if tuple(result.shape[d] for d in dims) == size else None
 
 
-def _permuted(trace: GridTrace, args: tuple, kwargs: dict, result: torch.Tensor) -> Grid | None:
+def _permuted(trace: Trace, args: tuple, kwargs: dict, result: torch.Tensor) -> Grid | None:
     grid = trace.grid(args[0])
     if grid is None or kwargs:
         return None
@@ -57,7 +81,7 @@ def _permuted(trace: GridTrace, args: tuple, kwargs: dict, result: torch.Tensor)
     return Grid(grid.stride, tuple(order.index(d) for d in grid.dims))  # type: ignore
 
 
-def _transposed(trace: GridTrace, args: tuple, kwargs: dict, result: torch.Tensor) -> Grid | None:
+def _transposed(trace: Trace, args: tuple, kwargs: dict, result: torch.Tensor) -> Grid | None:
     grid = trace.grid(args[0])
     if grid is None or kwargs:
         return None
@@ -66,7 +90,7 @@ def _transposed(trace: GridTrace, args: tuple, kwargs: dict, result: torch.Tenso
     return Grid(grid.stride, tuple(swap.get(d, d) for d in grid.dims))  # type: ignore
 
 
-def _indexed(trace: GridTrace, args: tuple, kwargs: dict, result: torch.Tensor) -> Grid | None:
+def _indexed(trace: Trace, args: tuple, kwargs: dict, result: torch.Tensor) -> Grid | None:
     """x[:, :, ::2, ::2] takes every second pixel: a stride that no argument can take out."""
     grid, index = trace.grid(args[0]), args[1]
     if grid is None or not isinstance(index, tuple) or len(index) != args[0].ndim:
@@ -85,7 +109,7 @@ def _indexed(trace: GridTrace, args: tuple, kwargs: dict, result: torch.Tensor) 
 
 
 def _interpolated(
-    trace: GridTrace, args: tuple, kwargs: dict, result: torch.Tensor
+    trace: Trace, args: tuple, kwargs: dict, result: torch.Tensor
 ) -> Grid | Lost | None:
     """To a given size, a denser map only becomes a better one; its grid is not followed on."""
     grid = trace.grid(args[0] if args else kwargs.get("input"))
