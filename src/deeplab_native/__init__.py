@@ -1,6 +1,8 @@
 """DeepLab v2 as native kernels for PyTorch: atrous convolution, ASPP, fully connected CRF.
 
 Importing this package imports nothing heavy: every name below is loaded at its first use.
+This is also the one place that knows all layers: what a lower one needs of a higher one is named
+here (`_late`).
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ._C import __version__
+from ._late import provide as _provide
 
 if TYPE_CHECKING:
     from .crf import CRFParams, MeanField
@@ -42,7 +45,28 @@ _HOMES = {
     "set_algorithm": "layers",
     "set_output_stride": "models.output_stride",
 }
-_MODULES = ("crf", "data", "layers", "metrics", "models", "ops", "pydensecrf", "viz", "weights")
+_MODULES = (
+    "crf",
+    "data",
+    "hub",
+    "layers",
+    "metrics",
+    "models",
+    "ops",
+    "pydensecrf",
+    "viz",
+    "weights",
+)
+
+_provide(
+    {
+        "check_weights_file": "weights.check_file",
+        "load_weights": "weights.load",
+        "from_pretrained": "hub.from_pretrained",
+        "save_pretrained": "hub.save_pretrained",
+        "push_to_hub": "hub.push_to_hub",
+    }
+)
 
 __all__ = [
     "__version__",

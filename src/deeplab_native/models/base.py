@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from .._late import late
 from .._native import integer
 from ..layers import AtrousConv2d, FrozenBatchNorm2d
 from .multi_scale import MultiScaleScores, check_scales, scores_at_scales
@@ -119,10 +120,8 @@ class DeepLab(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **arguments: Any) -> Self:
-        """The net of a folder or a hub's repository, see `models.hub.from_pretrained`."""
-        from .hub import from_pretrained
-
-        model = from_pretrained(name_or_folder, **arguments)
+        """The net of a folder or a hub's repository, see `hub.from_pretrained`."""
+        model = late("from_pretrained")(name_or_folder, **arguments)
         if not isinstance(model, cls):
             raise TypeError(
                 f"name_or_folder: expected a {cls.__name__}, {name_or_folder} is a "
@@ -131,16 +130,14 @@ class DeepLab(nn.Module):
         return model
 
     def save_pretrained(self, folder: str | os.PathLike[str], **arguments: Any) -> str | None:
-        """Writes weights and configuration to a folder, see `models.hub.save_pretrained`."""
-        from .hub import save_pretrained
-
-        return save_pretrained(self, folder, **arguments)
+        """Writes weights and configuration to a folder, see `hub.save_pretrained`."""
+        url: str | None = late("save_pretrained")(self, folder, **arguments)
+        return url
 
     def push_to_hub(self, repo_id: str, **arguments: Any) -> str:
-        """Writes weights and configuration to a hub, see `models.hub.push_to_hub`."""
-        from .hub import push_to_hub
-
-        return push_to_hub(self, repo_id, **arguments)
+        """Writes weights and configuration to a hub, see `hub.push_to_hub`."""
+        url: str = late("push_to_hub")(self, repo_id, **arguments)
+        return url
 
     def extra_repr(self) -> str:
         scales = "" if self._scales == (1.0,) else f", scales={self._scales}"

@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 
+from .._late import late
 from .base import DeepLab
 from .mobilenet import DeepLabMobileNetV2, DeepLabMobileNetV2ASPP
 from .multi_scale import check_scales
@@ -206,9 +207,7 @@ def create_model(
         raise ValueError(f"name: unknown net {name!r}; {_suggest(name)}")
     scales = check_scales(scales)
     if weights is not None:
-        from ..weights import check_file, load  # they import the input format from here
-
-        check_file(weights)
+        late("check_weights_file")(weights)  # before any memory is taken
     with torch.device("meta"):
         model = _MODELS[name].build(num_classes, name=name, **options)
     unrecorded = options.keys() - model.options.keys()
@@ -225,7 +224,7 @@ def create_model(
         return model
     model.to_empty(device="cpu")
     if weights is not None:
-        load(model, weights)
+        late("load_weights")(model, weights)
     else:
         # drawn on the CPU: the generators of devices differ
         generator = None if seed is None else torch.Generator().manual_seed(seed)

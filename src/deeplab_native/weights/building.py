@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from .._files import atomic_path
+from ..models import CAFFE, DeepLab, Preprocessing, create_model, list_models
 from . import names
 from .checkpoint import Checkpoint, check_file, read_checkpoint
 from .loading import CLASSIFIER, check_new_layers, fit, load_checkpoint
-
-if TYPE_CHECKING:
-    from ..models.base import DeepLab
-    from ..models.preprocessing import Preprocessing
 
 _MAX_CLASSES = 100_000  # a shape costs nothing to claim
 
@@ -28,14 +25,10 @@ def recognise(path: str | os.PathLike[str], *, source: str | None = None) -> Che
 
 @cache
 def _our_keys() -> frozenset[str]:
-    from ..models import list_models
-
     return frozenset(key for info in list_models() for key in _on_meta(info.name, 1).state_dict())
 
 
 def _on_meta(name: str, num_classes: int, **options: Any) -> DeepLab:
-    from ..models import create_model
-
     with torch.device("meta"):
         return create_model(name, num_classes, **options)
 
@@ -55,8 +48,6 @@ def fitting_models(checkpoint: Checkpoint, *, new_layers: str | None = None) -> 
 
     Several fit where only rates differ (ASPP-S and ASPP-L), or where layers are new.
     """
-    from ..models import list_models
-
     check_new_layers(new_layers)
     if checkpoint.metadata is not None and new_layers is None:
         return [checkpoint.metadata.model]
@@ -111,8 +102,6 @@ def load_model(
         TypeError: an option is unknown to the net.
         OSError: the file cannot be opened.
     """
-    from ..models import create_model
-
     check_new_layers(new_layers)
     if torch.get_default_device().type == "meta":
         raise ValueError("path: a net on the meta device has no memory to read weights into")
@@ -193,8 +182,6 @@ def export_deeplab_pytorch(model: DeepLab, path: str | os.PathLike[str]) -> None
         ValueError: another net, input format or stride, or a net without memory.
         OSError: the file cannot be written.
     """
-    from ..models import CAFFE
-
     own = model.state_dict()
     table = {k: v for k, v in names.deeplab_pytorch().items() if not k.startswith("fc.")}
     if own.keys() != {v for v in table.values() if v is not None}:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from ..models.base import DeepLab
 from .checkpoint import Checkpoint, check_file, read_checkpoint
 from .metadata import as_json
 from .state_dict import plain
 from .vgg_head import HEAD_KEYS, convolutions, is_classification_head
-
-if TYPE_CHECKING:
-    from ..models.base import DeepLab
 
 NEW_LAYERS = ("classifier", "head")
 CLASSIFIER = re.compile(r"(fc1|fc8)[._].*")  # keys of files; a net says it with classifiers()

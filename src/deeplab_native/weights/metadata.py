@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..crf import CRFParams
+from ..models.base import DeepLab
 from ..models.multi_scale import check_scales
 from ..models.preprocessing import Preprocessing
-
-if TYPE_CHECKING:
-    from ..models.base import DeepLab
 
 FORMAT = "deeplab_native/1"
 """Files of this format may lack `class_names`, `palette`, `crf` and `scales`, which came later."""

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .._files import atomic_path
+from ..models.base import DeepLab
 from .metadata import FORMAT, Metadata
-
-if TYPE_CHECKING:
-    from ..models.base import DeepLab
 
 
 def save(model: DeepLab, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> None:

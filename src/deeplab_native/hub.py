@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .base import DeepLab
+from .models import DeepLab
+from .weights import Metadata, check_file, load_model, read_metadata, save
 
 _FILE = "model.safetensors"
 
@@ -85,8 +86,6 @@ def from_pretrained(name_or_folder: str | os.PathLike[str], **arguments: Any) ->
 def _config(model: DeepLab) -> dict[str, Any]:
     """The metadata of the weights file with its values as JSON; raises what `weights.save` does,
     before huggingface_hub touches the folder."""
-    from ..weights import Metadata
-
     if any(p.is_meta for p in model.parameters()):
         raise ValueError("model: a net on the meta device has no weights to save")
     texts = ("format", "model")
@@ -120,8 +119,6 @@ def _adapter() -> Any:
             self.net = net
 
         def _save_pretrained(self, save_directory: Path) -> None:
-            from ..weights import save
-
             save(self.net, save_directory / _FILE)
 
         @classmethod
@@ -136,8 +133,6 @@ def _adapter() -> Any:
             token: str | bool | None,
             **options: Any,
         ) -> HubModel:
-            from ..weights import check_file, load_model, read_metadata
-
             path = Path(model_id) / _FILE
             if not Path(model_id).is_dir():
                 path = Path(
