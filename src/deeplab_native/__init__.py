@@ -8,12 +8,14 @@ here (`_late`).
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from ._C import __version__
 from ._late import provide as _provide
 
+TYPE_CHECKING = False  # type checkers know the name; to import typing takes longer than all this
 if TYPE_CHECKING:
+    from typing import Any
+
     from .crf import CRFParams, MeanField
     from .layers import ASPP, AtrousConv2d, set_algorithm
     from .models.output_stride import set_output_stride

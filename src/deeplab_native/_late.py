@@ -9,8 +9,11 @@ imported when it is asked for, not before.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
-from typing import Any
+
+TYPE_CHECKING = False  # as in the package's __init__.py, which imports this
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 PLACES: dict[str, str] = {}
 """name -> "module.function" within the package."""
