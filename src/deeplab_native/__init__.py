@@ -51,6 +51,7 @@ _MODULES = (
     "crf",
     "data",
     "hub",
+    "jobs",
     "layers",
     "metrics",
     "models",
