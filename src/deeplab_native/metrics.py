@@ -263,7 +263,7 @@ def _chessboard_distance(seeds: np.ndarray) -> np.ndarray:
 def _pairs(
     labels: torch.Tensor, predicted: torch.Tensor, num_classes: int, ignore_index: int
 ) -> torch.Tensor:
-    """label * L + prediction, int64, of every pixel; -1 for those that do not count."""
+    """(label * L + prediction), int64, of every pixel; -1 for those that do not count."""
     if isinstance(num_classes, bool) or not isinstance(num_classes, int):
         raise TypeError(f"num_classes: expected an integer, got {type(num_classes).__name__}")
     if not 1 <= num_classes <= _MOST_CLASSES:

@@ -112,9 +112,11 @@ class Total(NamedTuple):
 
 
 class Ranked(NamedTuple):
+    """A candidate, how good it is and what it costs."""
+
     candidate: Candidate
     figures: Figures
-    vertices: int
+    vertices: int  # as of Total
 
 
 def present_classes(counts: np.ndarray) -> list[int]:
@@ -164,6 +166,7 @@ class Search(NamedTuple):
 
     @property
     def best(self) -> Ranked:
+        """The first of `ranked`."""
         return self.ranked[0]
 
 

@@ -169,8 +169,10 @@ class SegmentationDataset:
         void_borders: bool = False,
         advice: str = "complete the folders",
     ) -> None:
-        """`label_map`: the label of every value that the files may hold; `advice`: what to do where
-        files are missing."""
+        """`advice` is what to do where files are missing.
+
+        `label_map`: the label of every value that the files may hold.
+        """
         if not entries:
             raise ValueError(f"{title}: an empty split (name at least one image)")
         seen: set[str] = set()
@@ -191,10 +193,12 @@ class SegmentationDataset:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Names of the classes; a label is an index into them."""
         return self.class_set.names
 
     @property
     def palette(self) -> np.ndarray:
+        """(number of classes, 3) uint8, RGB."""
         return self.class_set.palette
 
     def subset(self, names: Iterable[str]) -> SegmentationDataset:

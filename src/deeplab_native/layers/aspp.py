@@ -89,6 +89,7 @@ class ASPP(nn.Module):
             nn.init.zeros_(branch.bias)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """The sum of the branches: (B, C, h, w) -> (B, N, h, w), in the input's dtype."""
         branches = self.branches()
         if _are_plain(branches) and _is_faster_fused(input, branches):
             weights, biases = ([getattr(b, p) for b in branches] for p in ("weight", "bias"))

@@ -122,6 +122,7 @@ class AtrousConv2d(nn.Module):
             nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) floating point -> (B, N, H', W'); raises what `atrous_conv2d` does."""
         return atrous_conv2d(
             input,
             self.weight,
@@ -133,6 +134,7 @@ class AtrousConv2d(nn.Module):
         )
 
     def extra_repr(self) -> str:
+        """Channels, kernel size and rate, and of the rest what is not the default."""
         parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"]
         if self.stride != (1, 1):
             parts.append(f"stride={self.stride}")

@@ -212,6 +212,7 @@ class AtrousMaxPool2d(nn.MaxPool2d):
         self.undone_stride = pair("undone_stride", undone_stride, least=1)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) or (C, H, W) -> the same with H', W', see `atrous_max_pool2d`."""
         return atrous_max_pool2d(
             input,
             self.kernel_size,
@@ -224,6 +225,7 @@ class AtrousMaxPool2d(nn.MaxPool2d):
         )
 
     def extra_repr(self) -> str:
+        """What `nn.MaxPool2d` shows, and the rate."""
         return f"{super().extra_repr()}, rate={self.rate}"
 
 
@@ -242,6 +244,7 @@ class AtrousAvgPool2d(nn.AvgPool2d):
         self.undone_stride = pair("undone_stride", undone_stride, least=1)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) or (C, H, W) -> the same with H', W', see `atrous_avg_pool2d`."""
         return atrous_avg_pool2d(
             input,
             self.kernel_size,
@@ -255,4 +258,5 @@ class AtrousAvgPool2d(nn.AvgPool2d):
         )
 
     def extra_repr(self) -> str:
+        """What `nn.AvgPool2d` shows, and the rate."""
         return f"{super().extra_repr()}, rate={self.rate}"

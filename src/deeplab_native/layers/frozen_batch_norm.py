@@ -52,6 +52,7 @@ class FrozenBatchNorm2d(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> the same, by the fixed statistics also in training."""
         return nn.functional.batch_norm(
             input,
             self.running_mean,
@@ -63,4 +64,5 @@ class FrozenBatchNorm2d(nn.Module):
         )
 
     def extra_repr(self) -> str:
+        """Channels and eps."""
         return f"{self.channels}, eps={self.eps}"

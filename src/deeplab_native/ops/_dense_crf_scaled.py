@@ -89,7 +89,7 @@ class _Coarse:
         return means if features.ndim == 3 else means[0]
 
     def inference(self, iterations: int) -> torch.Tensor:
-        """(B, L, h w)"""
+        """Q of the small images, (B, L, h w)."""
         return mean_field_of_batch(
             self._unary, self._features, self._weights, self._normalizations, iterations
         )

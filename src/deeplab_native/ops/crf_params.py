@@ -60,6 +60,7 @@ class CRFParams:
 
 
 def check_params(params: CRFParams) -> None:
+    """Raises TypeError for what is no CRFParams."""
     if not isinstance(params, CRFParams):
         raise TypeError(f"params: expected CRFParams, got {type(params).__name__}")
 

@@ -74,6 +74,11 @@ def mean_fields(
 def mean_field_of_batch(
     unary, features, compatibilities, normalizations, iterations, *, names=None
 ):
+    """`mean_field` on checked tensors: Q (B, L, N) of a unary (B, L, N), in its dtype.
+
+    The lists have an item for each kernel: features (B, N, d) or (N, d), compatibility, number of
+    the normalization. `names` as of `mean_fields`.
+    """
     q = _like(unary)
     groups = mean_fields(unary, features, compatibilities, normalizations, names)
     for images, field in groups:

@@ -41,6 +41,7 @@ def check_image(image: torch.Tensor, unary: torch.Tensor) -> None:
 
 
 def check_no_gradient(name: str, image: torch.Tensor) -> None:
+    """Raises ValueError, naming the image, where autograd would ask for its gradient."""
     if image.requires_grad and torch.is_grad_enabled():
         raise ValueError(f"{name}: no gradient with respect to the image; pass image.detach()")
 
@@ -114,7 +115,7 @@ class PixelFeatures:
 
 
 def _features(image: torch.Tensor, sigma_xy: Sigma, sigmas: Sequence[float]) -> torch.Tensor:
-    """(B, 2 + C, H W)"""
+    """Planes (B, 2 + C, H W) float32."""
     batch, channels, *size = image.shape
     shape = batch, 2 + channels, size[0] * size[1]
     features = torch.empty(shape, dtype=torch.float32, device=image.device)

@@ -25,7 +25,7 @@ class Field:
     def add_kernel(
         self, name: str, features: Floats, kind: int, values: list[float], normalization: int
     ) -> None:
-        """features (d, N), of any strides, which errors call `name`."""
+        """Features (d, N), of any strides, which errors call `name`."""
         strides = element_strides(features)
         if strides is None:
             features = aligned(features)

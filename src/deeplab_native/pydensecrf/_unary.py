@@ -27,7 +27,7 @@ class LogisticUnary(Unary):
 
 
 def product(left_name: str, left: Floats, right_name: str, right: Floats) -> Floats:
-    """left @ right in float32; ValueError where the shapes do not fit."""
+    """The product left @ right in float32; ValueError where the shapes do not fit."""
     if left.shape[1] != right.shape[0]:
         raise ValueError(
             f"{right_name}: bad shape, need ({left.shape[1]}, N) for {left_name} of {left.shape}, "

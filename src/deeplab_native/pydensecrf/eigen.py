@@ -35,6 +35,7 @@ class VectorXf(_Buffer):
     """float32 (n,). `numpy.asarray(v)` is a live, writable view of it."""
 
     def __new__(cls, *_: object, **__: object) -> VectorXf:
+        """An empty one, (0,), whatever is given: `vectorXf` makes one of an array."""
         return super().__new__(cls, (0,), np.float32)
 
 
@@ -42,6 +43,7 @@ class MatrixXf(_Buffer):
     """float32 (rows, columns). `numpy.asarray(Q)` is a live, writable view of it."""
 
     def __new__(cls, *_: object, **__: object) -> MatrixXf:
+        """An empty one, (0, 0), whatever is given: `matrixXf` makes one of an array."""
         return super().__new__(cls, (0, 0), np.float32)
 
 

@@ -54,6 +54,7 @@ class State:
 
 
 def path_of(folder: Path, iteration: int) -> Path:
+    """The file of the checkpoint that was written after so many updates."""
     return folder / f"iteration_{iteration:08d}.safetensors"
 
 

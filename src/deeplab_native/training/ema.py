@@ -29,6 +29,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
+        """Takes in the weights as they are; called once after every update."""
         self.updates += 1
         share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(list(self.averages.values()), list(self._weights.values()), share)

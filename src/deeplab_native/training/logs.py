@@ -46,11 +46,13 @@ class CSVLog:
         self._writer = csv.writer(self._file)
 
     def write(self, values: Sequence[object]) -> None:
+        """Appends a row, the iteration first; it is on disk (fsync) when this returns."""
         self._writer.writerow([f"{v:.8g}" if isinstance(v, float) else v for v in values])
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
+        """Closes the file; the rows are on disk already."""
         self._file.close()
 
 
@@ -77,6 +79,10 @@ class Logs:
     def validation(
         self, iteration: int, mean_iou: float, pixel_accuracy: float, class_iou: Sequence[float]
     ) -> None:
+        """A row of `validation.csv`, and the same for TensorBoard.
+
+        mean_iou, pixel_accuracy and class_iou, one for each class, are shares of 1; NaN stays NaN.
+        """
         self._validation.write([iteration, mean_iou, pixel_accuracy, *class_iou])
         self._events.add_scalar("validation/mean_iou", mean_iou, iteration)
         self._events.add_scalar("validation/pixel_accuracy", pixel_accuracy, iteration)
@@ -84,6 +90,10 @@ class Logs:
             self._events.add_scalar(f"validation_iou/{name}", iou, iteration)
 
     def pictures(self, iteration: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """Writes (H, W, 3) uint8 pictures by name to `pictures/NAME_ITERATION.png` and TensorBoard.
+
+        A slash in a name becomes an underscore.
+        """
         folder = self.folder / PICTURES
         for name, pixels in pictures.items():
             file = folder / f"{name.replace('/', '_')}_{iteration:08d}.png"
@@ -92,6 +102,7 @@ class Logs:
             self._events.add_image(f"pictures/{name}", pixels, iteration, dataformats="HWC")
 
     def close(self) -> None:
+        """Closes all files, TensorBoard's with what it still holds."""
         self._training.close()
         self._validation.close()
         self._events.close()

@@ -47,6 +47,10 @@ class CaffeSGD(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """One update of every parameter that has a gradient.
+
+        `closure` computes the loss anew, with gradients on; its value is returned, None without it.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -70,6 +70,7 @@ def sum_of_all(counts: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def largest_of_all(number: int, device: torch.device) -> int:
+    """The largest over all processes; `device` is that of the processes."""
     if not distributed.is_initialized():
         return number
     value = torch.tensor(number, device=device)

@@ -55,6 +55,7 @@ class Reporter:
         self._bar.stop()
 
     def step(self, iteration: int) -> None:
+        """Moves the bar to so many updates; within `with` only."""
         assert self._task is not None
         self._bar.update(self._task, completed=iteration)
 
@@ -69,6 +70,7 @@ class Reporter:
             self.say(f"iteration {iteration}/{self.total}: {state}, {left} left")
 
     def say(self, text: str) -> None:
+        """A line on stderr, above the bar; none where `quiet`."""
         if not self._quiet:
             say(text)
 

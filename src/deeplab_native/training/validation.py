@@ -32,6 +32,7 @@ class Validated:
     failures: list[tuple[str, str]] = field(default_factory=list)
 
     def scores(self) -> SegmentationScores:
+        """The figures of `counts`, see `metrics.segmentation_scores`."""
         return segmentation_scores(self.counts)
 
 
