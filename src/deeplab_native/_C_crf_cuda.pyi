@@ -1,0 +1,89 @@
+"""The part of _C in csrc/bindings_crf_cuda.cpp, only where has_cuda: lattice and mean field."""
+# ruff: noqa: N999
+
+from collections.abc import Sequence
+
+from ._C_types import Quad, Triple
+
+_LatticeSize = tuple[int, int, int, bool]  # images, points, d, like_pydensecrf
+# size, replicas, addresses: lattice, splat entries, slice weights, the filter's memory
+_Filter = tuple[_LatticeSize, int, int, int, int, int]
+_Batch = Triple  # batch, labels, points
+
+def lattice_bytes_cuda(size: _LatticeSize, /) -> int: ...
+def lattice_scratch_bytes_cuda(size: _LatticeSize, /) -> int: ...
+def lattice_entries_cuda(size: _LatticeSize, /) -> int: ...
+def vertex_begin_cuda(size: _LatticeSize, lattice: int, /) -> int: ...
+def build_lattice_cuda(
+    size: _LatticeSize,
+    features: int,
+    strides: Triple,
+    lattice: int,
+    scratch: int,
+    stream: int,
+    /,
+) -> None: ...
+def fold_weights_cuda(
+    dtype: str,
+    size: _LatticeSize,
+    lattice: int,
+    scale_in: int,
+    scale_out: int,
+    splat_entries: int,
+    slice_weights: int,
+    stream: int,
+    /,
+) -> None: ...
+def invert_mass_cuda(mass: int, points: int, root: bool, stream: int, /) -> None: ...
+def filter_bytes_cuda(dtype: str, filter: _Filter, channels: int, /) -> int: ...
+def permutohedral_filter_cuda(
+    dtype: str,
+    filter: _Filter,
+    values: int,
+    out: int,
+    channels: int,
+    transposed: bool,
+    stream: int,
+    /,
+) -> None: ...
+def mean_field_width_cuda(labels: int, /) -> int: ...
+def labels_to_rows_cuda(
+    dtype: str,
+    size: _Batch,
+    values: int,
+    rows: int,
+    factor: float,
+    padding: float,
+    stream: int,
+    /,
+) -> None: ...
+def rows_to_labels_cuda(
+    dtype: str, size: _Batch, rows: int, values: int, stream: int, /
+) -> None: ...
+def mean_field_cuda(
+    dtype: str,
+    size: _Batch,
+    kernels: Sequence[tuple[_Filter, int, int]],  # with kind and address of the compatibility
+    negative_unary: int,
+    q: int,
+    scratch: int,
+    updates: int,
+    q_is_given: bool,
+    softmax: bool,
+    stream: int,
+    /,
+) -> None: ...
+def pairwise_features_cuda(
+    image: int,
+    dtype: str,
+    strides: Quad,
+    batch: int,
+    height: int,
+    width: int,
+    sigma_x: float,
+    sigma_y: float,
+    sigma_colour: Sequence[float],
+    features: int,
+    stream: int,
+    /,
+) -> None: ...
