@@ -9,24 +9,39 @@ from __future__ import annotations
 
 import importlib
 
-from ._C import __version__
+from ._C import __version__ as __version__
 from ._late import provide as _provide
 
 TYPE_CHECKING = False  # type checkers know the name; to import typing takes longer than all this
-if TYPE_CHECKING:
-    from typing import Any
-
-    from .crf import CRFParams, MeanField
-    from .layers import ASPP, AtrousConv2d, set_algorithm
-    from .models.output_stride import set_output_stride
-    from .ops.aspp import aspp
-    from .ops.atrous_conv import atrous_conv1d, atrous_conv2d
-    from .ops.atrous_im2col import atrous_col2im, atrous_im2col
-    from .ops.dense_crf import dense_crf
-    from .ops.mean_field import mean_field
-    from .ops.permutohedral import permutohedral_filter
-    from .ops.space_to_batch import batch_to_space, space_to_batch
-    from .ops.upsample_unary import upsample_unary
+if TYPE_CHECKING:  # `as`: these names are the package's own, not imports of this file
+    from . import crf as crf
+    from . import data as data
+    from . import hub as hub
+    from . import jobs as jobs
+    from . import layers as layers
+    from . import metrics as metrics
+    from . import models as models
+    from . import ops as ops
+    from . import pydensecrf as pydensecrf
+    from . import viz as viz
+    from . import weights as weights
+    from .crf import CRFParams as CRFParams
+    from .crf import MeanField as MeanField
+    from .layers import ASPP as ASPP
+    from .layers import AtrousConv2d as AtrousConv2d
+    from .layers import set_algorithm as set_algorithm
+    from .models.output_stride import set_output_stride as set_output_stride
+    from .ops.aspp import aspp as aspp
+    from .ops.atrous_conv import atrous_conv1d as atrous_conv1d
+    from .ops.atrous_conv import atrous_conv2d as atrous_conv2d
+    from .ops.atrous_im2col import atrous_col2im as atrous_col2im
+    from .ops.atrous_im2col import atrous_im2col as atrous_im2col
+    from .ops.dense_crf import dense_crf as dense_crf
+    from .ops.mean_field import mean_field as mean_field
+    from .ops.permutohedral import permutohedral_filter as permutohedral_filter
+    from .ops.space_to_batch import batch_to_space as batch_to_space
+    from .ops.space_to_batch import space_to_batch as space_to_batch
+    from .ops.upsample_unary import upsample_unary as upsample_unary
 
 _HOMES = {
     "atrous_conv1d": "ops.atrous_conv",
@@ -78,16 +93,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        # `ops.mean_field` the module and `mean_field` the function: take the function
-        value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-    elif name in _MODULES:
-        value = importlib.import_module(f".{name}", __name__)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # which would take every name for one of any type
+
+    def __getattr__(name: str) -> object:
+        if name in _HOMES:
+            # `ops.mean_field` the module and `mean_field` the function: take the function
+            value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+        elif name in _MODULES:
+            value = importlib.import_module(f".{name}", __name__)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -19,7 +19,7 @@ def read_image(path: Path) -> np.ndarray:
 
     Raises FileNotFoundError, or ValueError where the file is no picture or ends too early.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such picture (check the path)")
@@ -28,7 +28,7 @@ def read_image(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as file:
             return np.array(_rgb(ImageOps.exif_transpose(file)))
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ValueError(f"{path}: not a picture that Pillow can read (use PNG or JPEG)") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: too many pixels: {error} (make it smaller)") from None
@@ -62,7 +62,7 @@ def read_index_png(path: Path) -> np.ndarray:
     Raises FileNotFoundError, or ValueError where the file is no PNG, ends too early, holds colours
     or more than 8 bits.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such label PNG (check the path)")
@@ -81,7 +81,7 @@ def read_index_png(path: Path) -> np.ndarray:
             if file.mode == "L":
                 values //= np.uint8(_GREY_STEP.get(_png_bits(path), 1))
             return values
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ValueError(f"{path}: not a PNG (save the labels as PNG)") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: too many pixels: {error} (make it smaller)") from None

@@ -9,11 +9,13 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from . import _C
+
+_R = TypeVar("_R")
 
 NAMESPACE = "deeplab_native"
 _library = torch.library.Library(NAMESPACE, "DEF")
@@ -27,12 +29,12 @@ CUDA_IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}
 def define_op(
     schema: str,
     *,
-    cpu: Callable[..., Any],
-    fake: Callable[..., Any],
-    cuda: Callable[..., Any] | None = None,
+    cpu: Callable[..., _R],
+    fake: Callable[..., _R],
+    cuda: Callable[..., _R] | None = None,
     backward: Callable[..., Any] | None = None,
     setup_context: Callable[..., None] | None = None,
-) -> Any:
+) -> Callable[..., _R]:
     """Registers `deeplab_native::<schema>` and returns the callable op.
 
     `fake` computes shapes and dtypes only; `backward(ctx, *grads)` and
@@ -50,7 +52,8 @@ def define_op(
         torch.library.register_autograd(
             f"{NAMESPACE}::{name}", backward, setup_context=setup_context, lib=_library
         )
-    return getattr(getattr(torch.ops, NAMESPACE), name).default
+    op: Callable[..., _R] = getattr(getattr(torch.ops, NAMESPACE), name).default
+    return op
 
 
 def _no_cuda(name: str) -> Callable[..., Any]:
@@ -102,7 +105,10 @@ def convolutions_use_tf32() -> bool:
 def products_use_tf32() -> bool:
     """Whether torch multiplies float32 matrices as tfloat32 on CUDA."""
     precision = getattr(torch.backends.cuda.matmul, "fp32_precision", None)  # torch 2.9 and later
-    return torch.backends.cuda.matmul.allow_tf32 if precision is None else precision == "tf32"
+    allowed: bool = (
+        torch.backends.cuda.matmul.allow_tf32 if precision is None else precision == "tf32"
+    )
+    return allowed
 
 
 def check_tensor(
@@ -153,11 +159,11 @@ def pair(name: str, value: int | Sequence[int], *, least: int) -> tuple[int, int
     """(vertical, horizontal) from one integer or two; raises where below `least`."""
     both = value if isinstance(value, Sequence) else (value, value)
     integers = [_as_integer(v) for v in both]
-    if len(integers) != 2 or any(i is None for i in integers):
+    if len(integers) != 2 or (first := integers[0]) is None or (second := integers[1]) is None:
         raise TypeError(f"{name}: expected an integer or two of them, got {value!r}")
-    if min(integers) < least:
+    if min(first, second) < least:
         raise ValueError(f"{name}: expected at least {least}, got {value!r}")
-    return integers[0], integers[1]
+    return first, second
 
 
 def integer(name: str, value: int, *, least: int) -> int:
@@ -170,12 +176,13 @@ def integer(name: str, value: int, *, least: int) -> int:
     return result
 
 
-def _as_integer(value: object) -> int | None:
+def _as_integer(value: Any) -> int | None:
     """None for what is no integer; a bool, a float and a tensor are none."""
     if isinstance(value, (bool, torch.Tensor)):
         return None
     if isinstance(value, (int, torch.SymInt)):
-        return value  # an export with dynamic shapes has sizes that are symbols
+        # an export with dynamic shapes has sizes that are symbols
+        return value  # type: ignore[return-value]
     try:
         return operator.index(value)
     except TypeError:

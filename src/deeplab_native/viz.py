@@ -110,7 +110,8 @@ def overlay(
     share = np.where(labels == 0, 0, np.float32(alpha))[..., None]
     out = image * (1 - share) + palette[labels] * share
     out[boundaries(labels)] = 255
-    return np.rint(out).astype(np.uint8)
+    pixels: np.ndarray = np.rint(out).astype(np.uint8)
+    return pixels
 
 
 def boundaries(labels: np.ndarray) -> np.ndarray:

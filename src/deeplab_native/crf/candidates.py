@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.nn import functional
@@ -24,6 +24,9 @@ from ..ops._mean_field_cuda import CudaMeanField
 from ..ops.crf_params import CRFParams
 from ..ops.pairwise_features import KERNEL_NAMES, PixelFeatures, check_image
 from .search import Candidate
+
+if TYPE_CHECKING:
+    from .. import _C
 
 _BILATERAL = 1  # its place among the kernels
 
@@ -100,7 +103,7 @@ class CandidateFields:
         self._q = torch.empty_like(self._unary)
         self._field: CpuMeanField | CudaMeanField | None = None
         self._sigmas: tuple[float, float] | None = None
-        self._gaussian: object = None
+        self._gaussian: _C.Lattice | None = None
 
     def labels(self, candidate: Candidate) -> torch.Tensor:
         """The most probable label of each pixel, (B, H W) int64: those of `dense_crf`.
@@ -132,14 +135,16 @@ class CandidateFields:
         assert self._field is not None
         return [counts[_BILATERAL] for counts in self._field.num_vertices()]
 
-    def _new_field(self, sigmas: tuple[float, float], w1: torch.Tensor):
+    def _new_field(
+        self, sigmas: tuple[float, float], w1: torch.Tensor
+    ) -> CpuMeanField | CudaMeanField:
         kernels, how = self._kernels(sigmas), [NORMALIZATIONS[self._fixed.normalization]] * 2
         weights = [check_compatibility("w2", self._fixed.w2, self._unary), w1]
         if on_cuda(self._unary):
             return CudaMeanField(self._unary, kernels, weights, how)
         return CpuMeanField(self._unary, kernels, weights, how, self._image.shape[3])
 
-    def _kernels(self, sigmas: tuple[float, float]) -> list:
+    def _kernels(self, sigmas: tuple[float, float]) -> list[Any]:
         """Lattices on the CPU, features on CUDA; the Gaussian one is built once."""
         features = features_of(self._image, [self._fixed.sigma_gamma, *sigmas])
         if on_cuda(self._unary):

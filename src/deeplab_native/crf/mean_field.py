@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NoReturn, SupportsIndex
 
 import torch
 
@@ -20,7 +21,7 @@ from ..ops._mean_field_checks import (
 )
 from ..ops.crf_params import CRFParams, check_params
 from ..ops.mean_field import mean_fields
-from ..ops.pairwise_features import KERNEL_NAMES, check_image
+from ..ops.pairwise_features import KERNEL_NAMES, Features, check_image
 
 
 class MeanField:
@@ -88,12 +89,20 @@ class MeanField:
         )
         return self
 
-    def _build(self, unary, features, compatibilities, normalizations, shape, names=None) -> None:
+    def _build(
+        self,
+        unary: torch.Tensor,
+        features: Features,
+        compatibilities: Sequence[torch.Tensor],
+        normalizations: Sequence[str],
+        shape: Sequence[int],
+        names: Sequence[tuple[str, str]] | None = None,
+    ) -> None:
         self._shape, self._like = torch.Size(shape), unary.new_empty(0)
         numbers = [NORMALIZATIONS[n] for n in normalizations]
         self._fields = list(mean_fields(unary, features, compatibilities, numbers, names))
 
-    def __reduce_ex__(self, protocol):
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise TypeError("MeanField: it holds native memory, and cannot be copied or pickled")
 
     @property

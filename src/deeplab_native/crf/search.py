@@ -125,7 +125,8 @@ def present_classes(counts: np.ndarray) -> list[int]:
     A class that is only predicted, by one candidate and not by another, would make means over
     different classes; its pixels are false negatives of the classes they belong to.
     """
-    return np.flatnonzero(counts.sum((0, 2))).tolist()
+    classes: list[int] = np.flatnonzero(counts.sum((0, 2))).tolist()
+    return classes
 
 
 def figures(counts: np.ndarray, classes: Sequence[int]) -> Figures:

@@ -113,7 +113,8 @@ class Reader:
                 f"({counts[bad[0]]} such pixels, {len(bad)} such values) is no label "
                 f"({self._expected(allowed)})"
             )
-        return table[values]
+        labels: np.ndarray = table[values]
+        return labels
 
     def _table(self) -> tuple[np.ndarray, np.ndarray]:
         """The label of each of 256 values, and which values may occur."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import nn
@@ -77,7 +78,7 @@ class ASPP(nn.Module):
 
     def branches(self) -> list[AtrousConv2d]:
         """The convolutions in the order of `rates`."""
-        modules = self._modules  # getattr of a module takes five times as long
+        modules: Mapping[str, Any] = self._modules  # getattr of a module takes five times as long
         return [modules[f"c{i}"] for i in range(self._size)]
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -86,7 +87,8 @@ class ASPP(nn.Module):
             if branch.weight.is_meta:
                 continue  # nothing to draw, and torch would import its compiler for it (1.5 s)
             nn.init.normal_(branch.weight, std=0.01, generator=generator)
-            nn.init.zeros_(branch.bias)
+            if branch.bias is not None:
+                nn.init.zeros_(branch.bias)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """The sum of the branches: (B, C, h, w) -> (B, N, h, w), in the input's dtype."""
@@ -94,7 +96,8 @@ class ASPP(nn.Module):
         if _are_plain(branches) and _is_faster_fused(input, branches):
             weights, biases = ([getattr(b, p) for b in branches] for p in ("weight", "bias"))
             return aspp(input, weights, biases, [branch.rate for branch in branches])
-        return reduce(torch.add, (branch(input) for branch in branches))
+        scores: torch.Tensor = reduce(torch.add, (branch(input) for branch in branches))
+        return scores
 
 
 def _are_plain(branches: Sequence[nn.Module]) -> bool:

@@ -174,7 +174,14 @@ class _Axis:
 
 
 def _axes(
-    input: torch.Tensor, kernel, stride, padding, dilation, ceil_mode, rate, undone_stride
+    input: torch.Tensor,
+    kernel: int | Pair,
+    stride: int | Pair | None,
+    padding: int | Pair,
+    dilation: int | Pair,
+    ceil_mode: bool,
+    rate: int | Pair,
+    undone_stride: int | Pair,
 ) -> list[_Axis]:
     if not isinstance(input, torch.Tensor) or input.ndim not in (3, 4):
         shape = tuple(input.shape) if isinstance(input, torch.Tensor) else type(input).__name__

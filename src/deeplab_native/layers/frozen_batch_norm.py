@@ -24,6 +24,9 @@ class FrozenBatchNorm2d(nn.Module):
         `running_var` (C,).
     """
 
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+
     def __init__(
         self,
         channels: int,

@@ -57,12 +57,22 @@ class Change:
     undone: Pair = (1, 1)
 
 
-def read_call(kind: str, args: tuple, kwargs: dict[str, Any]) -> tuple[torch.Tensor, Call]:
+def read_call(
+    kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[torch.Tensor, Call]:
     """The tensor that the call works on, and its numbers."""
     return _READ[kind](*args, **kwargs)
 
 
-def _read_conv(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+def _read_conv(
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> tuple[torch.Tensor, Call]:
     padding = padding if isinstance(padding, str) else pair("padding", padding, least=0)
     numbers = (padding, pair("dilation", dilation, least=1))
     kernel = (weight.shape[-2], weight.shape[-1])
@@ -70,8 +80,14 @@ def _read_conv(input, weight, bias=None, stride=1, padding=0, dilation=1, groups
 
 
 def _read_max(
-    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False
-):
+    input: torch.Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> tuple[torch.Tensor, Call]:
     kernel = pair("kernel_size", kernel_size, least=1)
     stride = pair("stride", stride, least=1) if stride else kernel
     numbers = (pair("padding", padding, least=0), pair("dilation", dilation, least=1), ceil_mode)
@@ -79,28 +95,40 @@ def _read_max(
 
 
 def _read_avg(
-    input,
-    kernel_size,
-    stride=None,
-    padding=0,
-    ceil_mode=False,
-    count_include_pad=True,
-    divisor_override=None,
-):
+    input: torch.Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> tuple[torch.Tensor, Call]:
     kernel = pair("kernel_size", kernel_size, least=1)
     stride = pair("stride", stride, least=1) if stride else kernel
     numbers = (pair("padding", padding, least=0), ceil_mode, count_include_pad, divisor_override)
     return input, Call("avg_pool", kernel, stride, numbers)
 
 
-def _read_pad(input, pad, mode="constant", value=None):
+def _read_pad(
+    input: torch.Tensor, pad: Any, mode: str = "constant", value: float | None = None
+) -> tuple[torch.Tensor, Call]:
     return input, Call("pad", numbers=(*pad, mode))
 
 
+_READ: dict[str, Callable[..., tuple[torch.Tensor, Call]]]
 _READ = {"conv": _read_conv, "max_pool": _read_max, "avg_pool": _read_avg, "pad": _read_pad}
 
 
-def _conv(change, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+def _conv(
+    change: Change,
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> torch.Tensor:
     if not isinstance(padding, str):
         padding = times(pair("padding", padding, least=0), change.rate)
     dilation = times(pair("dilation", dilation, least=1), change.rate)
@@ -108,22 +136,37 @@ def _conv(change, input, weight, bias=None, stride=1, padding=0, dilation=1, gro
 
 
 def _max_pool(
-    change, input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, **kwargs
-):
-    more = {"ceil_mode": ceil_mode, "rate": change.rate, "undone_stride": change.undone}
-    return atrous_max_pool2d(input, kernel_size, change.stride, padding, dilation, **more)
+    change: Change,
+    input: torch.Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    **kwargs: Any,
+) -> torch.Tensor:
+    return atrous_max_pool2d(
+        input,
+        kernel_size,
+        change.stride,
+        padding,
+        dilation,
+        ceil_mode=ceil_mode,
+        rate=change.rate,
+        undone_stride=change.undone,
+    )
 
 
 def _avg_pool(
-    change,
-    input,
-    kernel_size,
-    stride=None,
-    padding=0,
-    ceil_mode=False,
-    count_include_pad=True,
-    divisor_override=None,
-):
+    change: Change,
+    input: torch.Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> torch.Tensor:
     return atrous_avg_pool2d(
         input,
         kernel_size,
@@ -137,10 +180,17 @@ def _avg_pool(
     )
 
 
-def _pad(change, input, pad, mode="constant", value=None):
+def _pad(
+    change: Change,
+    input: torch.Tensor,
+    pad: Any,
+    mode: str = "constant",
+    value: float | None = None,
+) -> torch.Tensor:
     return functional.pad(input, padded_by(pad, change.rate), mode, value)
 
 
+_CHANGED: dict[str, Callable[..., torch.Tensor]]
 _CHANGED = {"conv": _conv, "max_pool": _max_pool, "avg_pool": _avg_pool, "pad": _pad}
 
 
@@ -166,7 +216,13 @@ class _AtrousCalls(TorchFunctionMode):
         super().__init__()
         self.name, self.changes, self.counts = name, changes, counts
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         kwargs = kwargs or {}
         kind = KINDS.get(func)
         if kind is None:
@@ -216,5 +272,5 @@ def with_atrous_calls(cls: type[nn.Module]) -> type[nn.Module]:
 
 
 def _remake(cls: type[nn.Module]) -> nn.Module:
-    made = with_atrous_calls(cls)
+    made = with_atrous_calls(cls)  # type: ignore[arg-type]  # a class has a hash
     return made.__new__(made)

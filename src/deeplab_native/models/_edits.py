@@ -11,7 +11,7 @@ from torch import nn
 
 from .._native import pair
 from ..layers import AtrousAvgPool2d, AtrousConv2d, AtrousMaxPool2d
-from ._atrous_calls import Change, Pair, padded_by, times, with_atrous_calls
+from ._atrous_calls import Call, Change, Pair, padded_by, times, with_atrous_calls
 from ._grid import GridTrace, Site, layer_of
 
 _ABSENT = "(absent)"
@@ -66,7 +66,7 @@ def check_untouched(edits: Iterable[Edit]) -> None:
 def edits_for(trace: GridTrace) -> list[Edit]:
     """What turns the net that was followed into the one with the asked-for output stride."""
     edits = []
-    calls: dict[nn.Module, dict] = defaultdict(dict)
+    calls: dict[nn.Module, dict[tuple[str, int], tuple[Call, Change]]] = defaultdict(dict)
     for site, change in trace.changes.items():
         if site.call is not None:
             call = trace.calls[site]
@@ -103,8 +103,9 @@ def _edit_of_layer(trace: GridTrace, site: Site, change: Change) -> Edit | None:
     rate = "_rate" if isinstance(module, AtrousConv2d) else "dilation"
     if kernel != (1, 1):
         after[rate] = times(getattr(module, rate), change.rate)
-    if not isinstance(module.padding, str):
-        after["padding"] = times(pair("padding", module.padding, least=0), change.rate)
+    padding: Any = module.padding
+    if not isinstance(padding, str):
+        after["padding"] = times(pair("padding", padding, least=0), change.rate)
     if getattr(module, "padding_mode", "zeros") != "zeros":
         own = module._reversed_padding_repeated_twice
         after["_reversed_padding_repeated_twice"] = list(padded_by(own, change.rate))

@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 from .._native import pair
 from ..layers import AtrousAvgPool2d, AtrousConv2d, AtrousMaxPool2d
 from ._atrous_calls import KINDS, Call, Change, Pair, WithAtrousCalls, read_call
-from ._grid_rules import RULES, Grid, Lost, Strides, grid_of_result, tensors, text
+from ._grid_rules import ONE, RULES, Grid, Lost, Strides, both, grid_of_result, tensors, text
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Site:
     module: nn.Module
     call: tuple[str, int] | None = None
 
+
+_Known = tuple[torch.Tensor, Grid | Lost, tuple[int, ...]]  # a tensor, where it lay, its shape
 
 _POOLS = {
     cls.forward: kind
@@ -60,7 +62,8 @@ def layer_of(module: nn.Module) -> tuple[str, Pair, Pair] | None:
     kind = _POOLS.get(type(module).forward)  # a subclass may pad by itself
     if kind is None or getattr(module, "return_indices", False):
         return None
-    return kind, pair("", module.kernel_size, least=1), pair("", module.stride, least=1)
+    pool: Any = module
+    return kind, pair("", pool.kernel_size, least=1), pair("", pool.stride, least=1)
 
 
 class GridTrace(TorchFunctionMode):
@@ -83,7 +86,7 @@ class GridTrace(TorchFunctionMode):
         self.calls: dict[Site, Call] = {}
         self.counts: dict[nn.Module, list[dict[str, int]]] = {}
         self.problems: list[str] = []
-        self.stride: Strides = (Fraction(1), Fraction(1))
+        self.stride: Strides = ONE
         self.layers = 0
         self._met: dict[Site, Strides] = {}
         self._states: dict[int, tuple[torch.Tensor, Grid | Lost]] = {}  # keeps the tensors alive
@@ -95,7 +98,7 @@ class GridTrace(TorchFunctionMode):
     def begin(self, inputs: tuple[Any, ...]) -> None:
         for tensor in tensors(inputs):
             if tensor.ndim == 4:
-                self._states[id(tensor)] = tensor, Grid((Fraction(1), Fraction(1)), (2, 3))
+                self._states[id(tensor)] = tensor, Grid(ONE, (2, 3))
 
     def grid(self, tensor: object) -> Grid | None:
         state = self._state(tensor)
@@ -108,7 +111,9 @@ class GridTrace(TorchFunctionMode):
         self.counts.setdefault(module, []).append(dict.fromkeys(set(KINDS.values()), 0))
         self._within_layer += layer_of(module) is not None
 
-    def leave(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: object) -> None:
+    def leave(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object
+    ) -> None:
         layer = layer_of(module)
         self._within_layer -= layer is not None
         if layer is not None and not self._within_layer:
@@ -120,7 +125,13 @@ class GridTrace(TorchFunctionMode):
 
     # ----- functions
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         kwargs = kwargs or {}
         kind = KINDS.get(func)
         number = 0
@@ -147,19 +158,22 @@ class GridTrace(TorchFunctionMode):
             self._states[id(result)] = result, state
         return output
 
-    def _same_map(self, func: Callable, known: list, result: torch.Tensor) -> Grid | Lost:
+    def _same_map(
+        self, func: Callable[..., Any], known: list[_Known], result: torch.Tensor
+    ) -> Grid | Lost:
         """Functions that leave every pixel in its place: the result has a map's size."""
-        grids = [grid for t in known if (grid := grid_of_result(*t[1:], result)) is not None]
+        found = (grid_of_result(state, shape, result) for _, state, shape in known)
+        grids = [grid for grid in found if grid is not None]
         name = getattr(func, "__name__", str(func))
         if len({grid.stride for grid in grids}) > 1:
             strides = " and ".join(sorted({text(grid.stride) for grid in grids}))
-            if any(self.rate(grid) != (1, 1) for grid in grids):
+            if any(self.rate(grid) != ONE for grid in grids):
                 self.problem(f"{name} joins maps of the strides {strides}")
             return Lost(f"{name} joins maps of the strides {strides}")
         if grids:
             return grids[0]
         dense = [state for _, state, _ in known if isinstance(state, Grid)]
-        if any(self.rate(grid) != (1, 1) for grid in dense):
+        if any(self.rate(grid) != ONE for grid in dense):
             self.problem(
                 f"{name} makes something else of a map that would become denser (its result has "
                 f"the shape {tuple(result.shape)}); give the part of the net before it"
@@ -171,10 +185,16 @@ class GridTrace(TorchFunctionMode):
 
     def rate(self, grid: Grid) -> Strides:
         """How many times denser the map will be."""
-        return tuple(max(Fraction(1), s / self.target) for s in grid.stride)  # type: ignore
+        return both(max(Fraction(1), s / self.target) for s in grid.stride)
 
     def _layer(
-        self, site: Site, kind: str, kernel: Pair, stride: Pair, input, output: torch.Tensor
+        self,
+        site: Site,
+        kind: str,
+        kernel: Pair,
+        stride: Pair,
+        input: torch.Tensor,
+        output: torch.Tensor,
     ) -> None:
         state = self._state(input)
         if state is None:
@@ -190,17 +210,17 @@ class GridTrace(TorchFunctionMode):
             self.problem("works on something else than (B, C, H, W)", site)
             return
         if kind == "transposed":
-            if self.rate(state) != (1, 1):
+            if self.rate(state) != ONE:
                 self.problem("is a transposed convolution of a map that would be denser", site)
-            after = tuple(s / step for s, step in zip(state.stride, stride, strict=True))
+            after = both(s / step for s, step in zip(state.stride, stride, strict=True))
         else:
-            after = tuple(s * step for s, step in zip(state.stride, stride, strict=True))
+            after = both(s * step for s, step in zip(state.stride, stride, strict=True))
             # a single tap without stride and padding is the same at every rate, shared or not
             same_size = output.shape[-2:] == input.shape[-2:]
             if kind == "pad" or (*kernel, *stride) != (1, 1, 1, 1) or not same_size:
                 self._change(site, state, after, stride)
         self.layers += 1
-        self.stride = tuple(max(s, a) for s, a in zip(self.stride, after, strict=True))
+        self.stride = both(max(s, a) for s, a in zip(self.stride, after, strict=True))
         self._states[id(output)] = output, Grid(after, state.dims)
 
     def _change(self, site: Site, grid: Grid, after: Strides, stride: Pair) -> None:
@@ -215,7 +235,7 @@ class GridTrace(TorchFunctionMode):
                 site,
             )
             return
-        change = Change(*(tuple(map(int, numbers)) for numbers in (rates, kept, undone)))
+        change = Change(*(both(map(int, numbers)) for numbers in (rates, kept, undone)))
         if self.changes.setdefault(site, change) != change:
             strides = f"{text(self._met[site])} and {text(grid.stride)}"
             self.problem(f"is used at the strides {strides}: it would need two rates", site)

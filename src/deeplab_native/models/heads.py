@@ -68,4 +68,5 @@ class FullyConnectedHead(DeepLab):
     def _scores(self, x: torch.Tensor, branch: str) -> torch.Tensor:
         for layer in ("fc6", "fc7"):
             x = self.dropout(nn.functional.relu(getattr(self, layer + branch)(x), inplace=True))
-        return getattr(self, "fc8" + branch)(x)
+        scores: torch.Tensor = getattr(self, "fc8" + branch)(x)
+        return scores

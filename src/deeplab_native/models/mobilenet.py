@@ -67,7 +67,7 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = x
+        y: torch.Tensor = x
         if isinstance(self.expand, nn.Conv2d):
             y = nn.functional.relu6(self.expand(y), inplace=True)
         y = nn.functional.relu6(self.depthwise(y), inplace=True)

@@ -140,13 +140,17 @@ class _Outputs:
         self.difference = ""
         self._next = 0
 
-    def record(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+    def record(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
         self.trace.leave(module, args, kwargs, output)
         grid = self.trace.grid(output)
         # a copy: what comes next may work in place
         self.expected.append(None if grid is None else (module, output.clone(), grid))
 
-    def compare(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+    def compare(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
         expected = self.expected[self._next] if self._next < len(self.expected) else None
         self._next += 1
         if expected is None or self.difference:
@@ -220,7 +224,7 @@ def _hooks(
 
 
 def _leaving(leave: Callable[..., None]) -> Callable[..., None]:
-    def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         leave(module, args, kwargs, output)
 
     return hook

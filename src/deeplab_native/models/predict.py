@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -191,8 +191,8 @@ def _layout(device: torch.device) -> torch.memory_format:
 def _evaluate(model: nn.Module, net_input: torch.Tensor) -> torch.Tensor:
     """Scores (B, L, h, w) in evaluation mode; every module's own mode is put back."""
     with evaluating(model):
-        scores = model(net_input)
-    expected = (net_input.shape[0], model.num_classes)
+        scores: torch.Tensor = model(net_input)
+    expected: tuple[Any, ...] = (net_input.shape[0], model.num_classes)
     if scores.ndim != 4 or tuple(scores.shape[:2]) != expected:
         raise ValueError(
             f"model: expected a score map (B, num_classes, h, w) = {(*expected, 'h', 'w')}, "

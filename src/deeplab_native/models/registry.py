@@ -57,12 +57,13 @@ def _info(
     kernel_size: int = 3,
     **arguments: int,
 ) -> ModelInfo:
+    net: Callable[..., DeepLab] = architecture
     return ModelInfo(
         name=name,
         field_of_view=32 * (kernel_size - 1) * max(rates) // 4 + 32,
         output_stride=architecture.output_stride,
         paper_row=paper_row,
-        build=partial(architecture, kernel_size=kernel_size, rates=rates, **arguments),
+        build=partial(net, kernel_size=kernel_size, rates=rates, **arguments),
     )
 
 

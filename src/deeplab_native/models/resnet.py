@@ -54,7 +54,8 @@ class ConvBN(nn.Module):
         self.bn = FrozenBatchNorm2d(out_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.bn(self.conv(x))
+        y: torch.Tensor = self.bn(self.conv(x))
+        return y
 
 
 class Bottleneck(nn.Module):
@@ -110,6 +111,12 @@ class DeepLabResNet101(DeepLab):
         TypeError, ValueError: `stride_in_1x1` is no bool; or as `AtrousConv2d`, for `fc1`.
     """
 
+    res2: nn.Sequential
+    res3: nn.Sequential
+    res4: nn.Sequential
+    res5: nn.Sequential
+    fc1: AtrousConv2d | ASPP
+
     def __init__(
         self,
         num_classes: int,
@@ -126,7 +133,7 @@ class DeepLabResNet101(DeepLab):
         self.pool1 = nn.MaxPool2d(3, 2, padding=1, ceil_mode=True)
         channels = 64
         for stage, blocks, width, stride, rate in _STAGES:
-            bottlenecks = OrderedDict()
+            bottlenecks: OrderedDict[str, nn.Module] = OrderedDict()
             for i in range(blocks):
                 bottlenecks[f"block{i + 1}"] = Bottleneck(
                     channels,
@@ -146,7 +153,7 @@ class DeepLabResNet101(DeepLab):
             self.fc1 = ASPP(channels, num_classes, rates, kernel_size)
 
     def classifiers(self) -> list[AtrousConv2d | nn.Conv2d]:
-        return self.fc1.branches() if isinstance(self.fc1, ASPP) else [self.fc1]
+        return [*self.fc1.branches()] if isinstance(self.fc1, ASPP) else [self.fc1]
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         super().reset_parameters(generator)
@@ -160,7 +167,9 @@ class DeepLabResNet101(DeepLab):
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Input (B, 3, H, W) -> res5c (B, 2048, h, w)."""
         x = nn.functional.relu(self.conv1(x), inplace=True)
-        return self.res5(self.res4(self.res3(self.res2(self.pool1(x)))))
+        y: torch.Tensor = self.res5(self.res4(self.res3(self.res2(self.pool1(x)))))
+        return y
 
     def score_map(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc1(self.features(x))
+        scores: torch.Tensor = self.fc1(self.features(x))
+        return scores

@@ -83,7 +83,8 @@ def check_tiling(
                 f"got {tile!r}; {below} and {below + stride} are the nearest"
             )
     if overlap is None:
-        return Tiling(size, tuple((s - 1) // (4 * stride) * stride for s in size), stride)  # type: ignore
+        height, width = ((s - 1) // (4 * stride) * stride for s in size)
+        return Tiling(size, (height, width), stride)
     both = pair("overlap", overlap, least=0)
     if any(o % stride or o > side - 1 - stride for o, side in zip(both, size, strict=True)):
         raise ValueError(

@@ -8,6 +8,7 @@ own.
 from __future__ import annotations
 
 from functools import reduce
+from typing import Any
 
 import torch
 
@@ -19,7 +20,9 @@ from ._aspp_taps import new_out, taps_backward, taps_forward
 from .atrous_im2col import sum_dtype
 
 
-def _forward(input, weights, biases, rates) -> torch.Tensor:
+def _forward(
+    input: torch.Tensor, weights: list[torch.Tensor], biases: list[torch.Tensor], rates: list[int]
+) -> torch.Tensor:
     index, offsets = taps_of(weights, rates, input.shape[2:])
     bias = _sum(biases, sum_dtype(input.dtype))
     if takes_panels(input):
@@ -40,22 +43,25 @@ def _sum(biases: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor | None:
     return pack(weights, [0] * len(biases), 1, len(biases[0]), dtype).view(-1)
 
 
-def _forward_fake(input, weights, biases, rates):
+def _forward_fake(
+    input: torch.Tensor, weights: list[torch.Tensor], biases: list[torch.Tensor], rates: list[int]
+) -> torch.Tensor:
     return new_out(input, weights[0].shape[0])
 
 
-def _save_for_backward(ctx, inputs, output) -> None:
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     input, weights, biases, ctx.rates = inputs
     ctx.bias_dtypes = [bias.dtype for bias in biases]
     ctx.save_for_backward(input, *weights)
 
 
-def _gradient(ctx, grad):
+def _gradient(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     input, *weights = ctx.saved_tensors
     need_input, need_weights, need_biases = ctx.needs_input_grad[:3]
     mask = [need_input, any(need_weights)]
     for_input = None
-    for_weights, for_biases = [None] * len(weights), [None] * len(ctx.bias_dtypes)
+    for_weights: list[torch.Tensor | None] = [None] * len(weights)
+    for_biases: list[torch.Tensor | None] = [None] * len(ctx.bias_dtypes)
     if any(mask):
         index, offsets = taps_of(weights, ctx.rates, input.shape[2:])
         filters = grad.shape[1]

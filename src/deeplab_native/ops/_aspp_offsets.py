@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_TAPS = 256  # kMaxAsppTaps of csrc/ops/aspp.h
 
@@ -29,11 +33,13 @@ def merge_taps(
     return index, list(position)
 
 
-def taps_of(weights, rates: Sequence[int], size) -> tuple[Sequence[int], Sequence[int]]:
+def taps_of(
+    weights: Sequence[torch.Tensor], rates: Sequence[int], size: Sequence[int]
+) -> tuple[Sequence[int], Sequence[int]]:
     """`merge_taps` of these branches; rates and offsets are one number after another."""
     # a compiler that has symbols for sizes must know these
     kernels = tuple((int(weight.shape[2]), int(weight.shape[3])) for weight in weights)
-    arguments = kernels, tuple(map(int, rates)), tuple(size)
+    arguments = kernels, tuple(map(int, rates)), (size[0], size[1])
     try:
         return _taps_of(*arguments)
     except TypeError:  # its symbols have no hash
@@ -41,7 +47,9 @@ def taps_of(weights, rates: Sequence[int], size) -> tuple[Sequence[int], Sequenc
 
 
 @lru_cache(maxsize=64)
-def _taps_of(kernels, rates, size) -> tuple[Sequence[int], Sequence[int]]:
+def _taps_of(
+    kernels: tuple[Pair, ...], rates: tuple[int, ...], size: Pair
+) -> tuple[Sequence[int], Sequence[int]]:
     pairs = list(zip(rates[::2], rates[1::2], strict=True))
     index, offsets = merge_taps(kernels, pairs, size)
     if len(offsets) > MAX_TAPS:
@@ -52,7 +60,7 @@ def _taps_of(kernels, rates, size) -> tuple[Sequence[int], Sequence[int]]:
     return tuple(index), tuple(d for offset in offsets for d in offset)  # for all callers
 
 
-def split_index(index, kernels) -> Iterator[list[int]]:
+def split_index(index: Sequence[int], kernels: Iterable[Sequence[int]]) -> Iterator[list[int]]:
     """The part of `index` that belongs to each branch's filter taps."""
     start = 0
     for kernel in kernels:

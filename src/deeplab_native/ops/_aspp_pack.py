@@ -5,7 +5,9 @@ Both are linear: each is the other's derivative.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +22,7 @@ WORD_BYTES = 16  # the CUDA kernels read and write channels_last taps in words o
 _Group = list[tuple[torch.Tensor, list[int]]]
 
 
-def call_kernel(name: str, tensor: torch.Tensor, *args) -> None:
+def call_kernel(name: str, tensor: torch.Tensor, *args: Any) -> None:
     """The kernel of the tensor's device, which gets the tensor's dtype by name."""
     args = *args, str(tensor.dtype).removeprefix("torch.")
     if on_cuda(tensor):
@@ -43,7 +45,9 @@ def with_rows(taps: torch.Tensor, rows: int) -> torch.Tensor:
     return taps if more == 0 else F.pad(taps, (0, 0, 0, more))
 
 
-def pack(weights, index, taps, padded, dtype) -> torch.Tensor:
+def pack(
+    weights: list[torch.Tensor], index: Sequence[int], taps: int, padded: int, dtype: torch.dtype
+) -> torch.Tensor:
     """(taps, padded, C): each row the sum of the filter taps that belong to it, or 0."""
     index_of = list(split_index(index, [weight.shape[2:] for weight in weights]))
     sums = sum_dtype(weights[0].dtype)
@@ -54,7 +58,8 @@ def pack(weights, index, taps, padded, dtype) -> torch.Tensor:
         groups = list(_pack_groups(weights, index_of))
         if len(groups) == 1:
             return _pack_group(groups[0], taps, padded, dtype)
-        return sum(_pack_group(group, taps, padded, sums) for group in groups).to(dtype)
+        parts = [_pack_group(group, taps, padded, sums) for group in groups]
+        return reduce(torch.add, parts).to(dtype)
     filters, channels = weights[0].shape[:2]
     whole = set(index) >= set(range(taps))  # of the second derivative some rows are zero
     packed = (torch.empty if whole else torch.zeros)((taps, filters, channels), dtype=sums)
@@ -66,7 +71,7 @@ def pack(weights, index, taps, padded, dtype) -> torch.Tensor:
     return with_rows(packed.to(dtype), padded)
 
 
-def _pack_groups(weights, index_of) -> Iterator[_Group]:
+def _pack_groups(weights: list[torch.Tensor], index_of: list[list[int]]) -> Iterator[_Group]:
     """The branches that one launch packs, one at least."""
     most_branches, most_sources = _C.most_packed_cuda()
     group: _Group = []
@@ -97,17 +102,19 @@ def _pack_group(group: _Group, taps: int, padded: int, dtype: torch.dtype) -> to
     return packed
 
 
-def _pack_fake(weights, index, taps, padded, dtype):
+def _pack_fake(
+    weights: list[torch.Tensor], index: Sequence[int], taps: int, padded: int, dtype: torch.dtype
+) -> torch.Tensor:
     return weights[0].new_empty((taps, padded, weights[0].shape[1]), dtype=dtype)
 
 
-def _save_for_unpack(ctx, inputs, output) -> None:
+def _save_for_unpack(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     weights, ctx.index, *_ = inputs
     ctx.filters = weights[0].shape[0]
     ctx.like = [(tuple(weight.shape[2:]), weight.dtype) for weight in weights]
 
 
-def _pack_gradient(ctx, grad):
+def _pack_gradient(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     rows = split_index(ctx.index, [kernel for kernel, _ in ctx.like])
     grads = [
         unpack_taps(grad, ctx.filters, kernel, index).to(dtype)
@@ -116,7 +123,9 @@ def _pack_gradient(ctx, grad):
     return grads, None, None, None, None
 
 
-def _unpack(packed, filters, kernel, index) -> torch.Tensor:
+def _unpack(
+    packed: torch.Tensor, filters: int, kernel: Sequence[int], index: Sequence[int]
+) -> torch.Tensor:
     packed = packed[:, :filters].contiguous()
     weight = _unpack_fake(packed, filters, kernel, index)
     where = packed.data_ptr(), weight.data_ptr(), tuple(packed.shape[1:])
@@ -124,16 +133,19 @@ def _unpack(packed, filters, kernel, index) -> torch.Tensor:
     return weight
 
 
-def _unpack_fake(packed, filters, kernel, index):
+def _unpack_fake(
+    packed: torch.Tensor, filters: int, kernel: Sequence[int], index: Sequence[int]
+) -> torch.Tensor:
     return packed.new_empty((filters, packed.shape[2], *kernel))
 
 
-def _save_for_pack(ctx, inputs, output) -> None:
+def _save_for_pack(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     packed, _, _, ctx.index = inputs
-    ctx.taps, ctx.padded, ctx.dtype = *packed.shape[:2], packed.dtype
+    ctx.taps, ctx.padded, _ = packed.shape
+    ctx.dtype = packed.dtype
 
 
-def _unpack_gradient(ctx, grad):
+def _unpack_gradient(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     return pack_taps([grad], ctx.index, ctx.taps, ctx.padded, ctx.dtype), None, None, None
 
 

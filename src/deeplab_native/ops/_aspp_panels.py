@@ -9,6 +9,7 @@ tensor's version as it was.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -24,7 +25,13 @@ def takes_panels(input: torch.Tensor) -> bool:
     return on_cpu and input.dtype in (torch.float32, torch.float64)
 
 
-def panels_forward(input, weights, bias, index, offsets) -> torch.Tensor:
+def panels_forward(
+    input: torch.Tensor,
+    weights: list[torch.Tensor],
+    bias: torch.Tensor | None,
+    index: Sequence[int],
+    offsets: Sequence[int],
+) -> torch.Tensor:
     """The head, all tensors of one dtype; bias (O,) or None."""
     layout = memory_format(input)
     input = input.contiguous(memory_format=layout)

@@ -10,7 +10,8 @@ the input. Both are linear in input and in taps, hence the second derivatives.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -27,7 +28,9 @@ Grads = tuple[torch.Tensor, torch.Tensor]
 class _Product:
     """Y of a group of images: its layout, its memory, and the kernels between it and a map."""
 
-    def __init__(self, input: torch.Tensor, taps: torch.Tensor, offsets, filters: int) -> None:
+    def __init__(
+        self, input: torch.Tensor, taps: torch.Tensor, offsets: Sequence[int], filters: int
+    ) -> None:
         self.offsets = list(zip(offsets[::2], offsets[1::2], strict=True))
         self.layout = memory_format(input)
         self.channels_last = self.layout == torch.channels_last
@@ -63,17 +66,25 @@ class _Product:
     def spread(self, map: torch.Tensor, y: torch.Tensor) -> None:
         call_kernel("aspp_spread", y, map.data_ptr(), y.data_ptr(), *self._geometry(map))
 
-    def _geometry(self, map: torch.Tensor) -> tuple:
+    def _geometry(
+        self, map: torch.Tensor
+    ) -> tuple[tuple[int, ...], int, list[tuple[int, int]], bool]:
         return tuple(map.shape), self.padded, self.offsets, self.channels_last
 
 
-def new_out(input, filters: int) -> torch.Tensor:
+def new_out(input: torch.Tensor, filters: int) -> torch.Tensor:
     """(B, filters, H, W) in the layout of input, uninitialised."""
     shape, layout = (input.shape[0], filters, *input.shape[2:]), memory_format(input)
     return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=layout)
 
 
-def taps_forward(input, taps, bias, offsets, filters) -> torch.Tensor:
+def taps_forward(
+    input: torch.Tensor,
+    taps: torch.Tensor,
+    bias: torch.Tensor | None,
+    offsets: Sequence[int],
+    filters: int,
+) -> torch.Tensor:
     """`aspp_taps`, without its derivative."""
     product = _Product(input, taps, offsets, filters)
     out = new_out(input, filters)
@@ -90,11 +101,23 @@ def taps_forward(input, taps, bias, offsets, filters) -> torch.Tensor:
     return out
 
 
-def _forward_fake(input, taps, bias, offsets, filters):
+def _forward_fake(
+    input: torch.Tensor,
+    taps: torch.Tensor,
+    bias: torch.Tensor | None,
+    offsets: Sequence[int],
+    filters: int,
+) -> torch.Tensor:
     return new_out(input, filters)
 
 
-def _backward(grad, input, taps, offsets, mask) -> Grads:
+def _backward(
+    grad: torch.Tensor,
+    input: torch.Tensor,
+    taps: torch.Tensor,
+    offsets: Sequence[int],
+    mask: Sequence[bool],
+) -> Grads:
     """The needed gradients; sums over images are float32 for the 2-byte types."""
     product = _Product(input, taps, offsets, grad.shape[1])
     layout = product.layout
@@ -125,7 +148,9 @@ def _input_gradient(product: _Product, y: torch.Tensor, out: torch.Tensor) -> No
         torch.bmm(product.matrix.t().expand(y.shape[0], -1, -1), y, out=out)
 
 
-def _add_taps_gradient(product: _Product, y, x, sums: torch.Tensor) -> None:
+def _add_taps_gradient(
+    product: _Product, y: torch.Tensor, x: torch.Tensor, sums: torch.Tensor
+) -> None:
     pieces = [(y.t(), x)] if product.channels_last else zip(y, x.transpose(1, 2), strict=True)
     for left, right in pieces:
         if sums.dtype == left.dtype:
@@ -134,7 +159,13 @@ def _add_taps_gradient(product: _Product, y, x, sums: torch.Tensor) -> None:
             sums += torch.mm(left, right)
 
 
-def _backward_fake(grad, input, taps, offsets, mask):
+def _backward_fake(
+    grad: torch.Tensor,
+    input: torch.Tensor,
+    taps: torch.Tensor,
+    offsets: Sequence[int],
+    mask: Sequence[bool],
+) -> Grads:
     return (
         torch.empty_like(input, memory_format=memory_format(input))
         if mask[0]
@@ -143,13 +174,13 @@ def _backward_fake(grad, input, taps, offsets, mask):
     )
 
 
-def _save_for_backward(ctx, inputs, output) -> None:
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     input, taps, bias, ctx.offsets, _ = inputs
     ctx.bias_dtype = None if bias is None else bias.dtype
     ctx.save_for_backward(input, taps)
 
 
-def _gradient(ctx, grad):
+def _gradient(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     need_input, need_taps, need_bias = ctx.needs_input_grad[:3]
     for_input = for_taps = for_bias = None
     if need_input or need_taps:
@@ -161,12 +192,12 @@ def _gradient(ctx, grad):
     return for_input, for_taps, for_bias, None, None
 
 
-def _save_for_second_backward(ctx, inputs, output) -> None:
+def _save_for_second_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     grad, input, taps, ctx.offsets, ctx.mask = inputs
     ctx.save_for_backward(grad, input, taps)
 
 
-def _second_gradient(ctx, to_input, to_taps):
+def _second_gradient(ctx: Any, to_input: torch.Tensor, to_taps: torch.Tensor) -> tuple[Any, ...]:
     grad, input, taps = ctx.saved_tensors
     need_grad, need_input, need_taps = ctx.needs_input_grad[:3]
     has_input, has_taps = ctx.mask

@@ -5,12 +5,15 @@ Chen et al. 2017, section 3.1, the first implementation, without the columns in 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 
 from .._native import call_cuda, convolutions_use_tf32, memory_format
-from .atrous_im2col import Pair, output_size, sum_dtype
+from .atrous_im2col import Geometry, Pair, output_size, sum_dtype
+
+Grads = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # of input, weight and bias
 
 # Rows and columns of the result that one block of threads computes: TileShape in the CUDA sources,
 # in the same order.
@@ -56,8 +59,15 @@ def make_plan(rows: int, cols: int, terms: int, repeats: int, dtype: torch.dtype
     return Plan(tile, max(1, parts))
 
 
-def direct_forward(input, weight, bias, stride: Pair, padding: Pair, rate: Pair) -> torch.Tensor:
-    kernel = tuple(weight.shape[2:])
+def direct_forward(
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Pair,
+    padding: Pair,
+    rate: Pair,
+) -> torch.Tensor:
+    kernel = weight.shape[2], weight.shape[3]
     size = output_size(input.shape, kernel, stride, padding, rate)
     _check_reach(input, kernel, padding, rate)
     filters, channels = weight.shape[:2]
@@ -80,9 +90,18 @@ def direct_forward(input, weight, bias, stride: Pair, padding: Pair, rate: Pair)
     return out
 
 
-def direct_backward(grad, input, weight, stride: Pair, padding: Pair, rate: Pair, mask):
+def direct_backward(
+    grad: torch.Tensor,
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    stride: Pair,
+    padding: Pair,
+    rate: Pair,
+    mask: Sequence[bool],
+) -> Grads:
     """The needed gradients; the others have no elements."""
-    geometry = kernel, *_ = tuple(weight.shape[2:]), stride, padding, rate
+    kernel = weight.shape[2], weight.shape[3]
+    geometry = kernel, stride, padding, rate
     _check_reach(input, kernel, padding, rate)
     filters, channels = weight.shape[:2]
     taps = kernel[0] * kernel[1]
@@ -125,7 +144,14 @@ def _type_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _call(kernel: str, factors, result, map_and_out, geometry, plan: Plan) -> None:
+def _call(
+    kernel: str,
+    factors: Sequence[torch.Tensor | None],
+    result: torch.Tensor,
+    map_and_out: tuple[torch.Tensor, torch.Tensor],
+    geometry: Geometry,
+    plan: Plan,
+) -> None:
     """kernel(factors, result, room for its parts, shapes and strides, geometry, type, plan)."""
     map, out = map_and_out
     partial = 0

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 
 from .._native import memory_format
+from ._atrous_direct import Grads as Grads
 from ._atrous_direct import direct_backward as direct_backward
 from ._atrous_direct import direct_forward as direct_forward
 from .atrous_im2col import Pair, Window, add_columns, fill_columns, output_size, sum_dtype
 from .space_to_batch import _batch_to_space, _new_blocks, _space_to_batch
 
 COLUMN_BYTES = 64 * 2**20  # of the im2col buffer, in the forward and in the backward pass
-
-Grads = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-
 
 # The least rate from which a copy to channels_last pays on the CPU, of layers with many filters and
 # of few filters in training. `benchmarks/bench_conv.py` says below its table what it should be.
@@ -38,7 +36,7 @@ def in_better_layout(input: torch.Tensor, weight: torch.Tensor, rate: int) -> to
     return input.contiguous(memory_format=torch.channels_last) if worthwhile else input
 
 
-def _skips_taps(input, weight, rate) -> bool:
+def _skips_taps(input: torch.Tensor, weight: torch.Tensor, rate: int) -> bool:
     """Where oneDNN then skips the taps in the padding and otherwise does not.
 
     Measured with 2 threads on AVX-512 cores (torch 2.13, one 41 x 41 map, milliseconds as it is /
@@ -55,7 +53,7 @@ def _skips_taps(input, weight, rate) -> bool:
     return (many or trains) and max(weight.shape[2:]) > 1
 
 
-def _brings_cudnn_back(input, rate) -> bool:
+def _brings_cudnn_back(input: torch.Tensor, rate: int) -> bool:
     """Where torch convolves contiguous maps without cuDNN, but channels_last ones with it.
 
     Asked for the same bits every time, torch leaves cuDNN out of dilated convolutions of contiguous
@@ -110,7 +108,14 @@ def _as_matrix(map: torch.Tensor) -> torch.Tensor:
     return map.view(map.shape[0], -1)
 
 
-def im2col_forward(input, weight, bias, stride: Pair, padding: Pair, rate: Pair) -> torch.Tensor:
+def im2col_forward(
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Pair,
+    padding: Pair,
+    rate: Pair,
+) -> torch.Tensor:
     """Weights (O, C kh kw) times columns (C kh kw, pixels), into the output without a copy."""
     geometry = tuple(weight.shape[2:]), stride, padding, rate
     size = output_size(input.shape, *geometry)
@@ -131,7 +136,15 @@ def im2col_forward(input, weight, bias, stride: Pair, padding: Pair, rate: Pair)
     return out
 
 
-def im2col_backward(grad, input, weight, stride: Pair, padding: Pair, rate: Pair, mask) -> Grads:
+def im2col_backward(
+    grad: torch.Tensor,
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    stride: Pair,
+    padding: Pair,
+    rate: Pair,
+    mask: Sequence[bool],
+) -> Grads:
     """The needed gradients, of input and weight in the same pieces as the forward pass.
 
     Sums over images and pieces are float32 for the 2-byte types.
@@ -146,7 +159,8 @@ def im2col_backward(grad, input, weight, stride: Pair, padding: Pair, rate: Pair
         grad_input = torch.zeros_like(input, dtype=sums, memory_format=layout)
     if mask[1]:
         grad_weight = torch.zeros_like(filters, dtype=sums)
-    pieces = _column_pieces(input, weight, tuple(grad.shape[2:])) if mask[0] or mask[1] else ()
+    size = grad.shape[2], grad.shape[3]
+    pieces = _column_pieces(input, weight, size) if mask[0] or mask[1] else ()
     for image, window, pixels, columns in pieces:
         grad_pixels = _as_matrix(grad[image])[:, pixels]
         if mask[1]:
@@ -165,7 +179,12 @@ def im2col_backward(grad, input, weight, stride: Pair, padding: Pair, rate: Pair
 
 
 def space_to_batch_forward(
-    input, weight, bias, stride: Pair, padding: Pair, rate: Pair
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Pair,
+    padding: Pair,
+    rate: Pair,
 ) -> torch.Tensor:
     """The blocks hold the padding already; a block row more than the map's falls off at the end."""
     size = output_size(input.shape, tuple(weight.shape[2:]), stride, padding, rate)
@@ -175,7 +194,13 @@ def space_to_batch_forward(
 
 
 def space_to_batch_backward(
-    grad, input, weight, stride: Pair, padding: Pair, rate: Pair, mask
+    grad: torch.Tensor,
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    stride: Pair,
+    padding: Pair,
+    rate: Pair,
+    mask: Sequence[bool],
 ) -> Grads:
     """The needed gradients, by the backward pass of the standard convolution of the blocks."""
     # without a weight gradient only the shape of the blocks counts
@@ -194,7 +219,7 @@ def space_to_batch_backward(
         output_mask=(mask[0], mask[1], False),
     )
     if mask[0]:
-        grad_input = _batch_to_space(grad_input, rate, tuple(input.shape[2:]), padding)
+        grad_input = _batch_to_space(grad_input, rate, (input.shape[2], input.shape[3]), padding)
         grad_input = grad_input.contiguous(memory_format=memory_format(input))
     return (
         grad_input if mask[0] else input.new_empty(0),
@@ -203,5 +228,5 @@ def space_to_batch_backward(
     )
 
 
-def _bias_gradient(grad: torch.Tensor, mask) -> torch.Tensor:
+def _bias_gradient(grad: torch.Tensor, mask: Sequence[bool]) -> torch.Tensor:
     return grad.sum((0, 2, 3)) if mask[2] else grad.new_empty(0)

@@ -13,7 +13,7 @@ NATIVE = ("im2col", "space_to_batch", "direct")
 ALGORITHMS = ("auto", *NATIVE, "aten")
 
 
-def left_to_torch(input, weight, bias, *geometry) -> bool:
+def left_to_torch(input: object, weight: object, bias: object, *geometry: object) -> bool:
     """Whether torch's own checks are enough: it would take nothing of this for something else.
 
     The complete ones take twice the time of torch's convolution of a small map.
@@ -44,7 +44,7 @@ def check_algorithm(algorithm: str, stride: Sequence[int]) -> None:
         raise ValueError(f"stride: algorithm 'space_to_batch' needs 1, got {tuple(stride)}")
 
 
-def check_tensors_fit(input, weight, bias) -> None:
+def check_tensors_fit(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
     tensors = {"input": input, "weight": weight}
     if bias is not None:
         tensors["bias"] = check_tensor("bias", bias, ndim=1, dtypes=FLOATS, layout="(O,)")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from .._native import on_cuda
@@ -33,7 +35,13 @@ def _tensors(features: list[torch.Tensor] | list[PixelFeatures]) -> list[torch.T
 
 
 def dense_crf_of_batch(
-    unary, image, weights, sigmas, normalization, iterations, scale
+    unary: torch.Tensor,
+    image: torch.Tensor,
+    weights: Sequence[torch.Tensor],
+    sigmas: list[float],
+    normalization: int,
+    iterations: int,
+    scale: float,
 ) -> torch.Tensor:
     """Q (B, L, H, W) of unary (B, L, H, W) and image (B, 3, H, W); weights of both kernels."""
     features = features_of(image, sigmas)
@@ -51,7 +59,15 @@ def dense_crf_of_batch(
 
 
 def dense_crf_backward_of_batch(
-    grad, unary, image, weights, sigmas, normalization, iterations, needs_weights, scale
+    grad: torch.Tensor,
+    unary: torch.Tensor,
+    image: torch.Tensor,
+    weights: Sequence[torch.Tensor],
+    sigmas: list[float],
+    normalization: int,
+    iterations: int,
+    needs_weights: bool,
+    scale: float,
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Gradients with respect to the unary and the weights."""
     features = features_of(image, sigmas)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -86,7 +87,13 @@ def check_sizes(sizes: object, unary: torch.Tensor) -> list[tuple[int, int]]:
 
 
 def _dense_crf_images(
-    unaries, images, weights, sigmas, normalization, iterations, scale
+    unaries: list[torch.Tensor],
+    images: list[torch.Tensor],
+    weights: list[torch.Tensor],
+    sigmas: list[float],
+    normalization: int,
+    iterations: int,
+    scale: float,
 ) -> list[torch.Tensor]:
     """Q (L, H, W) of each unary (L, H, W) and image (3, H, W)."""
     _check_all_values(unaries, images, weights, sigmas)
@@ -107,7 +114,15 @@ def _dense_crf_images(
 
 
 def _dense_crf_images_backward(
-    grads, unaries, images, weights, sigmas, normalization, iterations, needs_weights, scale
+    grads: list[torch.Tensor],
+    unaries: list[torch.Tensor],
+    images: list[torch.Tensor],
+    weights: list[torch.Tensor],
+    sigmas: list[float],
+    normalization: int,
+    iterations: int,
+    needs_weights: bool,
+    scale: float,
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     results: dict[int, torch.Tensor] = {}
     grad_weights = [torch.zeros_like(w) for w in weights]
@@ -130,7 +145,12 @@ def _dense_crf_images_backward(
     return [results[i] for i in range(len(unaries))], grad_weights
 
 
-def _check_all_values(unaries, images, weights, sigmas) -> None:
+def _check_all_values(
+    unaries: list[torch.Tensor],
+    images: list[torch.Tensor],
+    weights: list[torch.Tensor],
+    sigmas: list[float],
+) -> None:
     """On the CPU, every image before the first is worked on; on CUDA values are not looked at."""
     for i, (unary, image) in enumerate(zip(unaries, images, strict=True)):
         if on_cuda(unary):
@@ -145,7 +165,7 @@ def _check_all_values(unaries, images, weights, sigmas) -> None:
         check_values(flat, features, weights, names, unary_name=f"unary[{i}]")
 
 
-def _groups(unaries, images) -> list[list[int]]:
+def _groups(unaries: list[torch.Tensor], images: list[torch.Tensor]) -> list[list[int]]:
     """On CUDA all images of one size together; on the CPU each alone, which needs no copies."""
     groups = defaultdict(list)
     for i, (unary, image) in enumerate(zip(unaries, images, strict=True)):
@@ -153,17 +173,23 @@ def _groups(unaries, images) -> list[list[int]]:
     return list(groups.values())
 
 
-def _stack(tensors, group: list[int]) -> torch.Tensor:
+def _stack(tensors: list[torch.Tensor], group: list[int]) -> torch.Tensor:
     if len(group) == 1:
         return tensors[group[0]][None]
     return torch.stack([tensors[i] for i in group])
 
 
-def _fake(unaries, *rest):
+def _fake(unaries: list[torch.Tensor], *rest: object) -> list[torch.Tensor]:
     return [torch.empty_like(u, memory_format=torch.contiguous_format) for u in unaries]
 
 
-def _backward_fake(grads, unaries, images, weights, *rest):
+def _backward_fake(
+    grads: list[torch.Tensor],
+    unaries: list[torch.Tensor],
+    images: list[torch.Tensor],
+    weights: list[torch.Tensor],
+    *rest: object,
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     return _fake(grads), [torch.empty_like(w) for w in weights]
 
 
@@ -178,13 +204,13 @@ _backward_op = define_op(
 )
 
 
-def _setup_context(ctx, inputs, output) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     unaries, images, weights, *ctx.how, ctx.scale = inputs
     ctx.count = len(unaries)
     ctx.save_for_backward(*unaries, *images, *weights)
 
 
-def _backward(ctx, grads):
+def _backward(ctx: Any, grads: Sequence[torch.Tensor | None]) -> tuple[Any, ...]:
     n = ctx.count
     saved = ctx.saved_tensors
     unaries, images, weights = saved[:n], saved[n : 2 * n], saved[2 * n :]

@@ -13,6 +13,8 @@ Without normalisation a cell counts for all its pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from .._native import on_cuda
@@ -23,7 +25,14 @@ from .mean_field import mean_field_backward_of_batch, mean_field_of_batch, mean_
 from .pairwise_features import KERNEL_NAMES
 
 
-def scaled_of_batch(unary, features, weights, normalization, iterations, scale) -> torch.Tensor:
+def scaled_of_batch(
+    unary: torch.Tensor,
+    features: list[torch.Tensor],
+    weights: Sequence[torch.Tensor],
+    normalization: int,
+    iterations: int,
+    scale: float,
+) -> torch.Tensor:
     """Q (B, L, H, W); features (H W, d) or (B, H W, d), iterations at least 1."""
     flat = unary.detach().flatten(2).contiguous()
     if not on_cuda(unary):  # all images before the first is worked on, as small ones would not show
@@ -39,7 +48,14 @@ def scaled_of_batch(unary, features, weights, normalization, iterations, scale) 
 
 
 def scaled_backward_of_batch(
-    grad, unary, features, weights, normalization, iterations, needs_weights, scale
+    grad: torch.Tensor,
+    unary: torch.Tensor,
+    features: list[torch.Tensor],
+    weights: Sequence[torch.Tensor],
+    normalization: int,
+    iterations: int,
+    needs_weights: bool,
+    scale: float,
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Gradients with respect to the unary and the weights.
 
@@ -74,7 +90,14 @@ def scaled_backward_of_batch(
 class _Coarse:
     """The CRF of the cells."""
 
-    def __init__(self, unary, features, weights, normalization: int, scale: float) -> None:
+    def __init__(
+        self,
+        unary: torch.Tensor,
+        features: list[torch.Tensor],
+        weights: Sequence[torch.Tensor],
+        normalization: int,
+        scale: float,
+    ) -> None:
         self.cells = Cells(unary.shape[2], unary.shape[3], scale)
         self._unary = self.cells.mean(unary)
         self._features = [self._of_cells(f) for f in features]

@@ -16,6 +16,11 @@ MOST_ENTRIES = 2**30  # points times d + 1 that 32-bit numbers in the lattice re
 WORKSPACE_BYTES = 8 * 2**30  # of the images that are worked on at once, unless one alone needs more
 
 
+LatticeSize = tuple[int, int, int, bool]  # images, points, d, like_pydensecrf
+# of the lattice, replicas, addresses: lattice, weights to splat and to slice with, memory
+NativeFilter = tuple[LatticeSize, int, int, int, int, int]
+
+
 class CudaLattice:
     """The lattices of features (N, d), or (B, N, d) for each image; any strides.
 
@@ -101,7 +106,7 @@ class CudaFilter:
         self._arguments = lattice.size, replicas, *addresses
         self._bytes = _C.filter_bytes_cuda(self._dtype, (*self._arguments, 0), channels)
 
-    def with_memory(self) -> tuple[tuple, torch.Tensor]:
+    def with_memory(self) -> tuple[NativeFilter, torch.Tensor]:
         """The filter as native code takes it, and the memory that must live until it is called."""
         memory = _bytes(self._bytes, self._kept[1])
         return (*self._arguments, memory.data_ptr()), memory

@@ -34,6 +34,14 @@ class PairwiseKernel(NamedTuple):
     normalization: str = "symmetric"
 
 
+class CheckedKernel(NamedTuple):
+    """A `PairwiseKernel` that was checked, its compatibility a tensor like the unary."""
+
+    features: torch.Tensor
+    compatibility: torch.Tensor
+    normalization: str
+
+
 def check_unary(unary: torch.Tensor, *, ndim: int, layout: str) -> None:
     check_tensor("unary", unary, ndim=ndim, dtypes=UNARY_DTYPES, layout=layout)
     if unary.shape[1] < 1:
@@ -79,7 +87,7 @@ def check_normalization(normalization: str, name: str = "normalization") -> int:
     return NORMALIZATIONS[normalization]
 
 
-def check_kernels(unary: torch.Tensor, kernels: Sequence[PairwiseKernel]) -> list[PairwiseKernel]:
+def check_kernels(unary: torch.Tensor, kernels: Sequence[PairwiseKernel]) -> list[CheckedKernel]:
     """The kernels with their compatibilities as tensors of the unary's dtype and device."""
     batch, _, points = unary.shape
     if not isinstance(kernels, Sequence):
@@ -98,11 +106,13 @@ def check_kernels(unary: torch.Tensor, kernels: Sequence[PairwiseKernel]) -> lis
         compatibility = check_compatibility(
             f"kernels[{m}].compatibility", kernel.compatibility, unary
         )
-        checked.append(kernel._replace(compatibility=compatibility))
+        checked.append(CheckedKernel(kernel.features, compatibility, kernel.normalization))
     return checked
 
 
-def check_compatibility(name: str, value: float | torch.Tensor, unary: torch.Tensor):
+def check_compatibility(
+    name: str, value: float | torch.Tensor, unary: torch.Tensor
+) -> torch.Tensor:
     """As a tensor (), (L,) or (L, L) like the unary; ValueError for another shape."""
     labels = unary.shape[1]
     if isinstance(value, torch.Tensor):

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from .. import _C
 from .._memory import check_memory, least_bytes_of_crf
 from .._native import num_threads
-from .pairwise_features import PixelFeatures
+from .pairwise_features import Features, PixelFeatures
 from .permutohedral import build_lattice, check_lattice
 
+_Native = _C.MeanFieldFloat | _C.MeanFieldDouble
+_NATIVE: dict[torch.dtype, type[_Native]]
 _NATIVE = {torch.float32: _C.MeanFieldFloat, torch.float64: _C.MeanFieldDouble}
 _ALL_FINITE = {torch.float32: _C.all_finite_cpu_float, torch.float64: _C.all_finite_cpu_double}
 
@@ -22,7 +24,14 @@ _ALL_FINITE = {torch.float32: _C.all_finite_cpu_float, torch.float64: _C.all_fin
 class CpuMeanField:
     """Mean field of one image; every tensor is (1, L, N), of the unary's dtype."""
 
-    def __init__(self, unary, lattices, compatibilities, normalizations, width: int = 0) -> None:
+    def __init__(
+        self,
+        unary: torch.Tensor,
+        lattices: Sequence[_C.Lattice],
+        compatibilities: Sequence[torch.Tensor],
+        normalizations: Sequence[int],
+        width: int = 0,
+    ) -> None:
         self._unary, self._width = unary, width
         self._kernels = [
             # the dimensions of a compatibility are its CompatibilityKind of mean_field.h
@@ -32,7 +41,7 @@ class CpuMeanField:
         self._threads, self._rebuilding = num_threads(), threading.Lock()
         self._process, self._built = os.getpid(), self._build()
 
-    def _build(self):
+    def _build(self) -> _Native:
         _, labels, points = self._unary.shape
         native = _NATIVE[self._unary.dtype](points, labels, self._threads, self._width)
         native.set_unary(self._unary.data_ptr())
@@ -41,7 +50,7 @@ class CpuMeanField:
         return native
 
     @property
-    def _native(self):
+    def _native(self) -> _Native:
         """This process's own: the copy that a fork makes may be locked, by a thread it has not."""
         if self._process != os.getpid():
             with self._rebuilding:
@@ -50,7 +59,9 @@ class CpuMeanField:
                     self._process = os.getpid()
         return self._built
 
-    def set_kernel(self, m: int, lattice, compatibility: torch.Tensor, normalization: int) -> None:
+    def set_kernel(
+        self, m: int, lattice: _C.Lattice, compatibility: torch.Tensor, normalization: int
+    ) -> None:
         """In place of kernel m; not while another thread computes. Normalises all anew."""
         c = compatibility.detach()
         self._kernels[m] = (lattice, c.ndim, c.flatten().tolist(), normalization)
@@ -89,7 +100,13 @@ class CpuMeanField:
 
 
 def check_values(
-    unary, features, compatibilities, names, *, unary_name: str = "unary", first: int = 0
+    unary: torch.Tensor,
+    features: Features,
+    compatibilities: Sequence[torch.Tensor],
+    names: Sequence[tuple[str, str]],
+    *,
+    unary_name: str = "unary",
+    first: int = 0,
 ) -> None:
     """Raises ValueError where the values of a batch could not be worked with.
 
@@ -114,7 +131,7 @@ def check_values(
                 check_lattice(f[b] if f.ndim == 3 else f, name, like_pydensecrf=True)
 
 
-def _lattice(features, b: int, name: str) -> _C.Lattice:
+def _lattice(features: torch.Tensor | PixelFeatures, b: int, name: str) -> _C.Lattice:
     if isinstance(features, PixelFeatures):
         return features.lattice(b, name)
     own = features[b] if features.ndim == 3 else features
@@ -122,7 +139,11 @@ def _lattice(features, b: int, name: str) -> _C.Lattice:
 
 
 def cpu_mean_fields(
-    unary, features, compatibilities, normalizations, names
+    unary: torch.Tensor,
+    features: Features,
+    compatibilities: Sequence[torch.Tensor],
+    normalizations: Sequence[int],
+    names: Sequence[tuple[str, str]],
 ) -> Iterator[tuple[slice, CpuMeanField]]:
     """The mean field of each image of a batch (B, L, N), one at a time.
 

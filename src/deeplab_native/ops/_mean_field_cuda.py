@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from .. import _C
 from .._native import call_cuda
-from ._lattice_cuda import CudaFilter, CudaLattice, check_size, dtype_name, images_at_once
+from ._lattice_cuda import (
+    CudaFilter,
+    CudaLattice,
+    NativeFilter,
+    check_size,
+    dtype_name,
+    images_at_once,
+)
 
 _NONE, _BEFORE, _AFTER = 0, 1, 2  # Normalization of mean_field.h
 _MOST_KERNELS = 8  # that one launch works on: kMaxFilters of lattice.cuh
@@ -18,7 +25,13 @@ _MOST_KERNELS = 8  # that one launch works on: kMaxFilters of lattice.cuh
 class CudaMeanField:
     """Mean field of a batch (B, L, N), the methods of `CpuMeanField`."""
 
-    def __init__(self, unary, features, compatibilities, normalizations) -> None:
+    def __init__(
+        self,
+        unary: torch.Tensor,
+        features: Sequence[torch.Tensor],
+        compatibilities: Sequence[torch.Tensor],
+        normalizations: Sequence[int],
+    ) -> None:
         self._unary = unary.detach().contiguous()
         self._dtype = dtype_name(unary.dtype)
         self._width = _C.mean_field_width_cuda(unary.shape[1])
@@ -30,7 +43,9 @@ class CudaMeanField:
         self._needs_scratch = has_matrix or len(features) > _MOST_KERNELS
         self._negative_unary = self._rows(self._unary, -1.0, -math.inf)
 
-    def set_kernel(self, m: int, features, compatibility: torch.Tensor, normalization: int) -> None:
+    def set_kernel(
+        self, m: int, features: torch.Tensor, compatibility: torch.Tensor, normalization: int
+    ) -> None:
         """In place of kernel m, with a compatibility of the same shape; the others stay."""
         self._kernels[m] = _Kernel(features, compatibility, normalization, self._unary, self._width)
 
@@ -63,7 +78,9 @@ class CudaMeanField:
         counts = [kernel.lattice.num_vertices() for kernel in self._kernels]
         return [[c[b % len(c)] for c in counts] for b in range(batch)]
 
-    def _run(self, q, updates: int, out: torch.Tensor, *, softmax: bool) -> torch.Tensor:
+    def _run(
+        self, q: torch.Tensor | None, updates: int, out: torch.Tensor, *, softmax: bool
+    ) -> torch.Tensor:
         rows = self._new_rows() if q is None else self._rows(q, 1.0, 0.0)
         scratch = self._new_rows(2) if self._needs_scratch else rows.new_empty(0)
         kernels = [kernel.with_memory() for kernel in self._kernels]
@@ -102,7 +119,14 @@ class CudaMeanField:
 class _Kernel:
     """One pairwise kernel with its normalisation folded into the weights of its filter."""
 
-    def __init__(self, features, compatibility, normalization: int, unary, width: int) -> None:
+    def __init__(
+        self,
+        features: torch.Tensor,
+        compatibility: torch.Tensor,
+        normalization: int,
+        unary: torch.Tensor,
+        width: int,
+    ) -> None:
         self.lattice = CudaLattice(features, like_pydensecrf=True)
         self._replicas = unary.shape[0] if features.ndim == 2 else 1
         self._dtype, self._width = unary.dtype, width
@@ -120,7 +144,9 @@ class _Kernel:
         c = compatibility.detach()
         self._compatibility = (0.5 * (c + c.T) if c.ndim == 2 else c).contiguous()
 
-    def _new_filter(self, scale_in, scale_out) -> CudaFilter:
+    def _new_filter(
+        self, scale_in: torch.Tensor | None, scale_out: torch.Tensor | None
+    ) -> CudaFilter:
         weights = self.lattice.weights(self._dtype, scale_in, scale_out)
         return CudaFilter(self.lattice, self._replicas, self._width, *weights)
 
@@ -130,7 +156,7 @@ class _Kernel:
             return self._filter
         return self._new_filter(*reversed(self._scales))
 
-    def with_memory(self) -> tuple[tuple, torch.Tensor]:
+    def with_memory(self) -> tuple[tuple[NativeFilter, int, int], torch.Tensor]:
         """The kernel as native code takes it, and the memory that must live until it is called."""
         native, memory = self._filter.with_memory()
         kind = self._compatibility.ndim  # CompatibilityKind of mean_field.h
@@ -138,7 +164,11 @@ class _Kernel:
 
 
 def cuda_mean_fields(
-    unary, features, compatibilities, normalizations, names
+    unary: torch.Tensor,
+    features: Sequence[torch.Tensor],
+    compatibilities: Sequence[torch.Tensor],
+    normalizations: Sequence[int],
+    names: Sequence[tuple[str, str]],
 ) -> Iterator[tuple[slice, CudaMeanField]]:
     """The mean field of as many images of a batch (B, L, N) as fit the memory at once."""
     batch, labels, points = unary.shape

@@ -7,6 +7,7 @@ ResNet-101. `_aspp_branches` is its op.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -68,7 +69,11 @@ def aspp(
     return aspp_branches(input.to(dtype), weights, present, [d for both in pairs for d in both])
 
 
-def _as_branches(weights, biases, rates) -> tuple[list, list]:
+def _as_branches(
+    weights: Sequence[torch.Tensor],
+    biases: Sequence[torch.Tensor | None] | None,
+    rates: Sequence[int | Sequence[int]],
+) -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
     for name, value in {"weights": weights, "biases": biases, "rates": rates}.items():
         if isinstance(value, (list, tuple)) or (name == "biases" and value is None):
             continue
@@ -83,12 +88,14 @@ def _as_branches(weights, biases, rates) -> tuple[list, list]:
     return list(weights), [None] * len(weights) if biases is None else list(biases)
 
 
-def _fit(input, weights, biases) -> bool:
+def _fit(
+    input: torch.Tensor, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor | None]
+) -> bool:
     """Whether all is right at a glance: `_check` takes its time, and says what is not."""
     if not isinstance(input, torch.Tensor) or input.ndim != 4 or input.dtype not in FLOATS:
         return False
     dtype, device, channels = input.dtype, input.device, input.shape[1]
-    filters = None
+    filters: Any = None  # of the first weight
     for weight, bias in zip(weights, biases, strict=True):
         if not isinstance(weight, torch.Tensor) or weight.ndim != 4:
             return False
@@ -104,10 +111,13 @@ def _fit(input, weights, biases) -> bool:
             return False
         if bias.ndim != 1 or bias.shape[0] != filters:
             return False
-    return min(filters, *input.shape[1:]) > 0
+    least: int = min(filters, *input.shape[1:])
+    return least > 0
 
 
-def _check(input, weights, biases) -> torch.dtype:
+def _check(
+    input: torch.Tensor, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor | None]
+) -> torch.dtype:
     """The dtype to compute in; raises where something is not as it should be."""
     check_tensor("input", input, ndim=4, dtypes=FLOATS, layout="(B, C, H, W)")
     if min(input.shape[2:]) < 1:
@@ -116,7 +126,9 @@ def _check(input, weights, biases) -> torch.dtype:
     return _check_dtypes(input, weights, biases)
 
 
-def _check_shapes(input, weights, biases) -> None:
+def _check_shapes(
+    input: torch.Tensor, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor | None]
+) -> None:
     filters = None
     for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         check_tensor(f"weights[{i}]", weight, ndim=4, dtypes=FLOATS, layout="(O, C, kh, kw)")
@@ -141,7 +153,9 @@ def _check_shapes(input, weights, biases) -> None:
             )
 
 
-def _check_dtypes(input, weights, biases) -> torch.dtype:
+def _check_dtypes(
+    input: torch.Tensor, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor | None]
+) -> torch.dtype:
     """The dtype to compute in; raises where tensors differ in dtype or device."""
     tensors = {"input": input}
     tensors |= {f"weights[{i}]": weight for i, weight in enumerate(weights)}

@@ -5,8 +5,9 @@ y[i] = sum over k of x[i + r k] w[k]: Chen et al. 2017 (DeepLab, TPAMI), section
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -133,9 +134,17 @@ def atrous_conv1d(
     return out.squeeze(2)
 
 
-def _by_torch(input, weight, bias, stride, padding, rate, algorithm) -> torch.Tensor:
+def _by_torch(
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: int | Sequence[int],
+    padding: int | Sequence[int],
+    rate: int | Sequence[int],
+    algorithm: str,
+) -> torch.Tensor:
     if algorithm == "auto":
-        largest = rate if type(rate) is int else max(rate)
+        largest = rate if isinstance(rate, int) else max(rate)
         input = algorithms.in_better_layout(input, weight, largest)
     return F.conv2d(input, weight, bias, stride, padding, rate)
 
@@ -155,14 +164,30 @@ def _check_native(algorithm: str, stride: Sequence[int], input: torch.Tensor) ->
         )
 
 
-def _forward(input, weight, bias, stride, padding, rate, algorithm):
+def _forward(
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    rate: Sequence[int],
+    algorithm: str,
+) -> torch.Tensor:
     _check_native(algorithm, stride, input)
-    run = getattr(algorithms, f"{algorithm}_forward")
+    run: Callable[..., torch.Tensor] = getattr(algorithms, f"{algorithm}_forward")
     with torch.autocast(input.device.type, enabled=False):  # the public function has cast already
         return run(input, weight, bias, tuple(stride), tuple(padding), tuple(rate))
 
 
-def _forward_fake(input, weight, bias, stride, padding, rate, algorithm):
+def _forward_fake(
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    rate: Sequence[int],
+    algorithm: str,
+) -> torch.Tensor:
     _check_native(algorithm, stride, input)
     size = output_size(input.shape, tuple(weight.shape[2:]), stride, padding, rate)
     return torch.empty(
@@ -173,14 +198,32 @@ def _forward_fake(input, weight, bias, stride, padding, rate, algorithm):
     )
 
 
-def _backward(grad, input, weight, stride, padding, rate, algorithm, mask):
+def _backward(
+    grad: torch.Tensor,
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    rate: Sequence[int],
+    algorithm: str,
+    mask: Sequence[bool],
+) -> algorithms.Grads:
     _check_native(algorithm, stride, input)
-    run = getattr(algorithms, f"{algorithm}_backward")
+    run: Callable[..., algorithms.Grads] = getattr(algorithms, f"{algorithm}_backward")
     with torch.autocast(input.device.type, enabled=False):
         return run(grad, input, weight, tuple(stride), tuple(padding), tuple(rate), mask)
 
 
-def _backward_fake(grad, input, weight, stride, padding, rate, algorithm, mask):
+def _backward_fake(
+    grad: torch.Tensor,
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    rate: Sequence[int],
+    algorithm: str,
+    mask: Sequence[bool],
+) -> algorithms.Grads:
     _check_native(algorithm, stride, input)
     layout = memory_format(input)
     return (
@@ -192,24 +235,26 @@ def _backward_fake(grad, input, weight, stride, padding, rate, algorithm, mask):
     )
 
 
-def _save_for_backward(ctx, inputs, output) -> None:
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     input, weight, _, *ctx.how = inputs
     ctx.save_for_backward(input, weight)
 
 
-def _gradient(ctx, grad):
+def _gradient(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     mask = list(ctx.needs_input_grad[:3])
     grads = _conv_backward_op(grad, *ctx.saved_tensors, *ctx.how, mask)
     needed = (g if need else None for g, need in zip(grads, mask, strict=True))
     return *needed, None, None, None, None
 
 
-def _save_for_second_backward(ctx, inputs, output) -> None:
+def _save_for_second_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     grad, input, weight, *ctx.how, ctx.mask = inputs
     ctx.save_for_backward(grad, input, weight)
 
 
-def _second_gradient(ctx, to_input, to_weight, to_bias):
+def _second_gradient(
+    ctx: Any, to_input: torch.Tensor, to_weight: torch.Tensor, to_bias: torch.Tensor
+) -> tuple[Any, ...]:
     """The backward pass is linear in grad, input and weight: its own gradients are convolutions."""
     grad, input, weight = ctx.saved_tensors
     need_grad, need_input, need_weight = ctx.needs_input_grad[:3]

@@ -7,6 +7,7 @@ function samples the feature map `rate` pixels apart.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -14,6 +15,7 @@ from .. import _C
 from .._native import call_cuda, check_tensor, define_op, num_threads, on_cuda, pair
 
 Pair = tuple[int, int]
+Geometry = tuple[Pair, Pair, Pair, Pair]  # kernel, stride, padding, rate
 Window = tuple[int, int, int, int]  # of the output: first and last row, first and last column
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -85,7 +87,12 @@ def atrous_col2im(
     return _col2im_op(columns, pair("size", size, least=1), *geometry)
 
 
-def check_geometry(kernel_size, stride, padding, rate) -> tuple[Pair, Pair, Pair, Pair]:
+def check_geometry(
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int],
+    padding: int | Sequence[int],
+    rate: int | Sequence[int],
+) -> Geometry:
     """The four as pairs; raises TypeError or ValueError naming the one that is wrong."""
     return (
         pair("kernel_size", kernel_size, least=1),
@@ -96,7 +103,11 @@ def check_geometry(kernel_size, stride, padding, rate) -> tuple[Pair, Pair, Pair
 
 
 def output_size(
-    shape: Sequence[int], kernel: Pair, stride: Pair, padding: Pair, rate: Pair
+    shape: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    rate: Sequence[int],
 ) -> Pair:
     """(Ho, Wo) of a convolution over a map of shape (B, C, H, W); ValueError where it is empty."""
     if min(shape[1:]) < 1:
@@ -113,7 +124,14 @@ def output_size(
     return height, width
 
 
-def _map_shape(columns, size, kernel, stride, padding, rate) -> tuple[int, int, int, int]:
+def _map_shape(
+    columns: torch.Tensor,
+    size: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    rate: Sequence[int],
+) -> tuple[int, int, int, int]:
     """(B, C, H, W) of the map that these columns came from; ValueError where there is none."""
     taps = kernel[0] * kernel[1]
     channels = columns.shape[1] // taps
@@ -122,7 +140,7 @@ def _map_shape(columns, size, kernel, stride, padding, rate) -> tuple[int, int, 
             f"columns: expected a positive multiple of kernel_size {kernel[0]} x {kernel[1]} = "
             f"{taps} rows, got {columns.shape[1]}"
         )
-    shape = (columns.shape[0], channels, *size)
+    shape = columns.shape[0], channels, size[0], size[1]
     height, width = output_size(shape, kernel, stride, padding, rate)
     if columns.shape[2] != height * width:
         raise ValueError(
@@ -132,20 +150,24 @@ def _map_shape(columns, size, kernel, stride, padding, rate) -> tuple[int, int, 
     return shape
 
 
-def fill_columns(map: torch.Tensor, columns: torch.Tensor, geometry, window: Window) -> None:
+def fill_columns(
+    map: torch.Tensor, columns: torch.Tensor, geometry: Sequence[Sequence[int]], window: Window
+) -> None:
     """im2col of the output pixels in `window` of map (B, C, H, W) into columns, contiguous."""
     where = map.data_ptr(), columns.data_ptr(), tuple(map.shape), map.stride()
     _call("atrous_im2col", map, *where, *geometry, window, map.element_size())
 
 
-def add_columns(columns: torch.Tensor, map: torch.Tensor, geometry, window: Window) -> None:
+def add_columns(
+    columns: torch.Tensor, map: torch.Tensor, geometry: Sequence[Sequence[int]], window: Window
+) -> None:
     """Adds the columns of the output pixels in `window` to map, of `sum_dtype(columns.dtype)`."""
     where = columns.data_ptr(), map.data_ptr(), tuple(map.shape), map.stride()
     dtype = str(columns.dtype).removeprefix("torch.")
     _call("atrous_col2im", map, *where, *geometry, window, dtype)
 
 
-def _call(name: str, map: torch.Tensor, *args) -> None:
+def _call(name: str, map: torch.Tensor, *args: Any) -> None:
     """Calls the kernel of the device."""
     if on_cuda(map):
         call_cuda(f"{name}_cuda", map, *args)
@@ -158,24 +180,26 @@ def sum_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _im2col_fake(input, *geometry):
+def _im2col_fake(input: torch.Tensor, *geometry: Sequence[int]) -> torch.Tensor:
     height, width = output_size(input.shape, *geometry)
     kernel = geometry[0]
     return input.new_empty((input.shape[0], input.shape[1] * kernel[0] * kernel[1], height * width))
 
 
-def _im2col(input, *geometry):
+def _im2col(input: torch.Tensor, *geometry: Sequence[int]) -> torch.Tensor:
     columns = _im2col_fake(input, *geometry)
     height, width = output_size(input.shape, *geometry)
     fill_columns(input, columns, geometry, (0, height, 0, width))
     return columns
 
 
-def _col2im_fake(columns, size, *geometry):
+def _col2im_fake(
+    columns: torch.Tensor, size: Sequence[int], *geometry: Sequence[int]
+) -> torch.Tensor:
     return columns.new_empty(_map_shape(columns, size, *geometry))
 
 
-def _col2im(columns, size, *geometry):
+def _col2im(columns: torch.Tensor, size: Sequence[int], *geometry: Sequence[int]) -> torch.Tensor:
     shape = _map_shape(columns, size, *geometry)
     map = torch.zeros(shape, dtype=sum_dtype(columns.dtype), device=columns.device)
     height, width = output_size(shape, *geometry)
@@ -183,20 +207,20 @@ def _col2im(columns, size, *geometry):
     return map.to(columns.dtype)
 
 
-def _save_size(ctx, inputs, output) -> None:
+def _save_size(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     input, *ctx.geometry = inputs
     ctx.size = input.shape[2:]
 
 
-def _im2col_backward(ctx, grad):
+def _im2col_backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     return _col2im_op(grad, ctx.size, *ctx.geometry), None, None, None, None
 
 
-def _save_geometry(ctx, inputs, output) -> None:
+def _save_geometry(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     _, _, *ctx.geometry = inputs
 
 
-def _col2im_backward(ctx, grad):
+def _col2im_backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     return _im2col_op(grad, *ctx.geometry), None, None, None, None, None
 
 

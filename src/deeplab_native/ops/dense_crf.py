@@ -7,7 +7,7 @@ Convolution, and Fully Connected CRFs", section 3.3.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
+from typing import Any, overload
 
 import torch
 
@@ -52,8 +52,15 @@ def dense_crf(
     scale: float = ...,
 ) -> list[torch.Tensor]: ...
 def dense_crf(
-    unary, image, params, *, iterations=10, normalization="symmetric", sizes=None, scale=1.0
-):
+    unary: torch.Tensor | Sequence[torch.Tensor],
+    image: torch.Tensor | Sequence[torch.Tensor],
+    params: CRFParams,
+    *,
+    iterations: int = 10,
+    normalization: str = "symmetric",
+    sizes: Sizes | None = None,
+    scale: float = 1.0,
+) -> torch.Tensor | list[torch.Tensor]:
     """Marginals of the fully connected CRF over an image's pixels.
 
     Args:
@@ -114,7 +121,7 @@ def dense_crf(
         return [one.view(u.shape) for one, u in zip(q, unaries, strict=True)]
     unary = widen(unary)
     check_unary(unary, ndim=4, layout="(B, L, H, W)")
-    check_image(image, unary)
+    image = check_image(image, unary)
     weights = _weights(params, unary)
     if sizes is None:
         return _dense_crf(unary, image, weights, sigmas, *how)
@@ -140,11 +147,25 @@ def _weights(params: CRFParams, unary: torch.Tensor) -> list[torch.Tensor]:
     ]
 
 
-def _dense_crf_fake(unary, image, weights, sigmas, normalization, iterations, scale):
+def _dense_crf_fake(
+    unary: torch.Tensor,
+    image: torch.Tensor,
+    weights: Sequence[torch.Tensor],
+    sigmas: list[float],
+    normalization: int,
+    iterations: int,
+    scale: float,
+) -> torch.Tensor:
     return torch.empty_like(unary, memory_format=torch.contiguous_format)
 
 
-def _dense_crf_backward_fake(grad, unary, image, weights, *rest):
+def _dense_crf_backward_fake(
+    grad: torch.Tensor,
+    unary: torch.Tensor,
+    image: torch.Tensor,
+    weights: Sequence[torch.Tensor],
+    *rest: object,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
     return torch.empty_like(grad, memory_format=torch.contiguous_format), [
         torch.empty_like(w) for w in weights
     ]
@@ -160,12 +181,12 @@ _dense_crf_backward = define_op(
 )
 
 
-def _setup_context(ctx, inputs, output) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     unary, image, weights, *ctx.how, ctx.scale = inputs
     ctx.save_for_backward(unary, image, *weights)
 
 
-def _backward(ctx, grad):
+def _backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     unary, image, *weights = ctx.saved_tensors
     needs_weights = any(w.requires_grad for w in weights)
     grad_unary, grad_weights = _dense_crf_backward(

@@ -6,7 +6,8 @@ Potentials", NIPS 2011, algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
 
 import torch
 
@@ -21,6 +22,7 @@ from ._mean_field_checks import (
 )
 from ._mean_field_cpu import CpuMeanField, cpu_mean_fields
 from ._mean_field_cuda import CudaMeanField, cuda_mean_fields
+from .pairwise_features import Features
 
 
 def mean_field(
@@ -57,7 +59,11 @@ def mean_field(
 
 
 def mean_fields(
-    unary, features, compatibilities, normalizations, names=None
+    unary: torch.Tensor,
+    features: Features,
+    compatibilities: Sequence[torch.Tensor],
+    normalizations: Sequence[int],
+    names: Sequence[tuple[str, str]] | None = None,
 ) -> Iterator[tuple[slice, CpuMeanField | CudaMeanField]]:
     """The images of a batch (B, L, N) in groups, each with its mean field.
 
@@ -67,13 +73,21 @@ def mean_fields(
     names = names or [
         (f"kernels[{m}].features", f"kernels[{m}].compatibility") for m in range(len(features))
     ]
-    of_device = cuda_mean_fields if on_cuda(unary) else cpu_mean_fields
-    return of_device(unary, features, compatibilities, normalizations, names)
+    if on_cuda(unary):
+        # all of its features are tensors
+        return cuda_mean_fields(unary, features, compatibilities, normalizations, names)  # type: ignore[arg-type]
+    return cpu_mean_fields(unary, features, compatibilities, normalizations, names)
 
 
 def mean_field_of_batch(
-    unary, features, compatibilities, normalizations, iterations, *, names=None
-):
+    unary: torch.Tensor,
+    features: Features,
+    compatibilities: Sequence[torch.Tensor],
+    normalizations: Sequence[int],
+    iterations: int,
+    *,
+    names: Sequence[tuple[str, str]] | None = None,
+) -> torch.Tensor:
     """`mean_field` on checked tensors: Q (B, L, N) of a unary (B, L, N), in its dtype.
 
     The lists have an item for each kernel: features (B, N, d) or (N, d), compatibility, number of
@@ -91,13 +105,25 @@ def _like(unary: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(unary, memory_format=torch.contiguous_format)
 
 
-def _mean_field_fake(unary, features, compatibilities, normalizations, iterations):
+def _mean_field_fake(
+    unary: torch.Tensor,
+    features: Features,
+    compatibilities: Sequence[torch.Tensor],
+    normalizations: Sequence[int],
+    iterations: int,
+) -> torch.Tensor:
     return _like(unary)
 
 
 def mean_field_backward_of_batch(
-    grad, unary, features, compatibilities, normalizations, iterations, needs_compatibility
-):
+    grad: torch.Tensor,
+    unary: torch.Tensor,
+    features: Features,
+    compatibilities: Sequence[torch.Tensor],
+    normalizations: Sequence[int],
+    iterations: int,
+    needs_compatibility: bool,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Gradients of the unrolled iterations, from the last to the first.
 
     With x_t = -U - sum C_m F_m, F_m = K_m Q_{t-1} and Q_t = softmax(x_t):
@@ -127,10 +153,10 @@ def mean_field_backward_of_batch(
     return grad_unary, grad_compatibilities
 
 
-def not_twice_differentiable(name: str):
+def not_twice_differentiable(name: str) -> Callable[..., NoReturn]:
     """A backward for backward ops: an error instead of second derivatives that are zero."""
 
-    def backward(ctx, *grads):
+    def backward(ctx: Any, *grads: Any) -> NoReturn:
         raise RuntimeError(f"{name}: no second derivatives; differentiate it once")
 
     return backward
@@ -154,7 +180,13 @@ def _grad_compatibility(ndim: int, g_x: torch.Tensor, filtered: torch.Tensor) ->
     return -0.5 * (outer + outer.T)
 
 
-def _backward_fake(grad, unary, features, compatibilities, *rest):
+def _backward_fake(
+    grad: torch.Tensor,
+    unary: torch.Tensor,
+    features: Features,
+    compatibilities: Sequence[torch.Tensor],
+    *rest: object,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
     return torch.empty_like(grad, memory_format=torch.contiguous_format), [
         torch.empty_like(c) for c in compatibilities
     ]
@@ -170,13 +202,13 @@ _mean_field_backward = define_op(
 )
 
 
-def _setup_context(ctx, inputs, output) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     unary, features, compatibilities, ctx.normalizations, ctx.iterations = inputs
     ctx.num_features = len(features)
     ctx.save_for_backward(unary, *features, *compatibilities)
 
 
-def _backward(ctx, grad):
+def _backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     unary, *rest = ctx.saved_tensors
     features, compatibilities = rest[: ctx.num_features], rest[ctx.num_features :]
     grad_unary, grad_compatibilities = _mean_field_backward(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 
 from .. import _C
 from .._native import call_cuda, check_same_device, check_tensor, num_threads, on_cuda
+
+_R = TypeVar("_R")
 
 Sigma = float | Sequence[float]
 
@@ -21,15 +24,9 @@ KERNEL_NAMES = (
 IMAGE_DTYPES = (torch.uint8, torch.float32, torch.float64)
 
 
-def check_image(image: torch.Tensor, unary: torch.Tensor) -> None:
-    """Raises where the image is not (B, 3, H, W) for a unary of (B, L, H, W)."""
-    check_tensor(
-        "image",
-        image,
-        ndim=4,
-        dtypes=IMAGE_DTYPES,
-        layout="(B, 3, H, W)",
-    )
+def check_image(image: object, unary: torch.Tensor) -> torch.Tensor:
+    """The image; raises where it is not (B, 3, H, W) for a unary of (B, L, H, W)."""
+    image = check_tensor("image", image, ndim=4, dtypes=IMAGE_DTYPES, layout="(B, 3, H, W)")
     batch, _, height, width = unary.shape
     if tuple(image.shape) != (batch, 3, height, width):
         raise ValueError(
@@ -38,6 +35,7 @@ def check_image(image: torch.Tensor, unary: torch.Tensor) -> None:
         )
     check_same_device(unary=unary, image=image)
     check_no_gradient("image", image)
+    return image
 
 
 def check_no_gradient(name: str, image: torch.Tensor) -> None:
@@ -103,7 +101,7 @@ class PixelFeatures:
         """Raises what `lattice` would."""
         self._native(_C.check_image_features_cpu, b, name)
 
-    def _native(self, native, b: int, name: str):
+    def _native(self, native: Callable[..., _R], b: int, name: str) -> _R:
         image = self._image[b]
         (sigma_x, sigma_y), sigmas = self._sigmas
         dtype = str(image.dtype).removeprefix("torch.")
@@ -114,20 +112,24 @@ class PixelFeatures:
             raise ValueError(str(error).replace("features", name, 1)) from None
 
 
+Features = Sequence[torch.Tensor | PixelFeatures]  # of each kernel
+
+
 def _features(image: torch.Tensor, sigma_xy: Sigma, sigmas: Sequence[float]) -> torch.Tensor:
     """Planes (B, 2 + C, H W) float32."""
-    batch, channels, *size = image.shape
-    shape = batch, 2 + channels, size[0] * size[1]
+    batch, channels, height, width = image.shape
+    shape = batch, 2 + channels, height * width
     features = torch.empty(shape, dtype=torch.float32, device=image.device)
     dtype = str(image.dtype).removeprefix("torch.")
-    how = *size, *_each(sigma_xy, 2), sigmas
+    sigma_x, sigma_y = _each(sigma_xy, 2)
+    how = height, width, sigma_x, sigma_y, sigmas
     if on_cuda(image):
-        where = image.data_ptr(), dtype, image.stride(), batch
-        call_cuda("pairwise_features_cuda", image, *where, *how, features.data_ptr())
+        of_batch = image.data_ptr(), dtype, image.stride(), batch
+        call_cuda("pairwise_features_cuda", image, *of_batch, *how, features.data_ptr())
         return features
     for one, planes in zip(image, features, strict=True):
-        where = one.data_ptr(), dtype, one.stride()
-        _C.pairwise_features_cpu(*where, *how, planes.data_ptr(), num_threads())
+        pixels, out = one.data_ptr(), planes.data_ptr()
+        _C.pairwise_features_cpu(pixels, dtype, one.stride(), *how, out, num_threads())
     return features
 
 

@@ -5,11 +5,16 @@ Adams, Baek and Davis, "Fast High-Dimensional Filtering Using the Permutohedral 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 
 from .. import _C
 from .._native import check_same_device, check_tensor, define_op, num_threads
 from ._lattice_cuda import CudaFilter, CudaLattice, check_size, images_at_once
+
+_R = TypeVar("_R")
 
 _FILTERS = {
     torch.float32: _C.permutohedral_filter_cpu_float,
@@ -88,7 +93,9 @@ def check_lattice(features: torch.Tensor, name: str, *, like_pydensecrf: bool = 
     _with_features(_C.check_features_cpu, features, name, like_pydensecrf)
 
 
-def _with_features(native, features: torch.Tensor, name: str, like_pydensecrf: bool):
+def _with_features(
+    native: Callable[..., _R], features: torch.Tensor, name: str, like_pydensecrf: bool
+) -> _R:
     features = features.detach().to(torch.float32)
     (n, d), strides = features.shape, features.stride()
     try:
@@ -136,12 +143,12 @@ def _filter_fake(values: torch.Tensor, features: torch.Tensor, transposed: bool)
     return torch.empty_like(values, memory_format=torch.contiguous_format)
 
 
-def _setup_context(ctx, inputs, output) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     _, features, ctx.transposed = inputs
     ctx.save_for_backward(features)
 
 
-def _backward(ctx, grad):
+def _backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     (features,) = ctx.saved_tensors
     return _filter(grad, features, not ctx.transposed), None, None
 

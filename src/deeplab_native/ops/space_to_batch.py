@@ -8,6 +8,7 @@ r² reduced resolution maps, one for each of the r × r possible shifts".
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -83,7 +84,7 @@ def batch_to_space(
     )
 
 
-def _block_size(size: Pair, rate: Pair, padding: Pair) -> Pair:
+def _block_size(size: Sequence[int], rate: Pair, padding: Pair) -> Pair:
     height, width = (-(-(n + 2 * p) // r) for n, r, p in zip(size, rate, padding, strict=True))
     return height, width
 
@@ -118,7 +119,9 @@ def _new_map(blocks: torch.Tensor, rate: Pair, size: Pair, padding: Pair) -> tor
     )
 
 
-def _move(name: str, source: torch.Tensor, out: torch.Tensor, map: torch.Tensor, *args) -> None:
+def _move(
+    name: str, source: torch.Tensor, out: torch.Tensor, map: torch.Tensor, *args: Any
+) -> None:
     """Calls the kernel of the device; args: rate, padding, size of a block."""
     layout = memory_format(source)
     channels_last = layout == torch.channels_last
@@ -143,20 +146,20 @@ def _batch_to_space(blocks: torch.Tensor, rate: Pair, size: Pair, padding: Pair)
     return map
 
 
-def _save_for_batch_to_space(ctx, inputs, output) -> None:
+def _save_for_batch_to_space(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     input, ctx.rate, ctx.padding = inputs
     ctx.size = input.shape[2:]
 
 
-def _space_to_batch_backward(ctx, grad):
+def _space_to_batch_backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     return _batch_to_space_op(grad, ctx.rate, ctx.size, ctx.padding), None, None
 
 
-def _save_for_space_to_batch(ctx, inputs, output) -> None:
+def _save_for_space_to_batch(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     _, ctx.rate, _, ctx.padding = inputs
 
 
-def _batch_to_space_backward(ctx, grad):
+def _batch_to_space_backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     return _space_to_batch_op(grad, ctx.rate, ctx.padding), None, None, None
 
 

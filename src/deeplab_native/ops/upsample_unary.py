@@ -7,6 +7,7 @@ additional factor of 8") and section 3.3 (unary energies -log P of the label ass
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import torch
 
@@ -53,13 +54,13 @@ def upsample_unary(
     return _upsample_op(scores, size, crop)
 
 
-def _new_energies(scores, size, crop) -> torch.Tensor:
+def _new_energies(scores: torch.Tensor, size: Sequence[int], crop: Sequence[int]) -> torch.Tensor:
     return torch.empty(
         (*scores.shape[:2], *crop), dtype=sum_dtype(scores.dtype), device=scores.device
     )
 
 
-def _forward(scores, size, crop):
+def _forward(scores: torch.Tensor, size: Sequence[int], crop: Sequence[int]) -> torch.Tensor:
     energies = _new_energies(scores, size, crop)
     args = (
         scores.data_ptr(),
@@ -77,17 +78,25 @@ def _forward(scores, size, crop):
     return energies
 
 
-def _new_gradient(grad, energies, scores_size, size) -> torch.Tensor:
+def _new_gradient(
+    grad: torch.Tensor, energies: torch.Tensor, scores_size: Sequence[int], size: Sequence[int]
+) -> torch.Tensor:
     return energies.new_empty((*energies.shape[:2], *scores_size))
 
 
-def _backward(grad, energies, scores_size, size):
+def _backward(
+    grad: torch.Tensor, energies: torch.Tensor, scores_size: Sequence[int], size: Sequence[int]
+) -> torch.Tensor:
     grad, energies = grad.contiguous(), energies.contiguous()
     grad_sum = grad.sum(1)
     rows = energies.new_empty((*energies.shape[:3], scores_size[1]))
     grad_scores = _new_gradient(grad, energies, scores_size, size)
     args = (
-        *(t.data_ptr() for t in (energies, grad, grad_sum, rows, grad_scores)),
+        energies.data_ptr(),
+        grad.data_ptr(),
+        grad_sum.data_ptr(),
+        rows.data_ptr(),
+        grad_scores.data_ptr(),
         tuple(grad_scores.shape),
         tuple(size),
         tuple(energies.shape[2:]),
@@ -100,18 +109,18 @@ def _backward(grad, energies, scores_size, size):
     return grad_scores
 
 
-def _save_for_backward(ctx, inputs, output) -> None:
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     scores, ctx.size, _ = inputs
     ctx.scores_size, ctx.dtype = tuple(scores.shape[2:]), scores.dtype
     ctx.save_for_backward(output)
 
 
-def _gradient(ctx, grad):
+def _gradient(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     (energies,) = ctx.saved_tensors
     return _backward_op(grad, energies, ctx.scores_size, ctx.size).to(ctx.dtype), None, None
 
 
-def _no_second_gradient(ctx, grad):
+def _no_second_gradient(ctx: Any, grad: torch.Tensor) -> NoReturn:
     raise RuntimeError(
         "upsample_unary: has no second derivative; interpolate and take log_softmax instead"
     )

@@ -151,7 +151,8 @@ def energies(name: str, u: Floats, threads: int) -> Floats:
             f"{name}: expected a finite energy for at least one label of each point, got +inf for "
             f"all labels of point {impossible.argmax()} (clip probabilities before the logarithm)"
         )
-    return np.minimum(u, np.finfo(np.float32).max)
+    finite: Floats = np.minimum(u, np.finfo(np.float32).max)
+    return finite
 
 
 def aligned(values: Floats) -> Floats:

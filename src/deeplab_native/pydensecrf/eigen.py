@@ -36,7 +36,8 @@ class VectorXf(_Buffer):
 
     def __new__(cls, *_: object, **__: object) -> VectorXf:
         """An empty one, (0,), whatever is given: `vectorXf` makes one of an array."""
-        return super().__new__(cls, (0,), np.float32)
+        vector: VectorXf = super().__new__(cls, (0,), np.float32)
+        return vector
 
 
 class MatrixXf(_Buffer):
@@ -44,7 +45,8 @@ class MatrixXf(_Buffer):
 
     def __new__(cls, *_: object, **__: object) -> MatrixXf:
         """An empty one, (0, 0), whatever is given: `matrixXf` makes one of an array."""
-        return super().__new__(cls, (0, 0), np.float32)
+        matrix: MatrixXf = super().__new__(cls, (0, 0), np.float32)
+        return matrix
 
 
 def vectorXf(arr: Floats) -> VectorXf:
@@ -52,7 +54,8 @@ def vectorXf(arr: Floats) -> VectorXf:
 
     TypeError where it is no array, ValueError for another shape or dtype.
     """
-    return strict_float_array("arr", arr, 1, "(n,)").copy("C").view(VectorXf)
+    vector: VectorXf = strict_float_array("arr", arr, 1, "(n,)").copy("C").view(VectorXf)
+    return vector
 
 
 def matrixXf(arr: Floats) -> MatrixXf:
@@ -61,9 +64,11 @@ def matrixXf(arr: Floats) -> MatrixXf:
     For `DenseCRF.klDivergence` and `stepInference` of one's own marginals. TypeError where it is no
     array, ValueError for another shape or dtype.
     """
-    return strict_float_array("arr", arr, 2, "(rows, columns)").copy("C").view(MatrixXf)
+    matrix: MatrixXf = strict_float_array("arr", arr, 2, "(rows, columns)").copy("C").view(MatrixXf)
+    return matrix
 
 
 def empty_matrix(rows: int, columns: int) -> MatrixXf:
     """Not initialised."""
-    return np.empty((rows, columns), np.float32).view(MatrixXf)
+    matrix: MatrixXf = np.empty((rows, columns), np.float32).view(MatrixXf)
+    return matrix

@@ -83,7 +83,8 @@ def _nearest(labels: np.ndarray, size: list[int], rows: slice, columns: slice) -
         np.arange(part.start, min(part.stop, new)) * old // new
         for part, new, old in zip((rows, columns), size, labels.shape, strict=True)
     ]
-    return labels[chosen[0][:, None], chosen[1]]
+    cut: np.ndarray = labels[chosen[0][:, None], chosen[1]]
+    return cut
 
 
 def _levels(config: Augmentation, brightness: float, contrast: float) -> np.ndarray:
@@ -91,4 +92,5 @@ def _levels(config: Augmentation, brightness: float, contrast: float) -> np.ndar
     gain = 1 + config.contrast * (2 * contrast - 1)
     offset = 255 * config.brightness * (2 * brightness - 1)
     levels = (np.arange(256) - 127.5) * gain + 127.5 + offset
-    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    table: np.ndarray = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    return table

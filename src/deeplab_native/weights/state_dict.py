@@ -88,7 +88,8 @@ def _unwrapped(path: Path, content: Any) -> dict[str, torch.Tensor]:
                 f"{path}: expected a state dict of tensors, got {type(value).__name__} at "
                 f"{_short(key)}{where}"
             )
-    return content
+    state_dict: dict[str, torch.Tensor] = content
+    return state_dict
 
 
 def _short(key: object) -> str:
