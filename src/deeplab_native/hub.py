@@ -84,8 +84,10 @@ def from_pretrained(name_or_folder: str | os.PathLike[str], **arguments: Any) ->
 
 
 def _config(model: DeepLab) -> dict[str, Any]:
-    """The metadata of the weights file with its values as JSON; raises what `weights.save` does,
-    before huggingface_hub touches the folder."""
+    """The metadata of the weights file with its values as JSON.
+
+    Raises what `weights.save` does, before huggingface_hub touches the folder.
+    """
     if any(p.is_meta for p in model.parameters()):
         raise ValueError("model: a net on the meta device has no weights to save")
     texts = ("format", "model")

@@ -69,6 +69,7 @@ class DeepLab(nn.Module):
 
     @property
     def scales(self) -> tuple[float, ...]:
+        """Factors of the input's size whose scores are fused; (1.0,) is a single pass."""
         return self._scales
 
     @scales.setter
@@ -76,6 +77,7 @@ class DeepLab(nn.Module):
         self._scales = check_scales(scales)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) -> scores (B, L, h, w): of the one scale, or the fused ones of all."""
         return self.score_map(x) if self._scales == (1.0,) else self.multi_scale(x).fused
 
     def multi_scale(self, x: torch.Tensor) -> MultiScaleScores:
@@ -140,5 +142,6 @@ class DeepLab(nn.Module):
         return url
 
     def extra_repr(self) -> str:
+        """Name in the registry, number of classes, and scales other than (1.0,)."""
         scales = "" if self._scales == (1.0,) else f", scales={self._scales}"
         return f"{self.name!r}, num_classes={self.num_classes}{scales}"

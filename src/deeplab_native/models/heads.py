@@ -57,9 +57,11 @@ class FullyConnectedHead(DeepLab):
         raise NotImplementedError
 
     def classifiers(self) -> list[AtrousConv2d | nn.Conv2d]:
+        """`fc8` of every branch."""
         return [getattr(self, f"fc8{branch}") for branch in self._branches]
 
     def score_map(self, x: torch.Tensor) -> torch.Tensor:
+        """Input (B, 3, H, W) -> the sum of the branches' scores, (B, L, h, w)."""
         features = self.features(x)
         if self.pool5a is not None:
             features = self.pool5a(features)

@@ -67,6 +67,7 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, in_channels, H, W) -> (B, out_channels, H / stride, W / stride), rounded up."""
         y: torch.Tensor = x
         if isinstance(self.expand, nn.Conv2d):
             y = nn.functional.relu6(self.expand(y), inplace=True)
@@ -152,6 +153,7 @@ class DeepLabMobileNetV2(FullyConnectedHead):
         return channels
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """As of `DeepLab`, with the gain of each `project` made for a layer without ReLU."""
         super().reset_parameters(generator)
         # He's factor of 2 makes up for a ReLU, which `project` has not; and nothing but the
         # weights holds the sum over the residual blocks in range
@@ -209,9 +211,11 @@ class DeepLabMobileNetV2ASPP(DeepLabMobileNetV2):
         self.fc1 = ASPP(channels, num_classes, _at_stride(output_stride, rates), kernel_size)
 
     def classifiers(self) -> list[AtrousConv2d | nn.Conv2d]:
+        """The branches of `fc1`."""
         return list(self.fc1.branches())
 
     def score_map(self, x: torch.Tensor) -> torch.Tensor:
+        """Input (B, 3, H, W) -> scores (B, L, h, w) of `fc1`."""
         scores: torch.Tensor = self.fc1(self.features(x))
         return scores
 

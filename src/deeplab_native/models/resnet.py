@@ -54,6 +54,7 @@ class ConvBN(nn.Module):
         self.bn = FrozenBatchNorm2d(out_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, in_channels, H, W) -> (B, out_channels, H / stride, W / stride), rounded up."""
         y: torch.Tensor = self.bn(self.conv(x))
         return y
 
@@ -83,6 +84,7 @@ class Bottleneck(nn.Module):
         self.branch2c = ConvBN(width, out_channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, in_channels, H, W) -> (B, 4 width, H / stride, W / stride), rounded up."""
         y = nn.functional.relu(self.branch2a(x), inplace=True)
         y = nn.functional.relu(self.branch2b(y), inplace=True)
         return nn.functional.relu(self.branch2c(y) + self.branch1(x), inplace=True)
@@ -153,9 +155,11 @@ class DeepLabResNet101(DeepLab):
             self.fc1 = ASPP(channels, num_classes, rates, kernel_size)
 
     def classifiers(self) -> list[AtrousConv2d | nn.Conv2d]:
+        """`fc1`, or its branches where it is ASPP."""
         return [*self.fc1.branches()] if isinstance(self.fc1, ASPP) else [self.fc1]
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """As of `DeepLab`, with the last convolution of each bottleneck scaled by 33^-1/2."""
         super().reset_parameters(generator)
         # Frozen batch normalisation doesn't hold the sum of 33 branches in range: each would
         # double the variance of the features
@@ -171,5 +175,6 @@ class DeepLabResNet101(DeepLab):
         return y
 
     def score_map(self, x: torch.Tensor) -> torch.Tensor:
+        """Input (B, 3, H, W) -> scores (B, L, h, w) of `fc1`."""
         scores: torch.Tensor = self.fc1(self.features(x))
         return scores

@@ -78,8 +78,11 @@ def _without_copies(path: Path, layers: list[Layer]) -> list[Layer]:
 
 
 def _our_layer(name: str) -> tuple[str | None, str]:
-    """Our module and the kind of the layer: "res" a convolution with batch normalisation behind,
-    "bn", "scale", or "" for a convolution with a bias."""
+    """Our module and the kind of the layer.
+
+    "res" is a convolution with batch normalisation behind; others are "bn", "scale", and "" for a
+    convolution with a bias.
+    """
     if match := _RESNET_STEM.fullmatch(name):
         kind = (match["kind"] or "res").rstrip("_")
         return ("conv1.conv" if kind == "res" else "conv1.bn"), kind

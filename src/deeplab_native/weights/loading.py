@@ -71,6 +71,7 @@ def load(
 
 
 def check_new_layers(new_layers: str | None) -> None:
+    """Raises ValueError unless it is None or one of `NEW_LAYERS`."""
     if new_layers is not None and new_layers not in NEW_LAYERS:
         raise ValueError(
             f"new_layers: expected None or one of {', '.join(NEW_LAYERS)}; got {new_layers!r}"

@@ -78,8 +78,10 @@ class Metadata:
         )
 
     def put_on(self, model: DeepLab, *, classes: bool = True) -> None:
-        """Gives a net what belongs to its weights; what the file lacks stays as it is, and without
-        `classes` all that belongs to the classifier."""
+        """Gives a net what belongs to its weights; what the file lacks stays as it is.
+
+        Without `classes` so does all that belongs to the classifier.
+        """
         model.preprocessing = self.preprocessing
         for name in ("class_names", "palette", "crf") if classes else ():
             value = getattr(self, name)

@@ -74,6 +74,7 @@ def _torchvision_trunk() -> Names:
 
 
 def isht7() -> Names:
+    """Trunk as torchvision's, and ASPP as `layer5`; without the prefix `Scale.` of the files."""
     return _torchvision_trunk() | _classifiers("layer5.conv2d_list.{}", None)
 
 

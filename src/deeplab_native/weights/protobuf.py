@@ -45,6 +45,7 @@ class WireFile:
         self.fields_left = _MAX_FIELDS
 
     def message(self, start: int, end: int) -> Message:
+        """The message in bytes `start` to `end` - 1; its fields are read as it is iterated."""
         return Message(self, start, end)
 
 

@@ -98,8 +98,10 @@ def _short(key: object) -> str:
 
 
 def without_prefixes(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    """The keys as the net itself has them -> the keys of the file, without what wrappers (data
-    parallel training, `torch.compile`) put in front of every one."""
+    """The keys as the net itself has them -> the keys of the file.
+
+    Without what wrappers (data parallel training, `torch.compile`) put in front of every one.
+    """
     keys = list(tensors)
     cut = 0
     while keys:
