@@ -90,6 +90,7 @@ class Bars:
         )
 
     def __call__(self, progress: JobProgress) -> None:
+        """Moves the bar of the job's stage, which begins with the stage."""
         if self._stage != progress.stage:
             self._stage = progress.stage
             self._task = self._bars.add_task(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,18 +32,18 @@ _ROWS = 10  # of the table; candidates.csv has all
 _COLUMNS = ("mean IoU", "accuracy", "band accuracy")
 
 
-def _axis() -> typer.models.OptionInfo:
+def _axis() -> Any:
     return typer.Option(
         metavar="VALUES", help="Values, as 3,4,5 or first:last:step.", rich_help_panel=_GRID
     )
 
 
-def _grid(text: str, **more: int) -> typer.models.OptionInfo:
+def _grid(text: str, **more: Any) -> Any:
     return typer.Option(help=text, rich_help_panel=_GRID, **more)
 
 
-def _data(*names: str, help: str, **more: object) -> typer.models.OptionInfo:
-    return typer.Option(*names, help=help, rich_help_panel=_DATA, **more)  # type: ignore[arg-type]
+def _data(*names: str, help: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=_DATA, **more)
 
 
 _SCORES = (

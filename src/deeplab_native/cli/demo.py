@@ -35,7 +35,7 @@ def run(
     """Find a person with the package's network, refine the outline, time it. Needs no download."""
     import torch
 
-    from .. import _C, CRFParams, dense_crf
+    from .. import _C, dense_crf
     from ..demo.figure import save_figure, trace
     from ..demo.photo import CREDIT, photograph
     from ..jobs._engine import check_output_folder
@@ -50,7 +50,8 @@ def run(
     options.check_outputs([picture], inputs=[])
 
     network = load_model(EMBEDDED)
-    params = network.crf or CRFParams()
+    params = network.crf
+    assert params is not None  # the embedded net's file has them
     person = (network.class_names or ()).index("person")
     photo = photograph()
     image = torch.from_numpy(photo).permute(2, 0, 1)[None].contiguous()

@@ -94,8 +94,10 @@ def _gpus(architectures: str) -> list[tuple[str, str]]:
 
 
 def _match(capability: tuple[int, int], architectures: str) -> str:
-    """Whether kernels for "75-real, 80-real, 90" run on a GPU: machine code runs on every later
-    minor version of its own major one, PTX on every later version."""
+    """Whether kernels for "75-real, 80-real, 90" run on a GPU.
+
+    Machine code runs on every later minor version of its own major one, PTX on every later version.
+    """
     if not architectures:
         return "the native ops run on the CPU only"
     ptx = False

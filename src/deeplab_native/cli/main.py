@@ -102,4 +102,5 @@ for name, command in _COMMANDS.items():
 
 
 def main() -> None:
+    """Runs `deeplab-native` on the arguments of this process, and ends it with the status."""
     app(prog_name="deeplab-native")

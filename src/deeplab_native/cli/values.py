@@ -6,7 +6,7 @@ _MOST_VALUES = 1000
 
 
 def numbers(option: str, text: str) -> list[float]:
-    """ "3,4,5" or "3:5:1" as numbers; ValueError that names the option."""
+    """Numbers of "3,4,5" or "3:5:1"; ValueError that names the option."""
     advice = "(give 3,4,5 or first:last:step)"
     try:
         if ":" not in text:
@@ -21,7 +21,7 @@ def numbers(option: str, text: str) -> list[float]:
 
 
 def class_numbers(option: str, text: str) -> list[int]:
-    """ "0,8,15" as class numbers, each once; ValueError that names the option."""
+    """The class numbers of "0,8,15", each once; ValueError that names the option."""
     try:
         return sorted({int(part) for part in text.split(",")})
     except ValueError:

@@ -14,6 +14,7 @@ from .._files import atomic_path
 if TYPE_CHECKING:
     import torch
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
     from ..crf import CRFParams
@@ -162,7 +163,7 @@ def _outline(axes: Axes, mask: np.ndarray, label: int) -> None:
         axes.contour(mask, levels=[0.5], colors="#ffe000", linewidths=1.5)
 
 
-def _colours(axes: Axes, drawn: object, ticks: tuple[float, ...], extend: str) -> None:
+def _colours(axes: Axes, drawn: ScalarMappable, ticks: tuple[float, ...], extend: str) -> None:
     """The colour bar, right of `axes` and as high."""
     beside = axes.inset_axes((1.05, 0.0, 0.05, 1.0), label="<colorbar>")
     axes.figure.colorbar(drawn, cax=beside, ticks=ticks, extend=extend)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 CREDIT = "Photo: US Navy, public domain (Commodore Grace M. Hopper)"
@@ -12,5 +14,6 @@ def photograph() -> np.ndarray:
     from matplotlib.cbook import get_sample_data
     from PIL import Image
 
-    with get_sample_data("grace_hopper.jpg") as file, Image.open(file) as image:
+    opened: Any = get_sample_data("grace_hopper.jpg")  # a file, and an array only of a .npy
+    with opened as file, Image.open(file) as image:
         return np.array(image.convert("RGB"))

@@ -8,7 +8,7 @@ A task is one image, or a part of the work on one. Its result is in the record w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,7 +44,7 @@ def unfinished(tasks: Iterable[Task], record: Record) -> list[Task]:
 
 
 def collect(
-    outcomes: Iterator[Outcome],
+    outcomes: Generator[Outcome, None, None],
     tally: Tally,
     how: Execution,
     *,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -55,7 +55,7 @@ class Execution:
         *,
         preload: str,
         need: Callable[[Any], int] | None = None,
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         """function(job) of each, in the order in which they end; see `run_jobs`."""
         assert self.workers is not None
         if self.workers == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from operator import attrgetter, methodcaller
@@ -156,7 +156,7 @@ def _outcomes(
     how: Execution,
     checked: Mapping[str, Checked],
     todo: Mapping[Item, list[Candidate]],
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Of jobs with the counts of their candidates."""
     if plan.device != "cpu":
         yield from _on_device(plan, checked, todo, how.cancel or (lambda: False))

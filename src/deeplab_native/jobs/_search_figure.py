@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .._files import atomic_path
 from ..crf.search import Candidate
 from ._search import Found
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _COLUMNS = 4  # of panels
 _CELL, _MOST, _MARGIN = 0.62, 8.0, 1.3  # inches; a panel has at most _MOST of cells
@@ -68,7 +72,7 @@ def save_heatmap(path: Path, found: Found) -> None:
         figure.savefig(temporary, dpi=_DPI)
 
 
-def _write_values(axis, values: np.ndarray, middle: float) -> None:
+def _write_values(axis: Axes, values: np.ndarray, middle: float) -> None:
     for y, row in enumerate(values):
         for x, value in enumerate(row):
             colour = "black" if value > middle else "white"

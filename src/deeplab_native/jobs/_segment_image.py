@@ -112,6 +112,8 @@ class Job(NamedTuple):
 
     def need(self) -> int:
         """Bytes of memory that it takes at the least; 0 where the file does not say."""
+        height: int
+        width: int
         try:
             with Image.open(self.image) as picture:
                 height, width = picture.height, picture.width

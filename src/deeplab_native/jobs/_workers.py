@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
@@ -38,7 +38,7 @@ def run_jobs(
     memory: int | None = None,
     need: Callable[[Any], int] | None = None,
     stop: Callable[[], bool] | None = None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """function(job) of each job, in the order in which they end.
 
     The function is one of a module, the jobs and results are pickled on their way. `preload` are
@@ -81,7 +81,7 @@ def run_jobs(
 
 def run_here(
     function: Callable[[Any], Any], jobs: Iterable[Any], *, stop: Callable[[], bool] | None = None
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """`run_jobs` without processes: one job after the other, in this thread."""
     for job in jobs:
         if stop is not None and stop():

@@ -122,7 +122,11 @@ def refine(
     )
     check_device(device)
     folders = _Folders(
-        Path(images), Path(scores), Path(output), probabilities and Path(probabilities), overlay
+        Path(images),
+        Path(scores),
+        Path(output),
+        Path(probabilities) if probabilities else None,
+        overlay,
     )
     folders.check()
     pairs = match(folders.images, folders.scores)

@@ -88,6 +88,8 @@ class ScoreFormat:
 
 def least_bytes(image: Path, scores: Path) -> int:
     """Of memory, what a CRF of these files takes at the least; 0 where they do not say."""
+    points: int
+    labels: int
     try:
         with Image.open(image) as picture:
             points = picture.width * picture.height
@@ -155,11 +157,13 @@ def _whole(path: Path, read: Callable[[], Any]) -> Any:
 
 
 def check_layout(layout: str) -> None:
+    """Raises ValueError unless it is one of `LAYOUTS`."""
     if layout not in LAYOUTS:
         raise ValueError(f"`layout` {layout} is unknown (use {', '.join(LAYOUTS)})")
 
 
 def check_kind(kind: str) -> None:
+    """Raises ValueError unless it is one of `KINDS`."""
     if kind not in KINDS:
         raise ValueError(f"`kind` {kind} is unknown (use {', '.join(KINDS)})")
 
@@ -206,7 +210,7 @@ def _size_advice(shape: tuple[int, ...], size: tuple[int, int]) -> str:
 
 
 def kind_of(scores: np.ndarray, kind: str) -> str:
-    """ "logits" or "probabilities"; `scores` is (L, h, w).
+    """What the scores (L, h, w) are, "logits" or "probabilities".
 
     "auto" means probabilities where all values are in 0..1 and every pixel sums to 1 within 1e-3.
     Raises ValueError where the caller says probabilities and they are not.

@@ -140,7 +140,8 @@ def segment(
             raise ValueError(f"`workers` {workers}: a net that is here works here (give 0)")
         net, network = Net(), model
     else:
-        net = Net(model, weights and Path(weights).resolve(), num_classes, multi_scale, device)
+        file = Path(weights).resolve() if weights else None
+        net = Net(model, file, num_classes, multi_scale, device)
         network = net.load()
         if longest_side is None and tile is None and net.embedded:
             longest_side = EMBEDDED_SIDE
