@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if WORKERS > 1:  # before torch is imported: OpenMP's threads spin on a core that others would use
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +25,18 @@ from deeplab_native.cli import main as cli
 from python_tests.cli.cli_cases import HEIGHT, LABELS, WIDTH, Result
 from python_tests.crf.search_cases import write_folders
 from python_tests.emulation.build import load_emulator, on_the_emulator
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Without pytest-xdist, what the configuration says of it is taken and means nothing."""
+    if not pluginmanager.hasplugin("xdist"):
+        parser.addoption("--numprocesses", "--dist", help="without effect: no pytest-xdist")
+
+
+def pytest_configure() -> None:
+    """The workers of one run share the cores; a test that needs several threads asks for them."""
+    if WORKERS > 1:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // WORKERS))
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import shutil
@@ -19,7 +20,7 @@ import torch
 from deeplab_native import _C, _native
 
 HERE = Path(__file__).parent
-ENVIRONMENT = "DEEPLAB_NATIVE_EMULATOR"  # a folder with a _C_emu that is built already
+ENVIRONMENT = "DEEPLAB_NATIVE_EMULATOR"  # a folder with another _C_emu, such as a sanitizer's
 
 
 def default_folder(suffix: str = "") -> Path:
@@ -27,8 +28,20 @@ def default_folder(suffix: str = "") -> Path:
     return HERE.parents[1] / "build" / f"emulation-{sys.implementation.cache_tag}{suffix}"
 
 
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Waits for the other processes that build there, those of one test run among them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "building.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed, if only by the process's end
+        yield
+
+
 def build(folder: Path, *options: str, target: str = "_C_emu") -> None:
-    """Configures and builds a target in a folder; options such as -DSANITIZE=thread."""
+    """Configures and builds a target in a folder; options such as -DSANITIZE=thread.
+
+    The first process builds, others that come meanwhile wait and find it up to date.
+    """
     cmake = shutil.which("cmake", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if cmake is None:
         pytest.skip("no cmake to build the emulated kernels with: pip install '.[test]'")
@@ -37,13 +50,14 @@ def build(folder: Path, *options: str, target: str = "_C_emu") -> None:
     ).stdout.strip()
     where = [f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11}"]
     jobs = str(len(os.sched_getaffinity(0)))
-    for command in (
-        [cmake, "-S", HERE, "-B", folder, "-Wno-dev", *where, *options],
-        [cmake, "--build", folder, "--target", target, "--parallel", jobs],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            pytest.fail(f"the emulated kernels do not build:\n{done.stdout}\n{done.stderr}")
+    with _alone_in(folder):
+        for command in (
+            [cmake, "-S", HERE, "-B", folder, "-Wno-dev", *where, *options],
+            [cmake, "--build", folder, "--target", target, "--parallel", jobs],
+        ):
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                pytest.fail(f"the emulated kernels do not build:\n{done.stdout}\n{done.stderr}")
 
 
 def load_emulator() -> ModuleType:

@@ -44,7 +44,7 @@ class Planted:
             env={**self.environment, "CUDA_EMU_SEED": seed},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
         return done.returncode, done.stderr
 

@@ -235,7 +235,7 @@ def test_energies_of_any_size():
 @pytest.mark.parametrize("bilateral", [False, True])
 def test_tiny_sigmas_on_a_4k_image(bilateral):
     """Past the lattice's integers: an error, and soon."""
-    start = time.perf_counter()
+    start = time.process_time()
     crf = dcrf.DenseCRF2D(3840, 2160, 2)
     with pytest.raises(
         ValueError, match=r" / .*sxy.*: .* too large for the lattice.*larger sigmas"
@@ -244,7 +244,7 @@ def test_tiny_sigmas_on_a_4k_image(bilateral):
             crf.addPairwiseBilateral(1e-3, 1e-3, np.zeros((2160, 3840, 3), np.uint8), 3)
         else:
             crf.addPairwiseGaussian(1e-3, 3)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_memory(monkeypatch, tmp_path):
