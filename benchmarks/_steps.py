@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.util
 import os
 import signal
 import subprocess
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -84,24 +81,6 @@ class Steps:
         if status != "passed":
             print("    " + "\n    ".join(tail.splitlines()[-25:]), flush=True)
         return self.outcomes[-1]
-
-    @staticmethod
-    def unimportable(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-        """Test files with an import, at their top level, that this Python has not."""
-        for path in sorted(folder.rglob("test_*.py")):
-            names: set[str] = set()
-            for node in ast.parse(path.read_text()).body:
-                if isinstance(node, ast.Import):
-                    names |= {alias.name.partition(".")[0] for alias in node.names}
-                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                    names.add(node.module.partition(".")[0])
-            missing = [
-                name
-                for name in sorted(names)
-                if name != folder.name and importlib.util.find_spec(name) is None
-            ]
-            if missing:
-                yield path, missing
 
     @staticmethod
     def junit(report: Path) -> dict:

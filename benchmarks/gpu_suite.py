@@ -59,14 +59,11 @@ def build(steps: Steps) -> bool:
 
 def test(steps: Steps, args: argparse.Namespace, folder: Path) -> None:
     report = folder / "tests.xml"
-    ignored = []
-    for path, missing in steps.unimportable(TESTS):
-        print(f"    {path.name} is left out: there is no {', '.join(missing)} here")
-        ignored.append(f"--ignore={path}")
     which = "emulated and space_to_batch" if args.dry_run else "cuda and not emulated"
     # another torch may deprecate what the pinned one does not
     warnings = [f"-Wdefault::{w}" for w in ("DeprecationWarning", "FutureWarning", "UserWarning")]
-    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *warnings, *ignored]
+    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *warnings]
+    pytest.append("--numprocesses=0")  # one process has the GPU
     outcome = steps.run(
         "test", [*pytest, f"--junitxml={report}", "-k", which, TESTS], args.test_limit_s
     )

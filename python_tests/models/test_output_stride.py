@@ -8,10 +8,12 @@ import pickle
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
+
+pytest.importorskip("hypothesis")
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from deeplab_native import set_output_stride
 from deeplab_native.layers import AtrousConv2d

@@ -7,9 +7,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
+pytest.importorskip("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
 from deeplab_native import set_output_stride
 from deeplab_native.crf import CRFParams

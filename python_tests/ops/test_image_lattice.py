@@ -6,6 +6,8 @@ import time
 
 import numpy as np
 import pytest
+
+pytest.importorskip("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -140,7 +142,7 @@ WIDE = np.zeros((3, 4000, 3), np.uint8)
 @pytest.mark.parametrize("threads", [1, 3])
 def test_refused(image, sigma_xy, sigma_rgb, message, threads):
     """By the build and by the check alike, and soon."""
-    start = time.perf_counter()
+    start = time.process_time()
     dtype, sigmas = str(image.dtype), [sigma_rgb] * 3
     with pytest.raises(ValueError, match=message) as built:
         image_lattice(image, sigma_xy, sigmas, threads, dtype)
@@ -149,7 +151,7 @@ def test_refused(image, sigma_xy, sigma_rgb, message, threads):
     with pytest.raises(ValueError, match=message) as checked:
         _C.check_image_features_cpu(*where, *sigma_xy, sigmas, threads)
     assert str(checked.value) == str(built.value)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     _C.check_image_features_cpu(*where[:3], 2, 60, 3, 3, sigmas[:0], threads)
 
 

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+
+pytest.importorskip("hypothesis")
 from hypothesis import strategies as st
 
 NORMALIZATIONS = {

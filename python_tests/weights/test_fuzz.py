@@ -6,9 +6,11 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save as save_safetensors
+
+pytest.importorskip("hypothesis")
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save as save_safetensors
 
 from deeplab_native import weights
 from python_tests.weights.checkpoint_cases import layer, message, v1_layer, varint

@@ -1,0 +1,40 @@
+"""Where an optional package is missing, tests are skipped with a reason: nothing fails."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+OPTIONAL = ["huggingface_hub", "hypothesis", "lightning", "onnx", "onnxruntime", "onnxscript"]
+OPTIONAL += ["pydantic", "tensorboard", "torchmetrics", "xdist", "yaml"]
+WITHOUT = f"""
+import sys
+sys.modules.update(dict.fromkeys({OPTIONAL}))  # None: neither found nor imported
+import pytest
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+
+
+def test_without_any_of_them():
+    """Every file is collected, and tests that import one when they run are skipped, too."""
+    which = ["python_tests", "-k", "test_net_formats and (onnx or command)"]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, "-p", "no:cacheprovider", *which],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # of hypothesis and xdist
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for path, reason in (
+        ("training", "no lightning: pip install"),
+        ("ops/test_aspp.py", "could not import 'hypothesis'"),
+        ("models/test_net_formats.py", "onnx, onnxscript or onnxruntime is not installed"),
+    ):
+        assert re.search(rf"SKIPPED .*python_tests/{path}.*: {re.escape(reason)}", done.stdout)
+    collected, skipped = re.search(r"collected (\d+) items .*/ (\d+) skipped", done.stdout).groups()
+    assert int(collected) > 1000 and int(skipped) > 10  # files
