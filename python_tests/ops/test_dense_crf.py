@@ -163,8 +163,8 @@ def test_every_instruction_set(photo, isa):
 
 def test_gradcheck_opcheck_and_compile(photo_on):
     unary, image, _ = photo_on
-    unary = unary[:, :3, :4, :5].double().requires_grad_()
-    image = image[:, :, :4, :5]
+    unary = unary[:, :3, :3, :4].double().requires_grad_()
+    image = image[:, :, :3, :4]
     w1, w2 = (unary.new_tensor(w, requires_grad=True) for w in (4.0, 3.0))
 
     def crf(unary, w1, w2):
@@ -188,7 +188,7 @@ def test_learning_the_weights(photo_on):
     weights = unary.new_tensor([0.1, 0.1], requires_grad=True)
     optimizer = torch.optim.SGD([weights], lr=0.3)
     losses = []
-    for _ in range(5):
+    for _ in range(3):
         p = dn.CRFParams(weights[0], params.sigma_alpha, params.sigma_beta, weights[1], 3)
         loss = torch.nn.functional.nll_loss(dn.dense_crf(unary, image, p).log(), target)
         optimizer.zero_grad()
@@ -237,7 +237,7 @@ def test_python_threads_share_an_object(photo_on):
     crf = dn.MeanField.from_image(unary, image, params)
     expected = crf.inference(10)
     with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda _: crf.inference(10), range(24)))
+        results = list(pool.map(lambda _: crf.inference(10), range(12)))
     assert all(torch.equal(q, expected) for q in results)
 
 

@@ -93,11 +93,15 @@ def test_torchvision_largefov(trunk, tmp_path):
     assert chosen.max() > 3500  # of all 4,096
     assert torch.equal(model.fc6.weight, chosen[:, None, None, None].float().expand(-1, 512, 3, 3))
     assert torch.equal(model.fc7.bias, chosen + 0.5)
-    again = net("deeplab_vgg16_largefov")
-    weights.load(again, tmp_path / "vgg16.pth", new_layers="classifier", seed=0)
-    assert torch.equal(again.fc6.bias, model.fc6.bias)
-    weights.load(again, tmp_path / "vgg16.pth", new_layers="classifier", seed=1)
-    assert not torch.equal(again.fc6.bias, model.fc6.bias)
+    head = {
+        key: head_values()[f"classifier.{place}.{p}"]
+        for place, layer in ((0, "fc6"), (3, "fc7"))
+        for key, p in ((f"{layer}.weight", "weight"), (f"{layer}.bias", "bias"))
+    }
+    own = {key: empty(*model.state_dict()[key].shape) for key in ("fc6.weight", "fc7.weight")}
+    assert torch.equal(convolutions(head, own, seed=0)["fc6.bias"], model.fc6.bias)
+    weights.load(model, tmp_path / "vgg16.pth", new_layers="classifier", seed=1)
+    assert not torch.equal(model.fc6.bias.long(), chosen)
 
 
 def test_torchvision_aspp_shares_out_the_filters(trunk, tmp_path):
@@ -194,7 +198,8 @@ def test_features_without_a_classifier(trunk, tmp_path):
     weights.load(model, tmp_path / "features.pth", source="caffe-port", new_layers="head")
     assert model.preprocessing == CAFFE
     # IMAGENET1K_FEATURES has a classifier of values that are none
-    values_of_none = {key: value * torch.nan for key, value in head_values().items()}
+    nan = torch.tensor(torch.nan)
+    values_of_none = {key: nan.expand(value.shape) for key, value in head_values().items()}
     torch.save(state | values_of_none, tmp_path / "file.pth")
     with pytest.raises(ValueError, match=r"fc6.weight\): missing in the file") as error:
         weights.load(model, tmp_path / "file.pth", new_layers="classifier")
