@@ -41,7 +41,7 @@ WRONG = """
 `deeplab-native info` `deeplab_native.crf.CRFParams` `deeplab-native crf` `deeplab-native polish`
 ```bash
 python benchmarks/gpu_suite.py --dry-run --wet-run
-pip install '.[test,toast]' && deeplab-native convert-weights a.pth   # a comment
+pip install '.[test,toast]' && deeplab-native evaluate voc -o x   # a comment
 deeplab-native info a
 ```
 ```python
@@ -61,7 +61,7 @@ def test_what_is_wrong_is_found():
         "no command polish",
         "gpu_suite.py has no --wet-run",
         "no extra toast",
-        "convert-weights a.pth: out",  # is missing
+        "evaluate voc -o x: root is missing",
         "info a: one argument too many: a",
     ):
         assert problem in commands
