@@ -25,21 +25,12 @@ from python_tests.cli.evaluate_cases import (
     evaluate,
     record,
     scores_of,
-    write_shapes,
 )
 from python_tests.data.dataset_cases import VOID, draw, save_list
 
 pytestmark = pytest.mark.usefixtures("quick_workers")
 
 RESULTS = ["classes.csv", "counts.sqlite", "evaluation.json", "evaluation.png", "trimap.csv"]
-
-
-@pytest.fixture
-def shapes(tmp_path, monkeypatch):
-    """A drawn data set and its scores in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    write_shapes()
-    return tmp_path
 
 
 def mean_iou(matrix):

@@ -19,19 +19,10 @@ from python_tests.cli.evaluate_cases import (
     evaluate,
     record,
     scores_of,
-    write_shapes,
 )
 from python_tests.data.dataset_cases import draw, folder
 
 pytestmark = pytest.mark.usefixtures("quick_workers")
-
-
-@pytest.fixture
-def shapes(tmp_path, monkeypatch):
-    """A drawn data set and its scores in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    write_shapes()
-    return tmp_path
 
 
 def test_other_settings_are_not_mixed(shapes, run):

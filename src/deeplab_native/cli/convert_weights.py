@@ -28,6 +28,7 @@ EXAMPLES = """[bold]Examples[/]
 
 _OUTPUT = "The file to write: .safetensors, or .pth for deeplab-pytorch's keys."
 _FORMATS = {"caffe": "BGR, 0..255, mean taken away", "torchvision": "RGB, 0..1, standardised"}
+_ALL_FORMATS = ", or ".join(f"{name} ({what})" for name, what in _FORMATS.items())
 
 
 def run(
@@ -61,11 +62,7 @@ def run(
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
     input_format: Annotated[
         str | None,
-        typer.Option(
-            help="Of weights under our own names that do not say it: "
-            + ", or ".join(f"{name} ({what})" for name, what in _FORMATS.items())
-            + "."
-        ),
+        typer.Option(help=f"Of weights under our own names that do not say it: {_ALL_FORMATS}."),
     ] = None,
     stride_in_1x1: Annotated[
         bool | None,
