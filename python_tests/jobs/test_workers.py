@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +104,21 @@ def test_from_any_thread():
     with ThreadPoolExecutor(1) as pool:
         given = pool.submit(lambda: results([("give", 1)], 1)).result(60)
     assert given == {("give", 1): (1, None)}
+
+
+UNGUARDED = """
+from deeplab_native.jobs._workers import run_jobs
+from python_tests.jobs.worker_cases import work
+list(run_jobs(work, [("give", 1)], 1))
+"""
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert done.returncode == 1
+    assert "before it could begin (does the script call it under `if __name__ ==" in done.stderr

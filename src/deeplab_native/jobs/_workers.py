@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from .._errors import one_line
 
 _SECONDS_TO_END = 5
+_GUARD = "(does the script call it under `if __name__ == '__main__':`?)"
 _SECONDS_OF_A_LOOK = 0.2  # between two questions whether to stop
 
 
@@ -149,7 +150,7 @@ class _Worker:
             self.process.join()
             died = f"its worker process {_how_it_ended(self.process.exitcode)}"
             if not self._started:
-                raise RuntimeError(f"{self._job}: {died}, before it could begin") from None
+                raise RuntimeError(f"workers: {died}, before it could begin {_GUARD}") from None
             return Outcome(self._job, None, died)
         if not self._started:
             self._started = True
