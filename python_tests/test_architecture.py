@@ -250,3 +250,16 @@ def planted(folder: Path, changed: dict[str, str]) -> list[Import]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return read_imports(folder / "planted")
+
+
+def test_type_checkers_know_every_name_of_the_package():
+    """They do not run the package's `__getattr__`."""
+    tree = ast.parse((ROOT / "__init__.py").read_text())
+    unrun = _for_type_checkers(tree)
+    imports = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.lineno in unrun]
+    # without `as` a name is not exported to them
+    known = {alias.asname: node.module or "" for node in imports for alias in node.names}
+    lazy = set(deeplab_native.__all__) - {"__version__"}
+    assert known.keys() == lazy
+    homes = {name: deeplab_native._HOMES.get(name, "") for name in lazy}
+    assert known == homes
