@@ -133,6 +133,14 @@ def test_export_of_our_own_convolutions(algorithm):
         torch.testing.assert_close(program.module()(x), model(x))
 
 
+def test_export_of_the_embedded_net_for_any_size():
+    model = weights.load_model(weights.EMBEDDED).eval()
+    sizes = {i: torch.export.Dim.DYNAMIC for i in (0, 2, 3)}
+    program = torch.export.export(model, (noise(2, 3, 65, 73),), dynamic_shapes=(sizes,))
+    x = noise(3, 3, 47, 90)
+    close(program.module()(x), model(x), 1e-5)
+
+
 def test_set_algorithm():
     model = Head()
     set_algorithm(model, "im2col")

@@ -87,6 +87,16 @@ def on_device_of(tensor: torch.Tensor) -> AbstractContextManager[Any]:
     return nullcontext() if tensor.device.type == "cpu" else torch.cuda.device(tensor.device)
 
 
+# Of these device types `torch.is_autocast_enabled` must not be asked. It is what
+# `torch.amp.is_autocast_available` says, which Dynamo cannot trace before torch 2.12.
+_WITHOUT_AUTOCAST = ("meta", "lazy", "vulkan")
+
+
+def autocasts(device: str) -> bool:
+    """Whether autocast is on for a type of device; false where there is none."""
+    return device not in _WITHOUT_AUTOCAST and torch.is_autocast_enabled(device)
+
+
 def call_cuda(kernel: str, tensor: torch.Tensor, *args: Any) -> Any:
     """`_C.kernel(*args, stream)` on the tensor's device, on the stream that is current there."""
     emulated = tensor.device.type == "cpu"

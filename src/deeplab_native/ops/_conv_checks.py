@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .._native import check_same_device, check_tensor
+from .._native import autocasts, check_same_device, check_tensor
 from .atrous_im2col import FLOATS
 
 NATIVE = ("im2col", "space_to_batch", "direct")
@@ -70,10 +70,6 @@ def check_tensors_fit(input: torch.Tensor, weight: torch.Tensor, bias: torch.Ten
 def computing_dtype(tensor: torch.Tensor) -> torch.dtype:
     """The dtype autocast wants for a convolution of this tensor, or else the tensor's own."""
     device = tensor.device.type
-    if (
-        torch.amp.is_autocast_available(device)
-        and torch.is_autocast_enabled(device)
-        and tensor.dtype != torch.float64
-    ):
+    if autocasts(device) and tensor.dtype != torch.float64:
         return torch.get_autocast_dtype(device)
     return tensor.dtype

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from .._native import check_same_device, check_tensor
+from .._native import autocasts, check_same_device, check_tensor
 from .permutohedral import check_features
 
 NORMALIZATIONS = {"none": 0, "before": 1, "after": 2, "symmetric": 3}
@@ -52,10 +52,7 @@ def widen(unary: torch.Tensor) -> torch.Tensor:
     """Under autocast, scores of a lower precision in float32: energies need it."""
     if not isinstance(unary, torch.Tensor) or unary.dtype not in (torch.bfloat16, torch.float16):
         return unary
-    device = unary.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        return unary.to(torch.float32)
-    return unary
+    return unary.to(torch.float32) if autocasts(unary.device.type) else unary
 
 
 def check_iterations(iterations: int) -> int:
@@ -106,6 +103,7 @@ def check_kernels(unary: torch.Tensor, kernels: Sequence[PairwiseKernel]) -> lis
         compatibility = check_compatibility(
             f"kernels[{m}].compatibility", kernel.compatibility, unary
         )
+        # not _replace: Dynamo before torch 2.7 does not trace it
         checked.append(CheckedKernel(kernel.features, compatibility, kernel.normalization))
     return checked
 

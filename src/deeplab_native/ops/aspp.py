@@ -111,8 +111,9 @@ def _fit(
             return False
         if bias.ndim != 1 or bias.shape[0] != filters:
             return False
-    least: int = min(filters, *input.shape[1:])
-    return least > 0
+    # not one min, which Dynamo before torch 2.7 does not trace of numbers and symbols
+    least: int = min(input.shape[1:])
+    return filters > 0 and least > 0
 
 
 def _check(
@@ -158,8 +159,9 @@ def _check_dtypes(
 ) -> torch.dtype:
     """The dtype to compute in; raises where tensors differ in dtype or device."""
     tensors = {"input": input}
-    tensors |= {f"weights[{i}]": weight for i, weight in enumerate(weights)}
-    tensors |= {f"biases[{i}]": bias for i, bias in enumerate(biases) if bias is not None}
+    # not |=, which Dynamo before torch 2.7 does not trace
+    tensors.update({f"weights[{i}]": weight for i, weight in enumerate(weights)})
+    tensors.update({f"biases[{i}]": b for i, b in enumerate(biases) if b is not None})
     check_same_device(**tensors)
     dtypes = {name: computing_dtype(tensor) for name, tensor in tensors.items()}
     if len(set(dtypes.values())) > 1:
