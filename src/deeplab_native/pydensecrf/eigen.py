@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from ._checks import Floats, strict_float_array
 
 
+_NUMPY_1 = np.__version__.startswith("1.")
+
+
 class _Buffer(np.ndarray[Any, np.dtype[np.float32]]):
     """An array, because only a C type can export a buffer before Python 3.12.
 
@@ -21,6 +24,8 @@ class _Buffer(np.ndarray[Any, np.dtype[np.float32]]):
         self, array: NDArray[Any], context: Any = None, return_scalar: bool = False
     ) -> Any:
         plain = np.asarray(array)
+        if _NUMPY_1:  # which does not say: what reductions give has no dimensions
+            return_scalar = plain.ndim == 0
         return plain[()] if return_scalar else plain
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
