@@ -76,7 +76,9 @@ def build(target: Path, functions: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         code, script = Path(folder, "stand_in.c"), Path(folder, "versions.map")
         code.write_text("\n".join(source) + "\n")
-        script.write_text("".join(f"{v} {{ {' '.join(names)} }};\n" for v, names in versions.items()))
+        script.write_text(
+            "".join(f"{v} {{ {' '.join(names)} }};\n" for v, names in versions.items())
+        )
         how = ["-shared", "-fPIC", "-fno-builtin", f"-Wl,-soname,{NAME}"]
         how += [f"-Wl,--version-script={script}"]
         subprocess.run(["gcc", *how, "-o", str(target), str(code)], check=True)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from ._checks import Floats, strict_float_array
 
-
 _NUMPY_1 = np.__version__.startswith("1.")
 
 
