@@ -27,3 +27,12 @@ def assert_near(actual, expected, tolerance):
     torch.testing.assert_close(
         actual.to(expected), expected, rtol=0, atol=tolerance * scale, check_stride=False
     )
+
+
+# of torch.library.opcheck
+ALL_CHECKS = (
+    "test_schema",
+    "test_autograd_registration",
+    "test_faketensor",
+    "test_aot_dispatch_dynamic",  # takes most of the time
+)

@@ -19,16 +19,17 @@ from hypothesis import strategies as st
 
 from deeplab_native import atrous_conv1d, atrous_conv2d
 from deeplab_native.ops import _conv_algorithms
-from python_tests.ops.conv_cases import ALGORITHMS, ALGORITHMS_ON, NATIVE_ON, assert_near, tensors
+from python_tests.ops.conv_cases import (
+    ALGORITHMS,
+    ALGORITHMS_ON,
+    ALL_CHECKS,
+    NATIVE_ON,
+    assert_near,
+    tensors,
+)
 
 conv_op = torch.ops.deeplab_native.atrous_conv2d.default
 backward_op = torch.ops.deeplab_native.atrous_conv2d_backward.default
-ALL_CHECKS = (
-    "test_schema",
-    "test_autograd_registration",
-    "test_faketensor",
-    "test_aot_dispatch_dynamic",  # takes most of the time
-)
 
 
 @pytest.mark.parametrize("device, algorithm", NATIVE_ON, indirect=["device"])
