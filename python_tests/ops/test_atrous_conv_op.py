@@ -19,14 +19,8 @@ from hypothesis import strategies as st
 
 from deeplab_native import atrous_conv1d, atrous_conv2d
 from deeplab_native.ops import _conv_algorithms
-from python_tests.ops.conv_cases import (
-    ALGORITHMS,
-    ALGORITHMS_ON,
-    ALL_CHECKS,
-    NATIVE_ON,
-    assert_near,
-    tensors,
-)
+from python_tests.ops import conv_cases
+from python_tests.ops.conv_cases import ALGORITHMS, ALGORITHMS_ON, NATIVE_ON, assert_near, tensors
 
 conv_op = torch.ops.deeplab_native.atrous_conv2d.default
 backward_op = torch.ops.deeplab_native.atrous_conv2d_backward.default
@@ -62,7 +56,7 @@ def test_opcheck(algorithm, layout, device):
     # what a mask leaves out of the second derivatives is the same for every algorithm
     traced = algorithm == "im2col" and layout == torch.contiguous_format
     for mask in itertools.product([True, False], repeat=3):
-        checks = ALL_CHECKS if traced or all(mask) else ALL_CHECKS[:-1]
+        checks = conv_cases.ALL_CHECKS if traced or all(mask) else conv_cases.ALL_CHECKS[:-1]
         torch.library.opcheck(backward_op, (grad, *leaves[:2], *how, list(mask)), test_utils=checks)
 
 
