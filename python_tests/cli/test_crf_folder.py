@@ -194,7 +194,10 @@ def test_resume_after_an_interruption(folders, run, how):
     for i in range(12):
         Image.new("RGB", size[::-1], (i, 9, 99)).save(f"images/{i}.png")
         np.save(f"scores/{i}.npy", np.random.default_rng(i).normal(size=(6, *size)))
-    code = "from deeplab_native.cli.main import main; main()"
+    code = (  # Ctrl-C is heard, also where the tests run in the background
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from deeplab_native.cli.main import main; main()"
+    )
     options = ["--out", "out", "--iterations", "20"]
     command = [sys.executable, "-c", code, "crf", "images", "scores", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:

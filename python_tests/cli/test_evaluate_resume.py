@@ -55,7 +55,10 @@ def test_resume_after_an_interruption(shapes, run, how):
     for number, name in enumerate(names):
         np.save(f"logits/{name}.npy", scores_of(number))
     args = ["evaluate", "folder", "many", "--scores", "logits", "--iterations", "3000"]
-    code = "from deeplab_native.cli.main import main; main()"
+    code = (  # Ctrl-C is heard, also where the tests run in the background
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from deeplab_native.cli.main import main; main()"
+    )
     line = [sys.executable, "-c", code, *args, "--out", "out", "--workers", "1"]
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: counted() >= 2)
