@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -13,10 +14,15 @@ import pytest
 import torch
 from PIL import Image
 
-from deeplab_native import jobs
+from deeplab_native import jobs, models, weights
 from deeplab_native._files import sole_writer
+from deeplab_native.jobs import _search
+from deeplab_native.jobs._execution import Execution
 from python_tests.jobs import cases
 from python_tests.jobs.cases import IMAGES, JOBS
+
+# `jobs.search_crf` is the function
+search_module = sys.modules["deeplab_native.jobs.search_crf"]
 
 pytestmark = pytest.mark.usefixtures("quick_workers")
 
@@ -128,13 +134,53 @@ def test_numbers_that_cannot_be(job, top, tmp_path):
         ({"memory": 0}, "`memory`: expected a positive number"),
         ({"device": "gpu"}, "`device` gpu: expected cpu, cuda"),
     ):
-        if job is cases.evaluate and "device" in how:
-            continue  # of the net, and these are score maps
         with pytest.raises(ValueError, match=words):
             job(top, tmp_path / "out", **how)
     with pytest.raises(TypeError, match="`workers`: expected an integer, got float"):
         job(top, tmp_path / "out", workers=2.0)
     assert not (tmp_path / "out").exists()
+
+
+def test_in_this_process_torch_keeps_the_threads_that_it_has(top, tmp_path, set_threads):
+    set_threads(1)  # as OMP_NUM_THREADS or the caller asks for
+    net = weights.load_model(weights.EMBEDDED)
+    assert cases.segment(top, tmp_path / "out", model=net).threads == 1
+    assert Execution(workers=0).for_tasks(5).threads == 1
+    set_threads(2)
+    assert Execution(workers=0).for_tasks(5).threads == 2
+
+
+def test_a_search_on_a_gpu_checks_images_on_all_cores(top, tmp_path, monkeypatch):
+    """Only the CRFs are the GPU's work."""
+    seen = []
+
+    def checked(plan, how):
+        seen.append(how)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(_search, "_check_all", checked)
+    monkeypatch.setattr(search_module, "check_device", lambda *_: None)
+    with pytest.raises(ValueError, match="enough"):
+        cases.search_crf(top, tmp_path / "out", device="cuda")
+    assert seen[0].workers == min(IMAGES, len(os.sched_getaffinity(0)))
+
+
+def test_what_has_no_partner_is_said_at_the_start(top, tmp_path):
+    (top / "scores" / "9.npy").touch()
+    seen: list[jobs.Progress] = []
+    done = cases.refine(top, tmp_path / "out", workers=0, progress=seen.append)
+    assert seen[0].image is None and seen[0].notes == tuple(done.unmatched)
+    assert done.unmatched == ["1 scores have no image: 9.npy"]
+    assert all(p.notes == () for p in seen[1:])
+
+
+def test_results_of_before_there_were_records(top, tmp_path):
+    cases.refine(top, tmp_path / "out", workers=0)
+    (tmp_path / "out" / "crf.sqlite").unlink()
+    with pytest.raises(ValueError, match="has results of an earlier run"):
+        cases.refine(top, tmp_path / "out", workers=0, resume=False)
+    assert not (tmp_path / "out" / "crf.sqlite").exists()
+    assert cases.refine(top, tmp_path / "out", workers=0).skipped == IMAGES
 
 
 def test_images_that_cannot_be_used_are_named(job, top, tmp_path):
@@ -161,8 +207,6 @@ def test_changed_files_are_done_anew(top, tmp_path):
 
 
 def test_a_net_that_is_here(top, tmp_path):
-    from deeplab_native import models, weights
-
     net = weights.load_model(weights.EMBEDDED)
     cases.segment(top, tmp_path / "own", model=net, longest_side=weights.EMBEDDED_SIDE)
     cases.segment(top, tmp_path / "package", workers=0)

@@ -83,6 +83,21 @@ def test_no_more_at_a_time_than_the_memory_is_for(tmp_path):
     assert any(len([1 for (a, b), _ in spans if a <= start < b]) > 1 for (start, _), _ in spans)
 
 
+def test_needs_are_looked_at_as_jobs_are_given_out():
+    """Each opens a file: not thousands of them before the first job begins, and none twice."""
+    asked = []
+
+    def need(job):
+        asked.append(job)
+        return 1
+
+    jobs = [("give", i) for i in range(20)]
+    outcomes = run_jobs(work, jobs, 2, [PRELOAD], memory=9, need=need)
+    next(outcomes)
+    assert len(asked) < 8
+    assert len(list(outcomes)) == 19 and asked == jobs
+
+
 def test_stop_is_asked_while_all_are_busy(tmp_path):
     jobs = [("sleep", str(tmp_path / "a"))]
     start = time.monotonic()

@@ -96,6 +96,8 @@ class Bars:
             self._task = self._bars.add_task(
                 progress.stage, total=progress.total, unit=progress.unit, rate=0.0
             )
+            for note in progress.notes:
+                err.print(f"warning: {note}", soft_wrap=True)
         assert self._task is not None
         self._bars.update(self._task, completed=progress.done, rate=progress.rate)
         self.last = progress

@@ -96,8 +96,6 @@ def _folders(
             overlay=overlay, probabilities=probabilities, progress=progress,
             **running.arguments(),
         )  # fmt: skip
-    for line in done.unmatched:
-        console.err.print(f"warning: {line}")
     facts = console.facts(
         ("images", f"{done.refined} refined, {done.skipped} finished before"),
         ("failed", str(len(done.failed))),

@@ -13,7 +13,12 @@ _ADVICE = re.compile(r"\([\w-]+ [^()]*\)$|[:;] expected |did you mean ")
 # The jobs name an argument of theirs in backticks
 _ARGUMENT = re.compile(r"`(\w+)`")
 # where the option has another name
-_OPTIONS = {"count": "images", "names": "list", "probabilities": "save-probabilities"}
+_OPTIONS = {
+    "count": "images",
+    "names": "list",
+    "out": "output",
+    "probabilities": "save-probabilities",
+}
 
 
 def in_options(text: str) -> str:

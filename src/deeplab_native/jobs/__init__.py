@@ -8,7 +8,8 @@ functions. They have these arguments in common:
     overwrite   whether to begin anew in a folder that has results
     workers     processes, each with an image in memory; None: one for each core, on a GPU one;
                 0: none, all is done in this process
-    threads     CPU threads of each process; None: the cores, shared among the workers
+    threads     CPU threads of each process; None: the cores, shared among the workers; with none
+                as many as torch has
     memory      bytes for all images that are worked on at the same time; None: what is free now.
                 An image that needs more is done alone
     progress    called with a `Progress` at the start and after every image, in the caller's thread

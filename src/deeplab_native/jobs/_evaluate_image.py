@@ -81,6 +81,7 @@ class ScoreMaps:
 
     folder: Path
     format: ScoreFormat
+    device: str = "cpu"
 
     def path(self, name: str) -> Path:
         """The scores of an image; of .npy and .npz the first, and .npy where there are none."""
@@ -101,8 +102,8 @@ class ScoreMaps:
         unary = scores.energies((height, width))
         yield SCORES, unary[0].argmin(0)
         if crf is not None:
-            q = crf.refine(unary, sample.image[None])
-            yield SCORES + AFTER, q[0].max(0).indices
+            q = crf.refine(unary.to(self.device), sample.image[None].to(self.device))
+            yield SCORES + AFTER, q[0].max(0).indices.cpu()
 
     def as_record(self) -> dict[str, Any]:
         """What of it decides the counts."""

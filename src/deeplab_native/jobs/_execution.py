@@ -37,14 +37,16 @@ class Execution:
     def for_tasks(self, tasks: int, device: str = "cpu") -> Execution:
         """With numbers in place of None: a worker a core, and the cores shared among them.
 
-        On a GPU one worker: more would share it, each with the net in its memory.
+        On a GPU one worker: more would share it, each with the net in its memory. In this process
+        as many threads as torch has.
         """
         cores = len(os.sched_getaffinity(0))
         workers = self.workers
         if workers is None:
             workers = cores if device == "cpu" else 1
         workers = min(workers, max(1, tasks))
-        threads = self.threads or max(1, cores // max(1, workers))
+        shared = max(1, cores // workers) if workers else torch.get_num_threads()
+        threads = self.threads or shared
         memory = available_memory() if self.memory is None else self.memory
         return Execution(workers, threads, memory, self.progress, self.cancel)
 

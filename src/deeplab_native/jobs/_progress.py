@@ -26,6 +26,7 @@ class Progress:
         image: name of the image that ended just now; None at the start.
         error: why it failed, in one line, or None.
         result: what is known of it, where the job says more than that it is done.
+        notes: at the start, what should be known of the inputs, a line each.
     """
 
     stage: str
@@ -38,6 +39,7 @@ class Progress:
     image: str | None = None
     error: str | None = None
     result: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def rate(self) -> float:
@@ -89,6 +91,7 @@ class Tally:
     finished: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     lost: int = 0  # of the total, by failures
+    notes: tuple[str, ...] = ()
     start: float = field(default_factory=perf_counter)
 
     @property
@@ -107,7 +110,7 @@ class Tally:
     ) -> Progress:
         return Progress(
             self.stage, self.unit, self.total, self.done, self.skipped, self.lost, self.seconds,
-            image, error, result,
+            image, error, result, self.notes if image is None else (),
         )  # fmt: skip
 
 

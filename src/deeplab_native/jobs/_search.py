@@ -60,8 +60,8 @@ def run(
     Raises ValueError where images cannot be used, or a record is of another search, before the
     first CRF; RuntimeError where a worker failed later: what was done is kept.
     """
+    checked = _check_all(plan, how.for_tasks(len(plan.items)))  # on the CPU in any case
     how = how.for_tasks(len(plan.items), plan.device)
-    checked = _check_all(plan, how)
     first = next(iter(checked.values()))
     num_labels = first.size[0]
     before = np.zeros((2, num_labels, num_labels), np.int64)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from multiprocessing import forkserver
@@ -48,7 +47,9 @@ def run_jobs(
     stop() is true no more come. Leaving the iterator, by an exception or by Ctrl-C too, ends all
     workers at once. Raises RuntimeError where a worker cannot even start.
     """
-    todo = deque((job, need(job) if need and memory is not None else 0) for job in jobs)
+    # a need is looked at when its job comes next: that may open a file
+    coming = ((job, need(job) if need and memory is not None else 0) for job in jobs)
+    todo = _Peekable(coming)
     # not fork: this process may have threads, of which the child would inherit the locks
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
@@ -105,26 +106,44 @@ def _start_server() -> None:
 
 
 def _give_out(
-    todo: deque[tuple[Any, int]],
+    todo: _Peekable,
     pool: list[_Worker],
     workers: int,
     new: Callable[[], _Worker],
     memory: int | None,
 ) -> None:
     """Jobs to idle workers and, up to `workers`, to new ones, as far as the memory goes."""
-    while todo:
+    while (following := todo.peek()) is not None:
         used = [worker.need for worker in pool if worker.busy]
-        if used and memory is not None and sum(used) + todo[0][1] > memory:
+        if used and memory is not None and sum(used) + following[1] > memory:
             return
         idle = next((worker for worker in pool if not worker.busy), None)
         if idle is None:
             if len(pool) == workers:
                 return
             pool.append(idle := new())
-        idle.give(*todo.popleft())
+        todo.take()
+        idle.give(*following)
     for worker in [w for w in pool if not w.busy]:
         pool.remove(worker)
         worker.end()
+
+
+class _Peekable:
+    """(job, need) in turn; the next one can be looked at before it is taken."""
+
+    def __init__(self, coming: Iterable[tuple[Any, int]]) -> None:
+        self._coming = iter(coming)
+        self._next: tuple[Any, int] | None = None
+
+    def peek(self) -> tuple[Any, int] | None:
+        """None where there is no more."""
+        if self._next is None:
+            self._next = next(self._coming, None)
+        return self._next
+
+    def take(self) -> None:
+        self._next = None
 
 
 class _Worker:

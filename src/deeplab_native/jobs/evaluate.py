@@ -104,7 +104,7 @@ def evaluate(
         mean_over: the classes of the means; None: all.
         skip_bad: whether to leave out images that cannot be used.
         root: folder of the data set; None: the one that all its files are in.
-        device: of the net: "cpu", "cuda" or "cuda:N".
+        device: of the net and the CRF: "cpu", "cuda" or "cuda:N".
         resume, overwrite, workers, threads, memory, progress, cancel: see `deeplab_native.jobs`.
 
     Raises:
@@ -116,6 +116,7 @@ def evaluate(
     """
     how = Execution(workers, threads, memory, progress, cancel)
     source = _source(weights, scores, scores_format, single_scale, multi_scale, device)
+    check_device(device, kernels=crf is not None)
     around, widths = around_what(trimap, dataset)
     over = None if mean_over is None else class_indices(mean_over, dataset.classes)
     out = Path(output)
@@ -202,12 +203,11 @@ def _source(
     if scores is not None:
         if multi_scale or not single_scale:
             raise ValueError("scores are of one scale: `multi_scale` is for a net (give `weights`)")
-        return ScoreMaps(Path(scores).resolve(), scores_format or ScoreFormat())
+        return ScoreMaps(Path(scores).resolve(), scores_format or ScoreFormat(), device)
     if not (single_scale or multi_scale):
         raise ValueError("neither scale: nothing is left (add `multi_scale`)")
     if scores_format is not None:
         raise ValueError("a format of scores is for score maps, not for a net (give `scores`)")
-    check_device(device)
     assert weights is not None
     return Net(Path(weights).resolve(), single_scale, multi_scale, device)
 

@@ -144,7 +144,7 @@ def refine(
     there = [path for task in tasks for path in task.outputs if path.exists()]
     old = not overwrite and not (folders.output / RECORD).exists()
     if old:
-        _check_old(folders.output, record, there)
+        _check_old(folders.output, record, there, resume=resume)
     with workplace(
         folders.output, "crf", RECORD, record,
         resume=resume, overwrite=overwrite, results=there, folders=folders.all(),
@@ -155,7 +155,8 @@ def refine(
             path.mkdir(parents=True, exist_ok=True)
         _write_settings(folders.output, record)
         todo = unfinished(tasks, kept)
-        tally = Tally("refine", len(tasks), len(tasks) - len(todo))
+        unmatched = pairs.unmatched()
+        tally = Tally("refine", len(tasks), len(tasks) - len(todo), notes=tuple(unmatched))
         states = {task.name: task.state for task in todo}
         pixels = changed = 0
 
@@ -176,7 +177,7 @@ def refine(
         )
     return RefineResult(
         tally.finished, tally.skipped, tally.failed, pixels, changed,
-        pairs.unmatched(), folders.written(), how.workers or 0, tally.seconds,
+        unmatched, folders.written(), how.workers or 0, tally.seconds,
     )  # fmt: skip
 
 
@@ -232,8 +233,10 @@ def _names(paths: Iterable[Path]) -> str:
     return shortened(path.name for path in paths)
 
 
-def _check_old(folder: Path, record: dict[str, Any], there: list[Path]) -> None:
+def _check_old(folder: Path, record: dict[str, Any], there: list[Path], *, resume: bool) -> None:
     """ValueError where finished results, beside which no record lies, are of other settings."""
+    if there and not resume:
+        raise ValueError(f"`output` {folder}: has results of an earlier run {ADVICE}")
     path = folder / SETTINGS
     if not path.exists():
         if there:

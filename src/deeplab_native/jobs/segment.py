@@ -128,7 +128,7 @@ def segment(
     if palette is not None:
         viz.named_palette(palette)
     check_tiling(tile, overlap, None, DeepLab.output_stride)
-    check_device(device)
+    check_device(device, kernels=crf is not None)
     if longest_side is not None and tile is not None:
         raise ValueError("`longest_side` and `tile`: expected one of them")
     given = [Path(path) for path in ([images] if isinstance(images, str | Path) else images)]

@@ -73,8 +73,11 @@ class CRFSettings:
         return asdict(self)
 
 
-def check_device(device: str) -> None:
-    """Raises ValueError or RuntimeError where a job could not run there."""
+def check_device(device: str, *, kernels: bool = True) -> None:
+    """Raises ValueError or RuntimeError where a job could not run there.
+
+    kernels: whether it needs ours, as the CRF does; a net alone does not.
+    """
     try:
         kind = torch.device(device).type
     except RuntimeError:
@@ -83,7 +86,7 @@ def check_device(device: str) -> None:
         raise ValueError(f"`device` {device}: expected cpu, cuda or cuda:N")
     if kind == "cpu":
         return
-    if not _C.has_cuda:
+    if kernels and not _C.has_cuda:
         raise RuntimeError(
             "`device` cuda: this build has no CUDA kernels (build where nvcc is, or use cpu)"
         )

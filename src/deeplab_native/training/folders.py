@@ -24,12 +24,10 @@ _FREE_OF_DATA = {"root", "val", "workers", "on_bad_sample"}
 def check_folder(out: Path, *, resume: bool) -> None:
     """Raises ValueError or NotADirectoryError where `out` is not free."""
     if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"`output` {out} is a file (give a folder)")
+        raise NotADirectoryError(f"`out` {out} is a file (give a folder)")
     if not resume and out.exists() and any(not p.name.startswith(".") for p in out.iterdir()):
         what = "a run" if (out / CONFIG).is_file() else "files"
-        raise ValueError(
-            f"`output` {out}: has {what} already (give another, or go on with `resume`)"
-        )
+        raise ValueError(f"`out` {out}: has {what} already (give another, or go on with `resume`)")
 
 
 def prepare(out: Path, config: Config) -> None:
@@ -58,7 +56,7 @@ def restore(folder: Path, state: State, config: Config, *, quiet: bool = False) 
         if different:
             raise ValueError(
                 f"{path}: made with another configuration: {'; '.join(different)} "
-                "(set it back, or give another `output`)"
+                "(set it back, or give another `out`)"
             )
         load_checkpoint(path, state)
         if not quiet:
