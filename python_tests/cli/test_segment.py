@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,8 @@ def test_of_unusable_arguments(given, run):
     before = sorted(Path().rglob("*"))
     fails(run("segment", "missing.png"), "missing.png: no such picture")
     fails(run("segment", "photo.png", "missing"), "missing: no such picture")
+    fails(run("segment", "file", "-o", "out"), "file: not a picture")
+    shutil.rmtree("out")
     fails(run("segment", "photos", "more"), "would both become photo.png")
     fails(run("segment", "photos", "--output", "photos"), "among the photographs")
     fails(run("segment", "photo.png", "--output", "."), "photo.png would be written over")

@@ -63,7 +63,8 @@ def _plain(value: Any) -> Any:
 class Bars:
     """`progress` of a job: a bar for each of its stages, with rate and time left.
 
-    Nothing where stderr is no terminal, but with `errors` a line for every image that fails.
+    Nothing where stderr is no terminal, but with `errors` a line for every one of several images
+    that fails.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Bars:
         self._bars.update(self._task, completed=progress.done, rate=progress.rate)
         self.last = progress
         if progress.error is not None:
-            if self._errors:
+            if self._errors and progress.total > 1:  # of one, the command's own error says it
                 err.print(f"error: {progress.image}: {in_options(progress.error)}", soft_wrap=True)
         elif progress.image is not None and self._then is not None:
             self._then(progress)
