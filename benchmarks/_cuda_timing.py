@@ -35,17 +35,23 @@ def time_graph(
 
     Raises what fn raises in a capture, such as RuntimeError where it waits for the GPU.
     """
-    replays = _capture([partial(fn, *args) for args in inputs])
+    replays = capture([partial(fn, *args) for args in inputs])
     return _time_calls(replays, min_runs, min_time_s)
 
 
 def graphed(fn: Callable[[], object], count: int) -> Callable[[], object]:
     """fn(), which takes `count` inputs in turn, as replays of so many graphs: without Python."""
-    replays = itertools.cycle(_capture([fn] * count))
-    return lambda: next(replays)()
+    return in_turn(capture([fn] * count))
 
 
-def _capture(calls: Sequence[Callable[[], object]]) -> list[Callable[[], object]]:
+def in_turn(calls: Sequence[Callable[[], object]]) -> Callable[[], object]:
+    """A function whose calls are those of `calls`, one after the other, again and again."""
+    endless = itertools.cycle(calls)
+    return lambda: next(endless)()
+
+
+def capture(calls: Sequence[Callable[[], object]]) -> list[Callable[[], object]]:
+    """The replay of a CUDA graph for each call."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):  # what is made once must not be made in a capture

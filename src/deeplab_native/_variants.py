@@ -1,0 +1,68 @@
+"""Kernels between which only a GPU can choose: one internal switch for all of them.
+
+Every choice gives the right result; they differ in speed. `benchmarks/bench_variants.py` times them
+side by side, and what it measures becomes the default. The environment variable
+DEEPLAB_NATIVE_VARIANTS ("name=choice,name=choice"), read once, sets others for a whole process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+# Name of a switch -> its choices, the default first; what a native function takes is the number.
+CHOICES: dict[str, tuple[str, ...]] = {}
+ENVIRONMENT = "DEEPLAB_NATIVE_VARIANTS"
+
+_changed: dict[str, str] | None = None  # what is not the default; None: not read yet
+
+
+def chosen(name: str) -> str:
+    """The choice of a switch that is in force."""
+    return _current().get(name, CHOICES[name][0])
+
+
+def number(name: str) -> int:
+    """The same as its place in CHOICES, which native code takes."""
+    return CHOICES[name].index(chosen(name))
+
+
+@contextmanager
+def use(choices: Mapping[str, str]) -> Iterator[None]:
+    """Within, the switches that are named take these choices, in every thread.
+
+    Raises:
+        ValueError: there is no such switch, or no such choice.
+    """
+    global _changed
+    before = _current()
+    _changed = before | _checked(choices)
+    try:
+        yield
+    finally:
+        _changed = before
+
+
+def _current() -> dict[str, str]:
+    global _changed
+    if _changed is None:
+        _changed = _checked(parse(os.environ.get(ENVIRONMENT, "")))
+    return _changed
+
+
+def parse(text: str) -> dict[str, str]:
+    """{"a": "x", "b": "y"} of "a=x,b=y"; of a piece without "=", the choice is empty."""
+    pieces = (piece.strip() for piece in text.split(","))
+    return {name: choice for name, _, choice in (p.partition("=") for p in pieces if p)}
+
+
+def _checked(choices: Mapping[str, str]) -> dict[str, str]:
+    for name, choice in choices.items():
+        if name not in CHOICES:
+            raise ValueError(f"variants: no switch {name!r}; there are {', '.join(CHOICES)}")
+        if choice not in CHOICES[name]:
+            raise ValueError(
+                f"variants: {name} has no choice {choice!r}, but {', '.join(CHOICES[name])}"
+            )
+    return dict(choices)
