@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from _cuda_timing import capture, in_turn
+from _emulated import on_the_emulated_kernels
 from _timing import machine_info, time_paired, write_json
 from _variant_cases import CASES, Case
 from deeplab_native import _variants
@@ -89,13 +90,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--min-time", type=float, default=0.05, help="seconds of each choice")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
-
-
-def on_the_emulated_kernels() -> AbstractContextManager[None]:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from python_tests.emulation.build import load_emulator, on_the_emulator
-
-    return on_the_emulator(load_emulator())
 
 
 def main() -> int:
