@@ -140,7 +140,7 @@ def space_to_batch(raw: dict) -> Iterator[Figure]:
             shares = [
                 r["of_copy"]
                 for r in raw["results"]
-                if r["op"] == op and r["channels_last"] == last and "of_copy" in r
+                if r["op"] == op and r["channels_last"] == last and r["of_copy"]
             ]
             if shares:
                 name = f"{op} {layout}, of a copy's bandwidth"
@@ -223,7 +223,11 @@ def figures(raw: dict[str, dict]) -> list[dict]:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             # a benchmark that writes other results now: the figures of the others still count
             found = [Figure(f"{key}: results not understood, {error!r}", None)]
-        rows += [_row(figure) for figure in found]
+        taken = {row["name"] for row in rows}
+        for figure in found:  # of the same work under other conditions, which the step's name says
+            twice = figure.name in taken
+            named = f"{figure.name} ({key.partition(' ')[2]})" if twice else figure.name
+            rows.append(_row(figure._replace(name=named)))
     for expected in EXPECTED:
         if not any(expected in row["name"] for row in rows):
             rows.append(_row(Figure(expected, None)))

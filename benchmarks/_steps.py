@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -28,9 +30,45 @@ class Outcome:
     def as_dict(self) -> dict:
         return asdict(self)
 
-    def last_line(self) -> str:
-        lines = [line for line in self.tail.splitlines() if line.strip()]
-        return lines[-1] if lines else "no output"
+
+@dataclass(frozen=True)
+class Job:
+    """A process to run."""
+
+    name: str
+    command: Sequence[object]
+    limit_s: float
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Running:
+    """A job's process; `poll` ends it when its time is over."""
+
+    job: Job
+    process: subprocess.Popen
+    out: Path
+    start: float
+    limit_s: float
+    seconds: float | None = None  # once it has ended
+    timed_out: bool = False
+
+    def poll(self) -> bool:
+        """Whether it still runs."""
+        if self.seconds is not None:
+            return False
+        elapsed = time.monotonic() - self.start
+        if self.process.poll() is None and elapsed < self.limit_s:
+            return True
+        self.timed_out = self.process.poll() is None
+        self.kill()
+        self.seconds = elapsed
+        return False
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 class Steps:
@@ -46,41 +84,56 @@ class Steps:
         self.outcomes.append(Outcome(name, "skipped", reason=reason))
         return self.outcomes[-1]
 
-    def run(
-        self, name: str, command: list, limit_s: float, environment: dict[str, str] | None = None
-    ) -> Outcome:
-        """Runs a command to its end or its limit; what it started ends with it."""
-        limit_s = min(limit_s, self.end - time.monotonic())
-        if limit_s < 5:
-            return self.skip(name, "no time is left")
-        print(f"==> {name}", flush=True)
-        start = time.monotonic()
-        process = subprocess.Popen(
-            [str(part) for part in command],
-            cwd=self.root,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        timed_out = False
-        try:
-            output, _ = process.communicate(timeout=limit_s)
-        except subprocess.TimeoutExpired:
-            timed_out = True
-            os.killpg(process.pid, signal.SIGKILL)
-            output, _ = process.communicate()
-        seconds, code = time.monotonic() - start, process.returncode
-        status = "timeout" if timed_out else "failed" if code else "passed"
+    def run(self, jobs: Sequence[Job]) -> list[tuple[Outcome, str]]:
+        """Runs processes side by side to their ends or limits; of each the outcome and the output.
+
+        What a process started ends with it.
+        """
+        left = self.end - time.monotonic()
+        if left < 5:
+            return [(self.skip(job.name, "no time is left"), "") for job in jobs]
+        with tempfile.TemporaryDirectory() as folder:
+            running = [self._start(job, Path(folder) / str(i), left) for i, job in enumerate(jobs)]
+            try:
+                while any([process.poll() for process in running]):
+                    time.sleep(0.05)
+            finally:  # also where this run is interrupted
+                for process in running:
+                    process.kill()
+            return [self._end(process) for process in running]
+
+    def _start(self, job: Job, out: Path, left: float) -> _Running:
+        print(f"==> {job.name}", flush=True)
+        with open(out, "wb") as file:  # not a pipe, which would fill up unread
+            process = subprocess.Popen(
+                [str(part) for part in job.command],
+                cwd=self.root,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **job.environment},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return _Running(job, process, out, time.monotonic(), min(job.limit_s, left))
+
+    def _end(self, running: _Running) -> tuple[Outcome, str]:
+        output = running.out.read_text(errors="replace")
+        code = running.process.returncode
+        status = "timeout" if running.timed_out else "failed" if code else "passed"
         reason = (
-            f"ended after {limit_s:.0f} s" if timed_out else f"exit code {code}" if code else ""
+            f"ended after {running.seconds:.0f} s" if running.timed_out else f"exit code {code}"
         )
-        tail = output.decode(errors="replace")[-TAIL:]
-        self.outcomes.append(Outcome(name, status, seconds, reason, code, tail))
-        print(f"==> {name}: {status}, {seconds:.0f} s", flush=True)
-        if status != "passed":
-            print("    " + "\n    ".join(tail.splitlines()[-25:]), flush=True)
-        return self.outcomes[-1]
+        reason = "" if status == "passed" else reason
+        name, seconds = running.job.name, running.seconds
+        outcome = Outcome(name, status, seconds, reason, code, output[-TAIL:])
+        self.outcomes.append(outcome)
+        return outcome, output
+
+    def show(self, outcome: Outcome) -> None:
+        """Says how a step ended, and what it printed last where it did not pass."""
+        why = f", {outcome.reason}" if outcome.reason else ""
+        print(f"==> {outcome.name}: {outcome.status}, {outcome.seconds:.0f} s{why}", flush=True)
+        if outcome.status in ("failed", "timeout"):
+            print("    " + "\n    ".join(outcome.tail.splitlines()[-25:]), flush=True)
 
     @staticmethod
     def junit(report: Path) -> dict:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from pathlib import Path
 
@@ -20,6 +22,14 @@ def whole(machine: dict, raw: dict[str, dict], outcomes: list[Outcome]) -> dict:
         "steps": [outcome.as_dict() for outcome in outcomes],
         "raw": raw,
     }
+
+
+def write(path: Path, results: dict) -> None:
+    """Writes results whole or not at all; before deeplab_native is built, too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(results, indent=2) + "\n")
+    temporary.replace(path)
 
 
 def result_path(gpu: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import itertools
 import json
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -142,6 +144,25 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
+
+
+def write_results(args: argparse.Namespace, results: Sequence[object], **more: object) -> None:
+    """What there is so far, where --json asks for it; more: of the machine.
+
+    After every case: a run that is ended early leaves what it had.
+    """
+    if args.json:
+        arguments = {key: value for key, value in vars(args).items() if key != "json"}
+        arguments = {k: _plain(v) for k, v in arguments.items()}
+        machine = machine_info() | more
+        write_json(args.json, {"machine": machine, "arguments": arguments, "results": results})
+
+
+def _plain(value: Any) -> Any:
+    """An argument as JSON has it, without where it lies on this machine."""
+    if isinstance(value, Path):
+        return value.name
+    return value.__name__ if isinstance(value, ModuleType) else value
 
 
 def write_json(path: str | os.PathLike[str], obj: object) -> None:

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from _cuda_timing import graphed
 from _head import ROTATED, head_functions, run
-from _timing import machine_info, time_paired, write_json
+from _timing import machine_info, time_paired, write_results
 from deeplab_native import upsample_unary
 
 
@@ -69,6 +69,7 @@ def bench(args: argparse.Namespace) -> list[dict]:
         timings = time_paired(functions, args.min_runs, args.min_time, args.device)
         case = {"part": part, "batch": batch, "size": size, "dtype": dtype, "passes": passes}
         results.append({**case, "timings": {k: asdict(t) for k, t in timings.items()}})
+        write_results(args, results)
     return results
 
 
@@ -90,7 +91,7 @@ def table(results: list[dict], title: str) -> Table:
     return out
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
@@ -109,7 +110,11 @@ def main() -> None:
     parser.add_argument("--min-runs", type=int, default=9)
     parser.add_argument("--min-time", type=float, default=0.3, help="seconds of each variant")
     parser.add_argument("--json", metavar="PATH", help="write the results there")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
     if args.threads:
         torch.set_num_threads(args.threads)
 
@@ -118,8 +123,6 @@ def main() -> None:
     where = machine["gpu"] or machine["cpu"]
     title = f"{args.labels} labels, {machine['threads']} threads, {where}"
     Console(width=200).print(table(results, title))
-    if args.json:
-        write_json(args.json, {"machine": machine, "arguments": vars(args), "results": results})
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from rich.table import Table
 
 from _cuda_timing import graphed
 from _head import head_functions, head_ratios
-from _timing import machine_info, rotate, time_paired, write_json
+from _timing import machine_info, rotate, time_paired, write_results
 from deeplab_native.ops.atrous_conv import atrous_conv2d
 
 ROTATED_BYTES = 128 * 2**20  # of maps: more than the caches of any GPU hold
@@ -234,7 +234,10 @@ def main() -> None:
     args = arguments()
     if args.threads:
         torch.set_num_threads(args.threads)
-    results = [bench(case, args) for case in cases(args)]
+    results = []
+    for case in cases(args):
+        results.append(bench(case, args))
+        write_results(args, results)
     if not results:
         raise SystemExit("no layer is left: see --layers, --quick and --dtype")
     machine = machine_info()
@@ -252,9 +255,7 @@ def main() -> None:
         print(
             f"ResNet ASPP head, 1 x {head['head']['size']}² float32:", head_ratios(head["timings"])
         )
-    results += heads
-    if args.json:
-        write_json(args.json, {"machine": machine, "arguments": vars(args), "results": results})
+    write_results(args, results + heads)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from _crf_cuda import bench_cuda, table_cuda
-from _timing import machine_info, time_paired, write_json
+from _timing import machine_info, time_paired, write_results
 from crf_on_voc_scores import load
 from deeplab_native import CRFParams, MeanField, dense_crf
 from deeplab_native.demo.photo import photograph
@@ -161,8 +161,8 @@ def bench(case: Case, unary: torch.Tensor, image: torch.Tensor, args: argparse.N
 
 
 def bench_on_gpu(case: Case, args: argparse.Namespace) -> list[dict]:
-    """A result for each batch size, on the sample photograph."""
-    unary, image = sample(case)
+    """A result for each batch size, on one photograph, shifted."""
+    unary, image = next(inputs(case, args.voc, 1))
     flat, rgb = unary[0].flatten(1).numpy(), np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())
     with_peer = peer is not None and not args.no_peer
     run_peer = partial(peer_crf, case, flat, rgb, args.iterations) if with_peer else None
@@ -276,12 +276,12 @@ def main() -> None:
             progress.update(task, description=case.name)
             if args.device != "cpu":
                 results += bench_on_gpu(case, args)
-                progress.advance(task)
-                continue
-            photos = inputs(case, args.voc, args.photos)
-            results.append(summary([bench(case, *photo, args) for photo in photos]))
+            else:
+                photos = inputs(case, args.voc, args.photos)
+                results.append(summary([bench(case, *photo, args) for photo in photos]))
+            write_results(args, results, threads=args.threads)
             progress.advance(task)
-    machine = machine_info() | {"threads": args.threads}
+    machine = machine_info()
     if args.device == "cpu":
         title = f"{args.iterations} iterations on cpu, {machine['cpu']}, {machine['isa']}"
         Console(width=170).print(table(results, args.threads, title))
@@ -290,10 +290,6 @@ def main() -> None:
         Console(width=170).print(table_cuda(results, title))
     if peer is None:
         print("pydensecrf cannot be imported: no comparison")
-    if args.json:
-        arguments = vars(args) | {"voc": args.voc and args.voc.name}
-        del arguments["json"]
-        write_json(args.json, {"machine": machine, "arguments": arguments, "results": results})
 
 
 if __name__ == "__main__":

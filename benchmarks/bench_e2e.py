@@ -25,7 +25,7 @@ from torch.nn.functional import interpolate
 
 import deeplab_native
 from _cuda_timing import time_cuda
-from _timing import machine_info, time_paired, write_json
+from _timing import machine_info, time_paired, write_results
 from deeplab_native import CRFParams, dense_crf, models
 from deeplab_native.demo.photo import photograph
 
@@ -150,7 +150,7 @@ def cases(args: argparse.Namespace) -> list[Case]:
     ]
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--nets", nargs="+", choices=list(CRF), default=list(CRF))
@@ -166,10 +166,15 @@ def main() -> None:
     args = parser.parse_args()
     if args.device != "cpu" and not torch.cuda.is_available():
         parser.error(f"--device {args.device}: torch finds no GPU")
-    if args.threads:
-        torch.set_num_threads(args.threads)
     if args.quick:
         args.min_runs, args.min_time = 2, 0.0
+    return args
+
+
+def main() -> None:
+    args = parse()
+    if args.threads:
+        torch.set_num_threads(args.threads)
 
     results = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -177,11 +182,10 @@ def main() -> None:
         for case in cases(args):
             progress.update(task, description=case.name)
             results.append(bench(case, args))
+            write_results(args, results)
             progress.advance(task)
     machine = machine_info()
     Console(width=170).print(table(results, f"on {machine['gpu'] or machine['cpu']}"))
-    if args.json:
-        write_json(args.json, {"machine": machine, "arguments": vars(args), "results": results})
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from _timing import machine_info, rotate, time_paired, write_json
+from _timing import machine_info, rotate, time_paired, write_results
 from deeplab_native import permutohedral_filter
 from deeplab_native.demo.photo import photograph
 
@@ -128,10 +128,9 @@ def main() -> None:
         for sigmas in args.sigmas:
             for channels in args.channels:
                 results.append({"threads": threads} | bench(image, sigmas, channels, args))
+                write_results(args, results)
     machine = machine_info()
     Console(width=120).print(table(results, machine["gpu"] or machine["cpu"]))
-    if args.json:
-        write_json(args.json, {"machine": machine, "results": results})
 
 
 if __name__ == "__main__":

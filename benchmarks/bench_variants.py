@@ -24,7 +24,7 @@ from rich.table import Table
 
 from _cuda_timing import capture, in_turn
 from _emulated import on_the_emulated_kernels
-from _timing import machine_info, time_paired, write_json
+from _timing import time_paired, write_results
 from _variant_cases import CASES, Case
 from deeplab_native import _variants
 
@@ -103,8 +103,8 @@ def main() -> int:
         for switch in args.switch:
             for case in CASES[switch](device, args.emulated):
                 rows.append(run_case(switch, case, not args.emulated, args.min_time))
-                if args.json:  # after every case: what is measured stays, whatever comes
-                    write_json(args.json, {"machine": machine_info(), "results": rows})
+                write_results(args, rows)
+    write_results(args, rows)
     Console(width=160).print(table(rows))
     return int(any(row["errors"] for row in rows))
 

@@ -1,222 +1,293 @@
-"""Everything that only a GPU can show, in one command: tests, compute-sanitizer, benchmarks.
+"""Everything that only a GPU can show, in one command and a few minutes.
 
-    python benchmarks/gpu_suite.py --build                      # build, then all steps
-    python benchmarks/gpu_suite.py --steps bench --limit-s 900
-    python benchmarks/gpu_suite.py --dry-run                    # the same steps, on the CPU
+    python benchmarks/gpu_suite.py --minutes 7                  # 4, 7 or 12: build, then what fits
+    python benchmarks/gpu_suite.py --minutes 7 --plan           # what that is, and when
+    python benchmarks/gpu_suite.py --minutes 12 --peers FOLDER  # with pydensecrf and MONAI's filter
+    python benchmarks/gpu_suite.py --dry-run                    # the same steps, small, on the CPU
 
-Steps have time limits and do not stop one another. Their outcome, the figures with their goals and
-the raw results go to benchmarks/results/nvidia-<gpu>.json after every benchmark, so that a run that
-is ended early leaves what it had. Needs no network. Exit code 1 where a step failed, or no GPU is.
+What matters most comes first. Steps have time limits and do not stop one another; tests and
+compute-sanitizer run side by side, what is timed runs alone. The machine, the outcome of each step,
+the figures with their goals and the raw results go to benchmarks/results/nvidia-<gpu>.json after
+every step, so that a run that is ended early leaves what it had. Needs no network. Exit code 1
+where a step failed, or no GPU is.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.machinery
+import importlib.util
 import json
-import re
-import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from _steps import Outcome, Steps
+import _sanitizer
+from _plans import (
+    DRY,
+    MADE_UP,
+    ON_THE_CPU,
+    PLANS,
+    RESERVE_S,
+    Step,
+    cores,
+    groups,
+    plan_for,
+    shown,
+    thread_counts,
+)
+from _steps import Job, Outcome, Steps
+from _suite_results import print_table, result_path, whole, write
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-TESTS = ROOT / "python_tests"
-STEPS = ["test", "sanitize", "bench"]
-TOOLS = ["memcheck", "racecheck", "initcheck"]
-
-DTYPES = ["--dtype", "bfloat16", "float32"]
-E2E = ["--device", "cuda", "--min-time", "0.2", "--batch", "1", "8"]
-E2E += [*DTYPES, "--nets"]
-SHORT = ["--min-runs", "2", "--min-time", "0"]
-# name -> arguments on a GPU, arguments of a dry run (None: nothing to run without a GPU)
-BENCHES: dict[str, tuple[list[str], list[str] | None]] = {
-    "bench_crf": (["--device", "cuda"], ["--quick", "--no-peer"]),
-    "bench_aspp": (
-        ["--device", "cuda", *DTYPES, "tfloat32"],
-        ["--parts", "upsampling", "--batch", "1", "--size", "9", *SHORT],
-    ),
-    "bench_conv": (
-        ["--device", "cuda", *DTYPES, "tfloat32", "--batch", "1", "8", "--min-time", "0.05"],
-        ["--layers", "res4", *SHORT],
-    ),
-    "bench_space_to_batch": ([], None),
-    "bench_permutohedral": (
-        ["--device", "cuda"],
-        ["--size", "24", "32", "--sigmas", "80/13", "--min-time", "0"],
-    ),
-    "bench_e2e": ([*E2E, "deeplab_resnet101_aspp", "--size", "513"], ["--quick"]),
-    "bench_e2e others": ([*E2E, "deeplab_vgg16_largefov"], None),
-}
+PIP = ["-m", "pip", "install", "--no-build-isolation", "--no-deps", "."]
+TEST_PROCESSES = 14  # at most; some 0.5 GB of the GPU's memory each
+MONAI = ("monai_phl", "monai._C")  # modules that have its phl_filter
 
 
-def build(steps: Steps) -> bool:
-    pip = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "."]
-    return steps.run("build", pip, 900).status == "passed"
+class Suite:
+    """A run: its arguments, steps and results so far."""
 
+    def __init__(self, args: argparse.Namespace, folder: Path) -> None:
+        self.args = args
+        self.folder = folder
+        self.steps = Steps(ROOT, 60 * args.minutes - RESERVE_S)
+        self.raw: dict[str, dict] = {}
+        self.voc = None if args.dry_run or args.voc is None else args.voc.resolve()
+        self.environment = {"PYTHONPATH": str(args.peers.resolve())} if args.peers else {}
 
-def test(steps: Steps, args: argparse.Namespace, folder: Path) -> None:
-    report = folder / "tests.xml"
-    which = "emulated and space_to_batch" if args.dry_run else "cuda and not emulated"
-    # another torch may deprecate what the pinned one does not
-    warnings = [f"-Wdefault::{w}" for w in ("DeprecationWarning", "FutureWarning", "UserWarning")]
-    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *warnings]
-    pytest.append("--numprocesses=0")  # one process has the GPU
-    outcome = steps.run(
-        "test", [*pytest, f"--junitxml={report}", "-k", which, TESTS], args.test_limit_s
-    )
-    if report.exists():
-        outcome.detail = steps.junit(report)
-        print(f"    {outcome.detail['summary']}")
-        if outcome.status == "passed" and not outcome.detail["passed"]:
-            outcome.status, outcome.reason = "failed", "every test was skipped"
+    def why_not(self, step: Step) -> str | None:
+        """Why a step is left out."""
+        what, _, which = step.name.partition(" ")
+        if self.args.dry_run and isinstance(DRY.get(step.name), str):
+            return DRY[step.name]
+        if self.args.dry_run and what == "sanitize" and which != _sanitizer.TOOLS[0]:
+            return "as memcheck: in a dry run no tool watches"
+        if step.name == MADE_UP and self.voc is None:
+            return "bench_crf has them: no --voc FOLDER"
+        if what == "sanitize" and not self.args.dry_run and _sanitizer.find() is None:
+            return "compute-sanitizer was not found"
+        return None
 
-
-def sanitize(steps: Steps, args: argparse.Namespace) -> None:
-    script = HERE / "sanitizer_set.py"
-    if args.dry_run:
-        steps.run("sanitize", [sys.executable, script, "--device", "cpu"], args.sanitize_limit_s)
-        return
-    sanitizer = shutil.which("compute-sanitizer") or shutil.which(
-        "compute-sanitizer", path="/usr/local/cuda/bin:/usr/local/cuda/compute-sanitizer"
-    )
-    # torch's allocator gives pieces of large blocks, beyond whose ends is memory of others
-    environment = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-    for tool in TOOLS:
-        if sanitizer is None:
-            steps.skip(f"sanitize {tool}", "compute-sanitizer was not found")
-            continue
-        command = [sanitizer, "--tool", tool, "--error-exitcode", "9", "--print-limit", "20"]
-        if tool == "initcheck":  # torch's own kernels may copy what nobody wrote
-            command += ["--kernel-name", "kernel_substring=deeplab_native"]
-        outcome = steps.run(
-            f"sanitize {tool}",
-            [*command, sys.executable, script],
-            args.sanitize_limit_s,
-            environment,
-        )
-        if outcome.status == "failed" and "recogni" in outcome.tail and "--kernel-name" in command:
-            outcome = steps.run(
-                f"sanitize {tool} of every kernel",  # this version cannot choose them by name
-                [*command[: command.index("--kernel-name")], sys.executable, script],
-                args.sanitize_limit_s,
-                environment,
-            )
-        refused = re.search(r".*(not supported|Unable to|Failed to init).*", outcome.tail, re.I)
-        if outcome.status == "failed" and outcome.code != 9 and refused:
-            outcome.status, outcome.reason = "skipped", refused[0].strip()
-        print(f"    {outcome.last_line()}")
-
-
-def bench(steps: Steps, args: argparse.Namespace, folder: Path) -> dict[str, dict]:
-    raw = {}
-    for name, (on_gpu, dry) in BENCHES.items():
-        script = HERE / f"{name.partition(' ')[0]}.py"
-        arguments = dry if args.dry_run else on_gpu
-        if not script.exists():
-            steps.skip(name, f"there is no {script.name}")
-        elif arguments is None:
-            steps.skip(name, "nothing of it runs without a GPU")
+    def job(self, step: Step) -> Job:
+        """Its process."""
+        what, _, which = step.name.partition(" ")
+        dry, environment = self.args.dry_run, dict(self.environment)
+        if what == "build":
+            command = [sys.executable, *PIP]
+        elif what == "test":
+            command = self.pytest()
+        elif what == "sanitize" and dry:
+            command = [sys.executable, _sanitizer.SCRIPT, "--device", "cpu"]
+        elif what == "sanitize":
+            command = _sanitizer.command(_sanitizer.find() or "compute-sanitizer", which)
+            environment |= _sanitizer.ENVIRONMENT
         else:
-            out = folder / f"{name.replace(' ', '_')}.json"
-            command = [sys.executable, script, *arguments, "--json", out]
-            if args.peer and name == "bench_permutohedral":
-                command += ["--peer", args.peer]
-            steps.run(name, command, args.bench_limit_s)
-            if out.exists():
-                raw[name] = json.loads(out.read_text())
-        write_results(steps, args, raw)
-    return raw
+            arguments = DRY[step.name] if dry else step.arguments
+            command = [sys.executable, HERE / f"{what}.py", *arguments]
+            command += [*self.for_the_machine(step.name), "--json", self.output(step)]
+        return Job(step.name, command, (3 if what == "build" else 2) * step.seconds, environment)
+
+    def output(self, step: Step) -> Path:
+        return self.folder / f"{step.name.replace(' ', '_')}.json"
+
+    def for_the_machine(self, name: str) -> list[str]:
+        """Arguments that depend on what is there."""
+        words = []
+        if name == ON_THE_CPU:
+            words += ["--threads", *thread_counts()]
+        if name == "bench_variants" and self.args.dry_run:  # all have a test of their own
+            from deeplab_native._variants import CHOICES
+
+            words += ["--switch", *list(CHOICES)[:1]] if CHOICES else []
+        if name.startswith("bench_crf") and name != MADE_UP and self.voc:
+            words += ["--voc", str(self.voc), "--photos", "1"]
+        if name == "bench_permutohedral" and (module := find_monai(self.args.peers)):
+            words += ["--peer", module]
+        return words
+
+    def pytest(self) -> list[object]:
+        # another torch may deprecate what the pinned one does not
+        ignored = ("DeprecationWarning", "FutureWarning", "UserWarning")
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        command += [
+            *(f"-Wdefault::{w}" for w in ignored),
+            f"--junitxml={self.folder / 'tests.xml'}",
+        ]
+        if self.args.dry_run:
+            small = "python_tests/ops/test_pairwise_features.py"
+            return [
+                *command,
+                "--numprocesses=0",
+                "-k",
+                "cpu and not compile and not opcheck",
+                small,
+            ]
+        processes = max(1, min(TEST_PROCESSES, cores() - 2, int(gpu_memory_gb())))
+        return [*command, f"--numprocesses={processes}", "-k", "cuda and not emulated"]
+
+    def run(self, group: list[Step]) -> None:
+        jobs = []
+        for step in group:
+            if why := self.why_not(step):
+                self.steps.skip(step.name, why)
+            else:
+                jobs.append(self.job(step))
+        by_name = {step.name: step for step in group}
+        for outcome, output in self.steps.run(jobs) if jobs else []:
+            what, _, which = outcome.name.partition(" ")
+            report = self.folder / "tests.xml"
+            if what == "sanitize" and outcome.status != "skipped":
+                _sanitizer.judge("memcheck" if self.args.dry_run else which, outcome, output)
+            if what == "test" and report.exists():
+                outcome.detail = Steps.junit(report)
+                if outcome.status == "passed" and not outcome.detail["passed"]:
+                    outcome.status, outcome.reason = "failed", "every test was skipped"
+            if self.output(by_name[outcome.name]).exists():
+                self.raw[outcome.name] = json.loads(self.output(by_name[outcome.name]).read_text())
+            self.steps.show(outcome)
+            if "summary" in outcome.detail:
+                print(f"    {outcome.detail['summary']}")
+        self.write()
+
+    def write(self) -> list[dict]:
+        """Writes what there is so far; returns the figures."""
+        results = whole(machine(self.args.commit), self.raw, self.steps.outcomes)
+        write(self.args.json, results)
+        return results["figures"]
+
+    def resume(self) -> set[str]:
+        """Takes over the steps that passed in an earlier run into the same file; their names."""
+        if not self.args.json.exists():
+            return set()
+        before = json.loads(self.args.json.read_text())
+        if before["machine"].get("commit") != machine(self.args.commit).get("commit"):
+            return set()
+        for step in before["steps"]:
+            if step["status"] == "passed" and step["name"] != "build":
+                self.steps.outcomes.append(Outcome(**step))
+                if step["name"] in before["raw"]:
+                    self.raw[step["name"]] = before["raw"][step["name"]]
+        return {outcome.name for outcome in self.steps.outcomes}
 
 
-def write_results(steps: Steps, args: argparse.Namespace, raw: dict[str, dict]) -> list[dict]:
-    """Writes what there is so far; returns the figures."""
-    from _cuda_timing import driver_version
-    from _goals import figures
-    from _timing import machine_info, write_json
-
-    machine = machine_info() | {"driver": driver_version()}
-    if args.commit:
-        machine["commit"] = args.commit
-    common = {key: machine[key] for key in ("commit", "date", "driver", "torch")}
-    rows = [row | common for row in figures(raw)] if "bench" in args.steps else []
-    outcomes = [outcome.as_dict() for outcome in steps.outcomes]
-    write_json(args.json, {"machine": machine, "figures": rows, "steps": outcomes, "raw": raw})
-    return rows
+def machine(commit: str | None) -> dict:
+    """What `machine_info` says, and the driver; next to nothing before deeplab_native is built."""
+    try:
+        from _cuda_timing import driver_version
+        from _timing import machine_info
+    except ImportError as error:
+        return {"commit": commit, "unknown": str(error)}
+    info = machine_info() | {"driver": driver_version()}
+    return info | ({"commit": commit} if commit else {})
 
 
-def print_table(rows: list[dict], outcomes: list[Outcome]) -> None:
-    print("\n== steps")
-    for o in outcomes:
-        print(f"{o.status:8} {o.seconds:6.0f} s  {o.name}{': ' + o.reason if o.reason else ''}")
-    if rows:
-        print("\n== figures (goals: + reached, - missed, ? no value)")
-    for row in rows:
-        mark = {True: "+", False: "-", None: "?" if row["value"] is None else " "}[row["met"]]
-        value = "" if row["value"] is None else f"{row['value']:.4g} {row['unit']}"
-        print(f"{mark} {row['name']:76} {value:18} {row['goal']}")
-
-
-def result_path(dry_run: bool) -> Path:
+def gpu_memory_gb() -> float:
     import torch
 
-    name = "dry-run" if dry_run else torch.cuda.get_device_name()
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower().replace("nvidia", "")).strip("-")
-    folder = Path(tempfile.gettempdir()) if dry_run else HERE / "results"
-    return folder / (f"gpu-suite-{slug}.json" if dry_run else f"nvidia-{slug}.json")
+    return torch.cuda.mem_get_info()[1] / 2**30 if torch.cuda.is_available() else 1.0
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--build", action="store_true", help="install this checkout first")
-    parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS)
-    parser.add_argument("--limit-s", type=float, default=3000, help="of the whole run")
-    parser.add_argument("--test-limit-s", type=float, default=900)
-    parser.add_argument("--sanitize-limit-s", type=float, default=300, help="of each tool")
-    parser.add_argument("--bench-limit-s", type=float, default=300, help="of each benchmark")
-    parser.add_argument("--commit", help="for the results, where this is no git checkout")
-    parser.add_argument("--peer", help="module with MONAI's phl_filter, for bench_permutohedral")
-    parser.add_argument("--dry-run", action="store_true", help="every step, small, on the CPU")
-    parser.add_argument("--json", type=Path, help="default: benchmarks/results/nvidia-<gpu>.json")
-    return parser.parse_args()
+def find_monai(folder: Path | None) -> str | None:
+    """The module with MONAI's phl_filter in a folder of peers."""
+    for name in MONAI if folder else ():
+        *packages, module = name.split(".")
+        if importlib.machinery.PathFinder.find_spec(module, [str(folder.joinpath(*packages))]):
+            return name
+    return None
+
+
+def missing_peers(folder: Path | None) -> dict[str, str]:
+    """Peers that there are no ratios to, and why."""
+    where = "no --peers FOLDER" if folder is None else f"not in {folder}"
+    missing = {} if find_monai(folder) else {"MONAI's filter": where}
+    found = importlib.util.find_spec("pydensecrf")
+    found = found or importlib.machinery.PathFinder.find_spec("pydensecrf", [str(folder)])
+    return missing | ({} if found else {"pydensecrf": where})
 
 
 def why_no_gpu() -> str | None:
     import torch
 
-    from deeplab_native import _C
+    if torch.cuda.is_available():
+        return None
+    return "torch finds no GPU (or was built without CUDA); --dry-run runs on the CPU"
 
-    if not torch.cuda.is_available():
-        return "torch finds no GPU (or was built without CUDA); --dry-run runs on the CPU"
-    if not _C.has_cuda:
-        return "deeplab_native was built without CUDA: --build with nvcc on PATH"
-    return None
+
+def why_no_kernels() -> str | None:
+    """Asked in another process: this one may not see what was installed since it began."""
+    code = "import sys; from deeplab_native import _C; sys.exit(0 if _C.has_cuda else 3)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if done.returncode == 3:
+        return "deeplab_native was built without CUDA: is nvcc on PATH?"
+    return done.stderr or None
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--minutes", type=int, default=max(PLANS), help="4, 7 or 12; others: the nearest below"
+    )
+    parser.add_argument("--plan", action="store_true", help="print what would be done, and end")
+    parser.add_argument("--dry-run", action="store_true", help="every step, small, on the CPU")
+    parser.add_argument("--no-build", action="store_true", help="measure what is installed")
+    parser.add_argument("--peers", type=Path, metavar="FOLDER", help="with pydensecrf, monai_phl")
+    parser.add_argument("--voc", type=Path, metavar="FOLDER", help="as bench_crf.py takes it")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="steps whose name begins so")
+    parser.add_argument("--resume", action="store_true", help="leave out what passed before")
+    parser.add_argument("--commit", help="for the results, where this is no git checkout")
+    parser.add_argument("--json", type=Path, help="default: benchmarks/results/nvidia-<gpu>.json")
+    args = parser.parse_args()
+    for name in ("peers", "voc"):
+        if (folder := getattr(args, name)) and not folder.is_dir():
+            parser.error(f"--{name}: {folder} is no folder")
+    try:
+        args.steps = PLANS[plan_for(args.minutes)]
+    except ValueError as error:
+        parser.error(f"--minutes: {error}")
+    if args.no_build:
+        args.steps = [step for step in args.steps if step.name != "build"]
+    if args.only:
+        args.steps = [step for step in args.steps if step.name.startswith(tuple(args.only))]
+    return args
+
+
+def default_path(dry_run: bool) -> Path:
+    if dry_run:
+        return Path(tempfile.gettempdir()) / "gpu-suite-dry-run.json"
+    import torch
+
+    return result_path(torch.cuda.get_device_name())
 
 
 def main() -> int:
     args = parse()
-    steps = Steps(ROOT, args.limit_s)
-    if args.build and not build(steps):
-        return 1
+    print(shown(args.steps, args.minutes), flush=True)
+    for peer, why in missing_peers(args.peers).items():
+        print(f"no ratio to {peer}: {why}")
+    if args.plan:
+        return 0
     if not args.dry_run and (reason := why_no_gpu()):
-        print(f"gpu_suite: {reason}", file=sys.stderr)
-        return 1
-    args.json = args.json or result_path(args.dry_run)
-    raw: dict[str, dict] = {}
+        sys.exit(f"gpu_suite: {reason}")
+    args.json = args.json or default_path(args.dry_run)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if "test" in args.steps:
-            test(steps, args, folder)
-        if "sanitize" in args.steps:
-            sanitize(steps, args)
-        if "bench" in args.steps:
-            raw = bench(steps, args, folder)
-        rows = write_results(steps, args, raw)
-    print_table(rows, steps.outcomes)
+        suite = Suite(args, Path(name))
+        builds = [step for step in args.steps if step.name == "build"]
+        if builds:
+            suite.run(builds)
+        importlib.invalidate_caches()
+        if not args.dry_run and (reason := why_no_kernels()):
+            sys.exit(f"gpu_suite: {reason}")
+        done = suite.resume() if args.resume else set()
+        left = [step for step in args.steps if step.name != "build" and step.name not in done]
+        for group in groups(left):
+            suite.run(group)
+        print_table(suite.write(), suite.steps.outcomes)
     print(f"\n{args.json}: written")
-    return int(any(o.status in ("failed", "timeout") for o in steps.outcomes))
+    return int(any(o.status in ("failed", "timeout") for o in suite.steps.outcomes))
 
 
 if __name__ == "__main__":
