@@ -38,12 +38,13 @@ def result_path(gpu: str) -> Path:
 
 
 def print_table(rows: list[dict], outcomes: list[Outcome]) -> None:
-    print("\n== steps")
-    for o in outcomes:
-        print(f"{o.status:8} {o.seconds:6.0f} s  {o.name}{': ' + o.reason if o.reason else ''}")
+    """The steps last, where whoever sees only the end of the output finds them."""
     if rows:
         print("\n== figures (goals: + reached, - missed, ? no value)")
     for row in rows:
         mark = {True: "+", False: "-", None: "?" if row["value"] is None else " "}[row["met"]]
         value = "" if row["value"] is None else f"{row['value']:.4g} {row['unit']}"
         print(f"{mark} {row['name']:76} {value:18} {row['goal']}")
+    print("\n== steps")
+    for o in outcomes:
+        print(f"{o.status:8} {o.seconds:6.0f} s  {o.name}{': ' + o.reason if o.reason else ''}")

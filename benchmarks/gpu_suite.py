@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.machinery
-import importlib.util
 import json
 import subprocess
 import sys
@@ -25,6 +23,7 @@ import tempfile
 from pathlib import Path
 
 import _sanitizer
+from _peers import find_monai, missing_peers
 from _plans import (
     DRY,
     MADE_UP,
@@ -45,7 +44,6 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 PIP = ["-m", "pip", "install", "--no-build-isolation", "--no-deps", "."]
 TEST_PROCESSES = 14  # at most; some 0.5 GB of the GPU's memory each
-MONAI = ("monai_phl", "monai._C")  # modules that have its phl_filter
 
 
 class Suite:
@@ -56,6 +54,7 @@ class Suite:
         self.folder = folder
         self.steps = Steps(ROOT, 60 * args.minutes - RESERVE_S)
         self.raw: dict[str, dict] = {}
+        self.known: dict = {}
         self.voc = None if args.dry_run or args.voc is None else args.voc.resolve()
         self.environment = {"PYTHONPATH": str(args.peers.resolve())} if args.peers else {}
 
@@ -155,16 +154,21 @@ class Suite:
 
     def write(self) -> list[dict]:
         """Writes what there is so far; returns the figures."""
-        results = whole(machine(self.args.commit), self.raw, self.steps.outcomes)
+        results = whole(self.machine(), self.raw, self.steps.outcomes)
         write(self.args.json, results)
         return results["figures"]
+
+    def machine(self) -> dict:
+        """Asked for once; what is known of it before deeplab_native is built is next to nothing."""
+        self.known = self.known or machine(self.args.commit)
+        return self.known or {"commit": self.args.commit}
 
     def resume(self) -> set[str]:
         """Takes over the steps that passed in an earlier run into the same file; their names."""
         if not self.args.json.exists():
             return set()
         before = json.loads(self.args.json.read_text())
-        if before["machine"].get("commit") != machine(self.args.commit).get("commit"):
+        if before["machine"].get("commit") != self.machine().get("commit"):
             return set()
         for step in before["steps"]:
             if step["status"] == "passed" and step["name"] != "build":
@@ -175,12 +179,12 @@ class Suite:
 
 
 def machine(commit: str | None) -> dict:
-    """What `machine_info` says, and the driver; next to nothing before deeplab_native is built."""
+    """What `machine_info` says, and the driver; nothing where deeplab_native is not installed."""
     try:
         from _cuda_timing import driver_version
         from _timing import machine_info
-    except ImportError as error:
-        return {"commit": commit, "unknown": str(error)}
+    except ImportError:
+        return {}
     info = machine_info() | {"driver": driver_version()}
     return info | ({"commit": commit} if commit else {})
 
@@ -189,24 +193,6 @@ def gpu_memory_gb() -> float:
     import torch
 
     return torch.cuda.mem_get_info()[1] / 2**30 if torch.cuda.is_available() else 1.0
-
-
-def find_monai(folder: Path | None) -> str | None:
-    """The module with MONAI's phl_filter in a folder of peers."""
-    for name in MONAI if folder else ():
-        *packages, module = name.split(".")
-        if importlib.machinery.PathFinder.find_spec(module, [str(folder.joinpath(*packages))]):
-            return name
-    return None
-
-
-def missing_peers(folder: Path | None) -> dict[str, str]:
-    """Peers that there are no ratios to, and why."""
-    where = "no --peers FOLDER" if folder is None else f"not in {folder}"
-    missing = {} if find_monai(folder) else {"MONAI's filter": where}
-    found = importlib.util.find_spec("pydensecrf")
-    found = found or importlib.machinery.PathFinder.find_spec("pydensecrf", [str(folder)])
-    return missing | ({} if found else {"pydensecrf": where})
 
 
 def why_no_gpu() -> str | None:

@@ -133,6 +133,54 @@ def test_threads_of_the_cpu(arguments, monkeypatch, tmp_path):
     assert job.command[at + 1 : at + 5] == ["1", "2", "4", "8"] and "--voc" not in job.command
 
 
+def test_checks_on_a_gpu(arguments, monkeypatch, tmp_path):
+    """No emulation, as many processes as the machine has cores for, every allocation alone."""
+    monkeypatch.setattr(suite, "cores", lambda: 16)
+    monkeypatch.setattr(suite, "gpu_memory_gb", lambda: 141.0)
+    monkeypatch.setattr(suite._sanitizer, "find", lambda: "/cuda/compute-sanitizer")
+    run = suite.Suite(arguments(), tmp_path)
+    jobs = {step.name: run.job(step) for step in plans.PLANS[12]}
+    assert {"--numprocesses=14", "cuda and not emulated"} <= set(jobs["test"].command)
+    assert jobs["sanitize racecheck"].command[:3] == [
+        "/cuda/compute-sanitizer",
+        "--tool",
+        "racecheck",
+    ]
+    assert jobs["sanitize racecheck"].environment == {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    assert jobs["build"].command[1:4] == ["-m", "pip", "install"]
+    monkeypatch.setattr(suite._sanitizer, "find", lambda: None)
+    left_out = [step.name for step in plans.PLANS[12] if run.why_not(step)]
+    assert left_out == [*(f"sanitize {tool}" for tool in suite._sanitizer.TOOLS), plans.MADE_UP]
+
+
+def test_a_step_that_fails_stops_no_other(monkeypatch, tmp_path, capsys):
+    if torch.cuda.is_available():
+        pytest.skip("without a GPU they fail")
+    monkeypatch.setattr(suite, "why_no_gpu", lambda: None)
+    monkeypatch.setattr(suite, "why_no_kernels", lambda: None)
+    path = tmp_path / "out.json"
+    words = ["--only", "bench_space_to_batch", "bench_aspp", "--minutes", "4", "--json", str(path)]
+    monkeypatch.setattr(sys, "argv", ["gpu_suite.py", *words])
+    assert suite.main() == 1
+    steps = json.loads(path.read_text())["steps"]
+    failed = ["bench_aspp", "bench_space_to_batch"]
+    assert [(step["name"], step["status"]) for step in steps] == [(n, "failed") for n in failed]
+    assert "torch finds no GPU" in capsys.readouterr().out
+
+
+def test_results_before_anything_is_built(arguments, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "_timing", None)  # its import fails
+    path = tmp_path / "new" / "out.json"
+    run = suite.Suite(arguments("--json", path, "--commit", "a"), tmp_path)
+    run.steps.skip("build", "no compiler")
+    assert run.write() == []
+    written = json.loads(path.read_text())
+    assert written["machine"] == {"commit": "a"} and written["steps"][0]["name"] == "build"
+    monkeypatch.delitem(sys.modules, "_timing")
+    run.write()
+    assert json.loads(path.read_text())["machine"]["torch"] == torch.__version__
+
+
 def test_what_passed_before_is_not_run_again(arguments, tmp_path):
     path = tmp_path / "before.json"
     steps = [
