@@ -80,6 +80,7 @@ PLANS: dict[int, list[Step]] = {
         Step("bench_conv", 35, _CONV),
         Step("bench_aspp", 25, (*_HEAD, "float32", "tfloat32")),
         Step("bench_space_to_batch", 12),
+        Step("bench_kernels", 15),
         Step("bench_crf 1024x2048", 20, (*_LARGE, *_words("--batch 1 --no-peer"))),
         Step(MADE_UP, 20, _CRF),
         Step(ON_THE_CPU, 20, ("--cases", "375x500x21 67/3", "--min-runs", "3")),
@@ -94,6 +95,7 @@ PLANS: dict[int, list[Step]] = {
         Step("bench_conv", 120, (*_CONV, *_words("float32 --layout contiguous channels_last"))),
         Step("bench_aspp", 25, (*_HEAD, "float32", "tfloat32")),
         Step("bench_space_to_batch", 12),
+        Step("bench_kernels", 15),
         Step("bench_crf 1024x2048", 80, (*_LARGE, *_words("--batch 1 16"))),
         Step(MADE_UP, 25, _CRF),
         Step(ON_THE_CPU, 45, _words("--cases 375x500x21 --min-runs 3")),
@@ -124,6 +126,7 @@ DRY: dict[str, tuple[str, ...] | str] = {
     "bench_aspp training": _words("--parts upsampling --batch 1 --size 9 --passes training")
     + _SHORT,
     "bench_space_to_batch": ("--quick",),
+    "bench_kernels": ("--device", "cpu", "--quick"),
     "bench_permutohedral": _words("--size 24 32 --sigmas 80/13 --min-time 0"),
 }
 

@@ -129,9 +129,9 @@ def native_functions() -> Iterator[dict[str, int]]:
 
     def counted(name: str) -> Callable:
         @wraps(originals[name])
-        def call(*args: object) -> object:
+        def call(*args: object, **named: object) -> object:
             counts[name] += 1
-            return originals[name](*args)
+            return originals[name](*args, **named)
 
         return call
 
