@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -56,7 +57,6 @@ class Suite:
         self.raw: dict[str, dict] = {}
         self.known: dict = {}
         self.voc = None if args.dry_run or args.voc is None else args.voc.resolve()
-        self.environment = {"PYTHONPATH": str(args.peers.resolve())} if args.peers else {}
 
     def why_not(self, step: Step) -> str | None:
         """Why a step is left out."""
@@ -74,7 +74,7 @@ class Suite:
     def job(self, step: Step) -> Job:
         """Its process."""
         what, _, which = step.name.partition(" ")
-        dry, environment = self.args.dry_run, dict(self.environment)
+        dry, environment = self.args.dry_run, {}
         if what == "build":
             command = [sys.executable, *PIP]
         elif what == "test":
@@ -83,8 +83,11 @@ class Suite:
             command = [sys.executable, _sanitizer.SCRIPT, "--device", "cpu"]
         elif what == "sanitize":
             command = _sanitizer.command(_sanitizer.find() or "compute-sanitizer", which)
-            environment |= _sanitizer.ENVIRONMENT
+            environment = _sanitizer.ENVIRONMENT
         else:
+            if self.args.peers:
+                path = [str(self.args.peers.resolve()), os.environ.get("PYTHONPATH", "")]
+                environment = {"PYTHONPATH": os.pathsep.join(filter(None, path))}
             arguments = DRY[step.name] if dry else step.arguments
             command = [sys.executable, HERE / f"{what}.py", *arguments]
             command += [*self.for_the_machine(step.name), "--json", self.output(step)]

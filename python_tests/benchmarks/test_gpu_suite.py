@@ -110,7 +110,8 @@ def test_plan_is_printed_alone():
     assert "==>" not in done.stdout
 
 
-def test_peers_are_found_in_their_folder(arguments, tmp_path):
+def test_peers_are_found_in_their_folder(arguments, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/other")
     assert set(suite.missing_peers(tmp_path)) >= {"MONAI's filter"}
     (tmp_path / "monai_phl.py").touch()
     (tmp_path / "pydensecrf").mkdir()
@@ -118,7 +119,7 @@ def test_peers_are_found_in_their_folder(arguments, tmp_path):
     assert suite.missing_peers(tmp_path) == {}
     run = suite.Suite(arguments("--peers", tmp_path, "--voc", tmp_path), tmp_path)
     jobs = {step.name: run.job(step) for step in benches(12)}
-    assert all(job.environment == {"PYTHONPATH": str(tmp_path)} for job in jobs.values())
+    assert all(job.environment == {"PYTHONPATH": f"{tmp_path}:/other"} for job in jobs.values())
     assert jobs["bench_permutohedral"].command[-4:-2] == ["--peer", "monai_phl"]
     assert str(tmp_path) in jobs["bench_crf"].command
     assert "--voc" not in jobs[plans.MADE_UP].command
