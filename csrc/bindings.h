@@ -76,8 +76,9 @@ inline PixelType pixel_type(const std::string& name) {
   throw std::invalid_argument("image: expected uint8, float32 or float64, got " + name);
 }
 
-inline AsppShape aspp_shape(const Quad& size, int64_t padded, bool channels_last) {
-  return {size[0], size[1], size[2], size[3], padded, channels_last};
+inline AsppShape aspp_shape(const Quad& size, int64_t padded, bool channels_last,
+                            bool map_channels_last) {
+  return {size[0], size[1], size[2], size[3], padded, channels_last, map_channels_last};
 }
 inline std::vector<TapOffset> tap_offsets(const std::vector<std::array<int32_t, 2>>& offsets) {
   std::vector<TapOffset> taps;

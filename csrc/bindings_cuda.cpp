@@ -110,14 +110,16 @@ void bind_space_to_batch(py::module_& m) {
 
 void bind_aspp_kernels(py::module_& m) {
   using Offsets = std::vector<std::array<int32_t, 2>>;
+  using Triple = std::array<int64_t, 3>;
   m.def(
       "aspp_gather_cuda",
       [](Address y, Address bias, Address out, Quad size, int64_t padded, const Offsets& offsets,
-         bool channels_last, const std::string& dtype, Address stream) {
-        check_cuda("aspp", aspp_gather_cuda(
-                               pointer<const void>(y), pointer<const void>(bias),
-                               pointer<void>(out), aspp_shape(size, padded, channels_last),
-                               tap_offsets(offsets), float_type(dtype), pointer<void>(stream)));
+         bool channels_last, bool map_channels_last, const std::string& dtype, Address stream) {
+        check_cuda("aspp",
+                   aspp_gather_cuda(pointer<const void>(y), pointer<const void>(bias),
+                                    pointer<void>(out),
+                                    aspp_shape(size, padded, channels_last, map_channels_last),
+                                    tap_offsets(offsets), float_type(dtype), pointer<void>(stream)));
       },
       Unlocked());
   m.def(
@@ -126,23 +128,36 @@ void bind_aspp_kernels(py::module_& m) {
          bool channels_last, const std::string& dtype, Address stream) {
         check_cuda("aspp",
                    aspp_spread_cuda(pointer<const void>(map), pointer<void>(y),
-                                    aspp_shape(size, padded, channels_last), tap_offsets(offsets),
-                                    float_type(dtype), pointer<void>(stream)));
+                                    aspp_shape(size, padded, channels_last, channels_last),
+                                    tap_offsets(offsets), float_type(dtype),
+                                    pointer<void>(stream)));
+      },
+      Unlocked());
+  m.def(
+      "aspp_transpose_cuda",
+      [](Address from, Address to, Triple size, const std::string& dtype, Address stream) {
+        check_cuda("aspp", aspp_transpose_cuda(pointer<const void>(from), pointer<void>(to),
+                                               {size[0], size[1], size[2]}, float_type(dtype),
+                                               pointer<void>(stream)));
       },
       Unlocked());
   // branches, and filter taps, that aspp_pack_cuda takes at once
   m.def("most_packed_cuda", [] { return std::make_pair(kMaxPackBranches, kMaxPackSources); });
   m.def(
       "aspp_pack_cuda",
-      [](const std::vector<std::pair<Address, std::vector<int32_t>>>& weights, Address packed,
-         Quad size, const std::string& dtype, const std::string& packed_dtype, Address stream) {
+      [](const std::vector<std::pair<Address, std::vector<int32_t>>>& weights,
+         const std::vector<Address>& biases, Address packed, Address bias, Quad size,
+         const std::string& dtype, const std::string& packed_dtype, Address stream) {
         std::vector<AsppPackBranch> branches;
         for (const auto& [weight, index] : weights) {
           branches.push_back({pointer<const void>(weight), index});
         }
-        check_cuda("aspp", aspp_pack_cuda(branches, pointer<void>(packed),
-                                          {size[0], size[1], size[2], size[3]}, float_type(dtype),
-                                          float_type(packed_dtype), pointer<void>(stream)));
+        std::vector<const void*> addends;
+        for (const Address address : biases) addends.push_back(pointer<const void>(address));
+        check_cuda("aspp", aspp_pack_cuda(branches, addends, pointer<void>(packed),
+                                          pointer<void>(bias), {size[0], size[1], size[2], size[3]},
+                                          float_type(dtype), float_type(packed_dtype),
+                                          pointer<void>(stream)));
       },
       Unlocked());
   m.def(

@@ -2,7 +2,7 @@
 // offsets are then the same in a whole block and come from the constant bank, and the reads and
 // writes of neighbouring threads are adjacent. An item is an element of a map in planes, where a
 // shift by dx pixels leaves no alignment to rely on; in channels_last maps it is 16 bytes of
-// channels, at which every tap of Y is aligned.
+// channels, at which every tap of Y is aligned, or one channel where taps have no gap between them.
 #include <algorithm>
 
 #include "cuda/rows.cuh"
@@ -70,45 +70,45 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// ---- channels_last: rows (b, y), an item is 16 bytes of a pixel's channels ----
-template <class T>
-struct alignas(16) Word {
-  static constexpr int kItems = 16 / sizeof(T);
+// ---- channels_last: rows (b, y), an item is 16 bytes of a pixel's channels, or one of them ----
+template <class T, int kCount = 16 / sizeof(T)>
+struct alignas(kCount * sizeof(T)) Word {
+  static constexpr int kItems = kCount;
   T items[kItems];
 };
 
-// The pixel's channels from `first`; zero beyond the last one. kWhole: `pixel` is 16-byte aligned
+// The pixel's channels from `first`; zero beyond the last one. kWhole: `pixel` is aligned as a word
 // and has a whole number of words.
-template <bool kWhole, class T>
-__device__ Word<T> load_word(const T* pixel, int64_t first, int64_t channels) {
+template <bool kWhole, class W, class T>
+__device__ W load_word(const T* pixel, int64_t first, int64_t channels) {
   if constexpr (kWhole) {
-    return *reinterpret_cast<const Word<T>*>(pixel + first);
+    return *reinterpret_cast<const W*>(pixel + first);
   } else {
-    Word<T> word;
-    for (int i = 0; i < Word<T>::kItems; ++i) {
+    W word;
+    for (int i = 0; i < W::kItems; ++i) {
       word.items[i] = first + i < channels ? pixel[first + i] : T{};
     }
     return word;
   }
 }
 
-template <bool kWhole, class T>
-__device__ void store_word(T* pixel, int64_t first, int64_t channels, const Word<T>& word) {
+template <bool kWhole, class W, class T>
+__device__ void store_word(T* pixel, int64_t first, int64_t channels, const W& word) {
   if constexpr (kWhole) {
-    *reinterpret_cast<Word<T>*>(pixel + first) = word;
+    *reinterpret_cast<W*>(pixel + first) = word;
   } else {
-    for (int i = 0; i < Word<T>::kItems; ++i) {
+    for (int i = 0; i < W::kItems; ++i) {
       if (first + i < channels) pixel[first + i] = word.items[i];
     }
   }
 }
 
-template <class T, bool kWhole>
-__global__ void __launch_bounds__(kThreads)
-    aspp_gather_pixels_kernel(const T* __restrict__ y, const typename Number<T>::Sum* bias,
-                              T* __restrict__ out, AsppShape s, Taps taps) {
+// store(row, map_y, x, first, sums rounded to T) for every word W of the output's pixels.
+template <class W, class T, class Store>
+__device__ void gather_pixels(const T* y, const typename Number<T>::Sum* bias, const AsppShape& s,
+                              const Taps& taps, const Store& store) {
   using Sum = typename Number<T>::Sum;
-  constexpr int kItems = Word<T>::kItems;
+  constexpr int kItems = W::kItems;
   const int words = static_cast<int>(s.padded / kItems);
   const int64_t pixel_stride = taps.count * s.padded;
   for (int64_t row = first_row(); row < s.batch * s.height; row += row_step()) {
@@ -124,21 +124,58 @@ __global__ void __launch_bounds__(kThreads)
         const int64_t dy = taps.offset[t].dy, dx = taps.offset[t].dx;
         if (!within(map_y + dy, s.height) || !within(x + dx, s.width)) continue;
         const T* pixel = y + ((row + dy) * s.width + x + dx) * pixel_stride + t * s.padded;
-        const Word<T> word = load_word<true>(pixel, first, s.channels);
+        const W word = load_word<true, W>(pixel, first, s.channels);
         for (int k = 0; k < kItems; ++k) sum[k] += Sum(word.items[k]);
       }
-      Word<T> word;
+      W word;
       for (int k = 0; k < kItems; ++k) word.items[k] = Number<T>::from(sum[k]);
-      store_word<kWhole>(out + (row * s.width + x) * s.channels, first, s.channels, word);
+      store(row, map_y, x, first, word);
     }
   }
 }
 
 template <class T, bool kWhole>
 __global__ void __launch_bounds__(kThreads)
-    aspp_spread_pixels_kernel(const T* __restrict__ map, T* __restrict__ y, AsppShape s,
-                              Taps taps) {
-  constexpr int kItems = Word<T>::kItems;
+    aspp_gather_pixels_kernel(const T* __restrict__ y, const typename Number<T>::Sum* bias,
+                              T* __restrict__ out, AsppShape s, Taps taps) {
+  gather_pixels<Word<T>>(
+      y, bias, s, taps, [&](int64_t row, int64_t, int x, int first, const Word<T>& word) {
+        store_word<kWhole>(out + (row * s.width + x) * s.channels, first, s.channels, word);
+      });
+}
+
+// Taps without a gap between them, so that they are aligned as elements only.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    aspp_gather_dense_kernel(const T* __restrict__ y, const typename Number<T>::Sum* bias,
+                             T* __restrict__ out, AsppShape s, Taps taps) {
+  using W = Word<T, 1>;
+  gather_pixels<W>(y, bias, s, taps, [&](int64_t row, int64_t, int x, int first, const W& word) {
+    out[(row * s.width + x) * s.channels + first] = word.items[0];
+  });
+}
+
+// To a contiguous map. What a warp stores at once is short pieces of planes, but of few bytes: there
+// are as many taps as much to read.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    aspp_gather_to_planes_kernel(const T* __restrict__ y, const typename Number<T>::Sum* bias,
+                                 T* __restrict__ out, AsppShape s, Taps taps) {
+  const int64_t plane = s.height * s.width;
+  gather_pixels<Word<T>>(
+      y, bias, s, taps, [&](int64_t row, int64_t map_y, int x, int first, const Word<T>& word) {
+        // of an image's first row in a map of one channel: row - map_y
+        T* to = out + ((row - map_y) * s.channels + map_y) * s.width + first * plane + x;
+        for (int k = 0; k < Word<T>::kItems; ++k, to += plane) {
+          if (first + k < s.channels) *to = word.items[k];
+        }
+      });
+}
+
+// As spread: word W of the taps' items, of which the map's pixels are kWhole aligned ones.
+template <bool kWhole, class W, class T>
+__device__ void spread_pixels(const T* map, T* y, const AsppShape& s, const Taps& taps) {
+  constexpr int kItems = W::kItems;
   const int words = static_cast<int>(s.padded / kItems);
   const int64_t pixel_stride = taps.count * s.padded;
   for (int64_t row = first_row(); row < s.batch * s.height; row += row_step()) {
@@ -149,15 +186,28 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll 4
       for (int t = 0; t < taps.count; ++t) {
         const int64_t dy = taps.offset[t].dy, dx = taps.offset[t].dx;
-        Word<T> word{};
+        W word{};
         if (within(map_y - dy, s.height) && within(x - dx, s.width)) {
           const T* pixel = map + ((row - dy) * s.width + x - dx) * s.channels;
-          word = load_word<kWhole>(pixel, first, s.channels);
+          word = load_word<kWhole, W>(pixel, first, s.channels);
         }
         store_word<true>(to + t * s.padded, first, s.padded, word);
       }
     }
   }
+}
+
+template <class T, bool kWhole>
+__global__ void __launch_bounds__(kThreads)
+    aspp_spread_pixels_kernel(const T* __restrict__ map, T* __restrict__ y, AsppShape s,
+                              Taps taps) {
+  spread_pixels<kWhole, Word<T>>(map, y, s, taps);
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    aspp_spread_dense_kernel(const T* __restrict__ map, T* __restrict__ y, AsppShape s, Taps taps) {
+  spread_pixels<true, Word<T, 1>>(map, y, s, taps);
 }
 
 // ---- host ----
@@ -168,44 +218,59 @@ bool as_argument(const std::vector<TapOffset>& taps, Taps* result) {
   return true;
 }
 
-// Whether a map's pixels are whole aligned words; *ok: whether Y's are, and a row's fit an int.
+// How the kernels for channels_last Y can read and write.
+enum class Words {
+  kNone,    // not at all: too large, or taps without room for the channels
+  kDense,   // taps follow one another without a gap, element by element
+  kPadded,  // taps are whole aligned words
+  kWhole,   // and so are the map's pixels
+};
 template <class T>
-bool whole_words(const void* map, const void* y, const AsppShape& s, bool* ok) {
+Words words_of(const void* map, const void* y, const AsppShape& s) {
   constexpr int64_t kItems = Word<T>::kItems;
-  *ok = s.padded % kItems == 0 && s.padded >= s.channels &&
-        reinterpret_cast<uintptr_t>(y) % 16 == 0 &&
-        s.width * (s.padded / kItems) <= INT32_MAX - int64_t{kThreads};
-  return s.channels % kItems == 0 && s.padded == s.channels &&
-         reinterpret_cast<uintptr_t>(map) % 16 == 0;
+  const bool aligned = s.padded % kItems == 0 && reinterpret_cast<uintptr_t>(y) % 16 == 0;
+  if (s.padded < s.channels || s.width * s.padded > INT32_MAX - int64_t{kThreads}) {
+    return Words::kNone;
+  }
+  if (!aligned) return s.padded == s.channels ? Words::kDense : Words::kNone;
+  const bool whole = s.padded == s.channels && reinterpret_cast<uintptr_t>(map) % 16 == 0;
+  return whole ? Words::kWhole : Words::kPadded;
 }
 
 template <class T>
 cudaError_t gather(const T* y, const typename Number<T>::Sum* bias, T* out, const AsppShape& s,
                    const Taps& taps, void* stream) {
   if (!s.channels_last) {
+    if (s.map_channels_last) return cudaErrorInvalidValue;
     return launch_rows(aspp_gather_planes_kernel<T>, s.batch * s.channels * s.height, s.width,
                        stream, y, bias, out, s, taps);
   }
-  bool ok;
-  const bool whole = whole_words<T>(out, y, s, &ok);
-  if (!ok) return cudaErrorInvalidValue;
-  return launch_rows(
-      whole ? aspp_gather_pixels_kernel<T, true> : aspp_gather_pixels_kernel<T, false>,
-      s.batch * s.height, s.width * (s.padded / Word<T>::kItems), stream, y, bias, out, s, taps);
+  const Words words = words_of<T>(out, y, s);
+  const bool dense = words == Words::kDense;
+  if (words == Words::kNone || (dense && !s.map_channels_last)) return cudaErrorInvalidValue;
+  const auto kernel = !s.map_channels_last      ? aspp_gather_to_planes_kernel<T>
+                      : dense                   ? aspp_gather_dense_kernel<T>
+                      : words == Words::kPadded ? aspp_gather_pixels_kernel<T, false>
+                                                : aspp_gather_pixels_kernel<T, true>;
+  const int64_t row_items = s.width * s.padded / (dense ? 1 : Word<T>::kItems);
+  return launch_rows(kernel, s.batch * s.height, row_items, stream, y, bias, out, s, taps);
 }
 
 template <class T>
 cudaError_t spread(const T* map, T* y, const AsppShape& s, const Taps& taps, void* stream) {
+  if (s.channels_last != s.map_channels_last) return cudaErrorInvalidValue;
   if (!s.channels_last) {
     return launch_rows(aspp_spread_planes_kernel<T>, s.batch * s.channels * s.height, s.width,
                        stream, map, y, s, taps);
   }
-  bool ok;
-  const bool whole = whole_words<T>(map, y, s, &ok);
-  if (!ok) return cudaErrorInvalidValue;
-  return launch_rows(
-      whole ? aspp_spread_pixels_kernel<T, true> : aspp_spread_pixels_kernel<T, false>,
-      s.batch * s.height, s.width * (s.padded / Word<T>::kItems), stream, map, y, s, taps);
+  const Words words = words_of<T>(map, y, s);
+  if (words == Words::kNone) return cudaErrorInvalidValue;
+  const bool dense = words == Words::kDense;
+  const auto kernel = dense                     ? aspp_spread_dense_kernel<T>
+                      : words == Words::kPadded ? aspp_spread_pixels_kernel<T, false>
+                                                : aspp_spread_pixels_kernel<T, true>;
+  const int64_t row_items = s.width * s.padded / (dense ? 1 : Word<T>::kItems);
+  return launch_rows(kernel, s.batch * s.height, row_items, stream, map, y, s, taps);
 }
 
 // Calls run with an unsigned integer of the type's size.

@@ -1,7 +1,7 @@
 // A thread has one (filter, channel). To pack, it walks the rows of the matrix and adds up the
 // filter taps that belong to each: adjacent in the weights, so that they come from L1 after the
 // first one. To unpack, it walks the filter taps, and reads rows that adjacent threads read
-// adjacent parts of.
+// adjacent parts of. The biases are added up in the same launch.
 #include <algorithm>
 #include <type_traits>
 
@@ -22,15 +22,36 @@ struct PackSources {
   uint8_t branch[kMaxPackSources];  // and its branch
   int16_t begin[kMaxAsppTaps + 1];
   int rows;
+  const void* bias[kMaxPackBranches];
+  int biases;
 };
 
+template <class T>
+__device__ void add_biases(const PackSources& sources, typename Number<T>::Sum* to,
+                           int64_t filters) {
+  using Sum = typename Number<T>::Sum;
+  for (int64_t o = strided_begin(); o < filters; o += strided_step()) {
+    Sum sum = Sum(static_cast<const T*>(sources.bias[0])[o]);
+    for (int b = 1; b < sources.biases; ++b) {
+      sum += Sum(static_cast<const T*>(sources.bias[b])[o]);
+    }
+    to[o] = sum;
+  }
+}
+
 // blockIdx.y has a run of rows, whose first sources are on their way together. Few rows have more.
+// Behind the last run, where there are biases, it has these.
 template <class T, class Packed>
 __global__ void __launch_bounds__(kThreads)
     aspp_pack_kernel(const __grid_constant__ PackSources sources, Packed* __restrict__ packed,
-                     int64_t real, int64_t items) {
+                     typename Number<T>::Sum* bias, int64_t filters, int64_t real,
+                     int64_t items) {
   using Sum = typename Number<T>::Sum;
   const int first = static_cast<int>(blockIdx.y) * kRowsAtOnce;
+  if (first >= sources.rows) {
+    add_biases<T>(sources, bias, filters);
+    return;
+  }
   const int rows = min(kRowsAtOnce, sources.rows - first);
   const auto end = static_cast<uint32_t>(items);
   for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < end; i += gridDim.x * blockDim.x) {
@@ -98,10 +119,16 @@ cudaError_t for_each_run(const AsppPackShape& s, const Run& run) {
 
 }  // namespace
 
-int aspp_pack_cuda(const std::vector<AsppPackBranch>& branches, void* packed,
+int aspp_pack_cuda(const std::vector<AsppPackBranch>& branches,
+                   const std::vector<const void*>& biases, void* packed, void* bias,
                    const AsppPackedShape& s, FloatType type, FloatType packed_type, void* stream) {
-  if (branches.size() > kMaxPackBranches || s.taps > kMaxAsppTaps) return cudaErrorInvalidValue;
+  if (branches.size() > kMaxPackBranches || biases.size() > kMaxPackBranches ||
+      s.taps > kMaxAsppTaps) {
+    return cudaErrorInvalidValue;
+  }
   PackSources sources{};
+  std::copy(biases.begin(), biases.end(), sources.bias);
+  sources.biases = static_cast<int>(biases.size());
   sources.rows = static_cast<int>(s.taps);
   int count = 0;
   for (int64_t t = 0; t < s.taps; ++t) {
@@ -131,10 +158,11 @@ int aspp_pack_cuda(const std::vector<AsppPackBranch>& branches, void* packed,
       if constexpr (std::is_same_v<T, double> != std::is_same_v<Packed, double>) {
         return cudaErrorInvalidValue;
       } else {
-        const dim3 grid(strided_blocks(items, kThreads), (sources.rows - 1) / kRowsAtOnce + 1);
+        const unsigned runs = (sources.rows - 1) / kRowsAtOnce + 1;
+        const dim3 grid(strided_blocks(items, kThreads), runs + (biases.empty() ? 0 : 1));
         return launch(aspp_pack_kernel<T, Packed>, grid, dim3(kThreads), 0,
                       static_cast<cudaStream_t>(stream), sources, static_cast<Packed*>(packed),
-                      real, items);
+                      static_cast<typename Number<T>::Sum*>(bias), s.filters, real, items);
       }
     });
   });

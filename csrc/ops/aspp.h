@@ -6,7 +6,8 @@
 //   planes:         Y[b][t][o][y][x], of contiguous maps;
 //   channels_last:  Y[b][y][x][t][o], with `padded` >= channels items for each tap, so that taps
 //                   can begin at addresses that are multiples of 16 bytes. What lies between
-//                   channels and padded is zero where Y is written, and not read where it is read.
+//                   channels and padded is zero where Y is written, and its values do not matter
+//                   where it is read.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -18,7 +19,8 @@ namespace deeplab_native {
 struct AsppShape {
   int64_t batch, channels, height, width;  // of the head's output
   int64_t padded;                          // items of a tap in a channels_last Y
-  bool channels_last;                      // of Y, and of the map beside it
+  bool channels_last;                      // of Y
+  bool map_channels_last;                  // of the map; as Y, but where it says otherwise
 };
 
 struct TapOffset {
@@ -74,15 +76,28 @@ void aspp_forward_cpu(const void* input, const std::vector<AsppBranch>& branches
 
 #ifdef DEEPLAB_NATIVE_WITH_CUDA
 // The same on the device; stream is a cudaStream_t. Return a cudaError_t, 0 for success;
-// cudaErrorInvalidValue for more than kMaxAsppTaps taps.
+// cudaErrorInvalidValue for more than kMaxAsppTaps taps, and where a channels_last Y has taps that
+// are neither whole aligned words of 16 bytes nor without a gap. From a channels_last Y of whole
+// words the gather writes a contiguous map, too.
 int aspp_gather_cuda(const void* y, const void* bias, void* out, const AsppShape& shape,
                      const std::vector<TapOffset>& taps, FloatType type, void* stream);
 int aspp_spread_cuda(const void* map, void* y, const AsppShape& shape,
                      const std::vector<TapOffset>& taps, FloatType type, void* stream);
 
+// to[b, column, row] = from[b, row, column], of elements of 2 or 4 bytes, else
+// cudaErrorInvalidValue: a contiguous map to channels_last (rows are channels, columns are pixels)
+// and back.
+struct AsppTransposeShape {
+  int64_t batch, rows, columns;
+};
+int aspp_transpose_cuda(const void* from, void* to, const AsppTransposeShape& shape, FloatType type,
+                        void* stream);
+
 // All branches' weights to the matrix (taps, padded, channels) of packed_type, as aspp_pack_cpu one
 // after the other: sums of the sums' type, rounded once; zero from filter `filters` on, and in rows
 // that no filter tap belongs to. packed_type is double where type is, and only there.
+// bias[o] = the sum of all biases[..][o] in their order, of the sums' type; biases are of `type`.
+// Without biases, bias is not written.
 struct AsppPackBranch {
   const void* weight;
   std::vector<int32_t> index;
@@ -90,9 +105,10 @@ struct AsppPackBranch {
 struct AsppPackedShape {
   int64_t taps, filters, padded, channels;
 };
-// cudaErrorInvalidValue for more branches, or filter taps with a row, than these.
+// cudaErrorInvalidValue for more branches, biases, or filter taps with a row, than these.
 constexpr int kMaxPackBranches = 32, kMaxPackSources = 320;
-int aspp_pack_cuda(const std::vector<AsppPackBranch>& branches, void* packed,
+int aspp_pack_cuda(const std::vector<AsppPackBranch>& branches,
+                   const std::vector<const void*>& biases, void* packed, void* bias,
                    const AsppPackedShape& shape, FloatType type, FloatType packed_type,
                    void* stream);
 int aspp_unpack_cuda(const void* packed, void* weight, const AsppPackShape& shape, FloatType type,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeplab_native import _C, aspp
-from deeplab_native.ops import _aspp_pack, _aspp_taps
+from deeplab_native.ops import _aspp_pack, _aspp_product
 from deeplab_native.ops._aspp_offsets import merge_taps
 from python_tests.ops import reference
 
@@ -130,7 +130,7 @@ def test_pixels_of_any_alignment(filters, offset, dtype, device):
     input = map.new_zeros(2, 8, 5, 4).contiguous(memory_format=torch.channels_last)
     padded = _aspp_pack.padded_filters(input, filters, dtype)
     taps = F.pad(taps, (0, 0, 0, padded - filters))
-    product = _aspp_taps._Product(input, taps, [d for o in offsets for d in o], filters)
+    product = _aspp_product.Product(input, taps, [d for o in offsets for d in o], filters)
     y = torch.full((40, 3 * product.padded), float("nan"), dtype=dtype, device=device)
     product.spread(map, y)
     y = y.view(2, 5, 4, 3, product.padded).permute(0, 3, 4, 1, 2)
@@ -151,7 +151,7 @@ def test_images_in_groups(device, monkeypatch):
         leaves = [t.requires_grad_() for t in (input, *weights)]
         results = []
         for most in (1, 2 * 25 * 9 * 13 * 4 * 4, 2**30):
-            monkeypatch.setattr(_aspp_taps, "PRODUCT_BYTES", {"cpu": most, "cuda": most})
+            monkeypatch.setattr(_aspp_product, "PRODUCT_BYTES", {"cpu": most, "cuda": most})
             out = aspp(input, weights, biases, rates)
             results.append([out, *torch.autograd.grad(out.square().sum(), leaves)])
         for result in results[1:]:

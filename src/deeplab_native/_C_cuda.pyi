@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from ._C_types import Pair, Quad
+from ._C_types import Pair, Quad, Triple
 
 # ---- atrous im2col ----
 def atrous_im2col_cuda(
@@ -127,6 +127,7 @@ def aspp_gather_cuda(
     padded: int,
     offsets: Sequence[Pair],
     channels_last: bool,
+    map_channels_last: bool,
     dtype: str,
     stream: int,
     /,
@@ -142,12 +143,17 @@ def aspp_spread_cuda(
     stream: int,
     /,
 ) -> None: ...
+def aspp_transpose_cuda(
+    source: int, target: int, size: Triple, dtype: str, stream: int, /
+) -> None: ...
 
 # branches, and filter taps, that aspp_pack_cuda takes at once
 def most_packed_cuda() -> tuple[int, int]: ...
 def aspp_pack_cuda(
     weights: Sequence[tuple[int, Sequence[int]]],  # address, index of the taps
+    biases: Sequence[int],
     packed: int,
+    bias: int,
     size: Quad,
     dtype: str,
     packed_dtype: str,

@@ -97,12 +97,28 @@ def autocasts(device: str) -> bool:
     return device not in _WITHOUT_AUTOCAST and torch.is_autocast_enabled(device)
 
 
+# A stream's address by the device's number: what compiled models of torch call, too. A Stream
+# object takes several times as long to make.
+_raw_stream: Callable[[int], int] | None = getattr(torch._C, "_cuda_getCurrentRawStream", None)
+
+
 def call_cuda(kernel: str, tensor: torch.Tensor, *args: Any) -> Any:
     """`_C.kernel(*args, stream)` on the tensor's device, on the stream that is current there."""
-    emulated = tensor.device.type == "cpu"
-    with on_device_of(tensor):
-        stream = 0 if emulated else torch.cuda.current_stream(tensor.device).cuda_stream
-        return getattr(_C, kernel)(*args, stream)
+    function = getattr(_C, kernel)
+    device = tensor.device
+    if device.type == "cpu":  # emulated
+        return function(*args, 0)
+    if device.index != torch.cuda.current_device():
+        with torch.cuda.device(device):
+            return function(*args, _current_stream(device))
+    return function(*args, _current_stream(device))
+
+
+def _current_stream(device: torch.device) -> int:
+    if _raw_stream is None or device.index is None:
+        address: int = torch.cuda.current_stream(device).cuda_stream
+        return address
+    return _raw_stream(device.index)
 
 
 def convolutions_use_tf32() -> bool:

@@ -12,7 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 # Name of a switch -> its choices, the default first; what a native function takes is the number.
-CHOICES: dict[str, tuple[str, ...]] = {}
+CHOICES: dict[str, tuple[str, ...]] = {
+    # taps of a channels_last product in float32: without a gap, or as words of 16 bytes
+    "aspp_float_taps": ("dense", "padded"),
+    # a contiguous map to channels_last for its product
+    "aspp_transpose": ("tiles", "torch"),
+}
 ENVIRONMENT = "DEEPLAB_NATIVE_VARIANTS"
 
 _changed: dict[str, str] | None = None  # what is not the default; None: not read yet

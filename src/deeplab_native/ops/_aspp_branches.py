@@ -13,32 +13,48 @@ from typing import Any
 import torch
 
 from .._native import define_op, on_cuda
-from ._aspp_offsets import split_index, taps_of
-from ._aspp_pack import pack, pack_taps, padded_filters, unpack_taps
+from ._aspp_offsets import Taps, split_index, taps_of
+from ._aspp_pack import pack, pack_taps, pack_with_biases, padded_filters, unpack_taps
 from ._aspp_panels import panels_forward, takes_panels
-from ._aspp_taps import new_out, taps_backward, taps_forward
+from ._aspp_product import new_out, product_on_cuda
+from ._aspp_taps import taps_backward, taps_forward
 from .atrous_im2col import sum_dtype
 
 
 def _forward(
     input: torch.Tensor, weights: list[torch.Tensor], biases: list[torch.Tensor], rates: list[int]
 ) -> torch.Tensor:
-    index, offsets = taps_of(weights, rates, input.shape[2:])
-    bias = _sum(biases, sum_dtype(input.dtype))
+    taps = taps_of(weights, rates, input.shape[2:])
+    if on_cuda(input):
+        return _forward_cuda(input, weights, biases, taps)
+    bias = None
+    if biases:
+        sums = sum_dtype(input.dtype)
+        bias = reduce(torch.add, [bias.to(sums) for bias in biases]).contiguous()
     if takes_panels(input):
-        return panels_forward(input, [w.to(input.dtype) for w in weights], bias, index, offsets)
+        weights = [weight.to(input.dtype) for weight in weights]
+        return panels_forward(input, weights, bias, taps.index, taps.offsets)
+    filters = weights[0].shape[0]
+    matrix = pack(weights, taps.index, len(taps.pairs), filters, input.dtype)
+    return taps_forward(input, matrix, bias, taps.offsets, filters)
+
+
+def _forward_cuda(
+    input: torch.Tensor, weights: list[torch.Tensor], biases: list[torch.Tensor], taps: Taps
+) -> torch.Tensor:
     filters = weights[0].shape[0]
     padded = padded_filters(input, filters, input.dtype)
-    taps = pack(weights, index, len(offsets) // 2, padded, input.dtype)
-    return taps_forward(input, taps, bias, offsets, filters)
+    packed = pack_with_biases(weights, biases, taps, padded, input.dtype)
+    if packed is not None:
+        matrix, bias = packed
+        return product_on_cuda(input, matrix, bias, taps.pairs, filters, padded)
+    sums = _sum_of_many(biases, sum_dtype(input.dtype)) if biases else None
+    rows = pack(weights, taps.index, len(taps.pairs), padded, input.dtype)
+    return taps_forward(input, rows, sums, taps.offsets, filters)
 
 
-def _sum(biases: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor | None:
-    """(O,), on CUDA in one launch: as weights of one pixel, all at the same offset."""
-    if not biases:
-        return None
-    if not on_cuda(biases[0]):
-        return reduce(torch.add, [bias.to(dtype) for bias in biases]).contiguous()
+def _sum_of_many(biases: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
+    """(O,), on CUDA: as weights of one pixel, all at the same offset."""
     weights = [bias[:, None, None, None] for bias in biases]
     return pack(weights, [0] * len(biases), 1, len(biases[0]), dtype).view(-1)
 
@@ -63,7 +79,7 @@ def _gradient(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     for_weights: list[torch.Tensor | None] = [None] * len(weights)
     for_biases: list[torch.Tensor | None] = [None] * len(ctx.bias_dtypes)
     if any(mask):
-        index, offsets = taps_of(weights, ctx.rates, input.shape[2:])
+        index, offsets, *_ = taps_of(weights, ctx.rates, input.shape[2:])
         filters = grad.shape[1]
         padded = padded_filters(input, filters, input.dtype)
         taps = pack_taps(weights, index, len(offsets) // 2, padded, input.dtype)

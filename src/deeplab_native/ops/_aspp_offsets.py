@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -12,6 +12,24 @@ if TYPE_CHECKING:
 MAX_TAPS = 256  # kMaxAsppTaps of csrc/ops/aspp.h
 
 Pair = tuple[int, int]
+
+
+class Taps(NamedTuple):
+    """The taps of the head's branches in maps of one size, for all callers: not to be changed.
+
+    Attributes:
+        index: row of the matrix of each filter tap, branch after branch; -1 for none.
+        offsets: (dy, dx) of each row in pixels, one number after another.
+        pairs: the same in pairs.
+        of_branch: index, a list for each branch.
+        sources: filter taps that have a row.
+    """
+
+    index: Sequence[int]
+    offsets: Sequence[int]
+    pairs: Sequence[Pair]
+    of_branch: Sequence[Sequence[int]]
+    sources: int
 
 
 def merge_taps(
@@ -33,10 +51,8 @@ def merge_taps(
     return index, list(position)
 
 
-def taps_of(
-    weights: Sequence[torch.Tensor], rates: Sequence[int], size: Sequence[int]
-) -> tuple[Sequence[int], Sequence[int]]:
-    """`merge_taps` of these branches; rates and offsets are one number after another."""
+def taps_of(weights: Sequence[torch.Tensor], rates: Sequence[int], size: Sequence[int]) -> Taps:
+    """`merge_taps` of these branches; rates are one number after another."""
     # a compiler that has symbols for sizes must know these
     kernels = tuple((int(weight.shape[2]), int(weight.shape[3])) for weight in weights)
     arguments = kernels, tuple(map(int, rates)), (size[0], size[1])
@@ -47,17 +63,16 @@ def taps_of(
 
 
 @lru_cache(maxsize=64)
-def _taps_of(
-    kernels: tuple[Pair, ...], rates: tuple[int, ...], size: Pair
-) -> tuple[Sequence[int], Sequence[int]]:
-    pairs = list(zip(rates[::2], rates[1::2], strict=True))
-    index, offsets = merge_taps(kernels, pairs, size)
+def _taps_of(kernels: tuple[Pair, ...], rates: tuple[int, ...], size: Pair) -> Taps:
+    index, offsets = merge_taps(kernels, list(zip(rates[::2], rates[1::2], strict=True)), size)
     if len(offsets) > MAX_TAPS:
         raise ValueError(
             f"weights: expected at most {MAX_TAPS} taps at different offsets, got {len(offsets)}; "
             "add up several calls"
         )
-    return tuple(index), tuple(d for offset in offsets for d in offset)  # for all callers
+    flat = tuple(d for offset in offsets for d in offset)
+    of_branch = tuple(split_index(index, kernels))
+    return Taps(tuple(index), flat, offsets, of_branch, sum(row >= 0 for row in index))
 
 
 def split_index(index: Sequence[int], kernels: Iterable[Sequence[int]]) -> Iterator[list[int]]:

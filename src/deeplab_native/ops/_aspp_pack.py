@@ -12,28 +12,60 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from .. import _C
-from .._native import call_cuda, define_op, memory_format, num_threads, on_cuda
-from ._aspp_offsets import split_index
-from .atrous_im2col import sum_dtype
+from .. import _C, _variants
+from .._native import (
+    call_cuda,
+    define_op,
+    memory_format,
+    num_threads,
+    on_cuda,
+    products_use_tf32,
+)
+from ._aspp_offsets import Taps, split_index
+from .atrous_im2col import FLOATS, sum_dtype
 
 WORD_BYTES = 16  # the CUDA kernels read and write channels_last taps in words of this size
+NAMES = {dtype: str(dtype).removeprefix("torch.") for dtype in FLOATS}  # for the kernels
 
-_Group = list[tuple[torch.Tensor, list[int]]]
+_Group = list[tuple[torch.Tensor, Sequence[int]]]
 
 
 def call_kernel(name: str, tensor: torch.Tensor, *args: Any) -> None:
     """The kernel of the tensor's device, which gets the tensor's dtype by name."""
-    args = *args, str(tensor.dtype).removeprefix("torch.")
+    args = *args, NAMES[tensor.dtype]
     if on_cuda(tensor):
         call_cuda(f"{name}_cuda", tensor, *args)
     else:
         getattr(_C, f"{name}_cpu")(*args, num_threads())
 
 
+def on_tensor_cores(dtype: torch.dtype) -> bool:
+    """Whether CUDA multiplies matrices of this dtype there: they are to be aligned then."""
+    return dtype.itemsize == 2 or (dtype == torch.float32 and products_use_tf32())
+
+
+def product_layout(input: torch.Tensor) -> torch.memory_format:
+    """The layout in which an input is multiplied: its own, but where only the other is aligned.
+
+    Tensor cores want rows of whole words: bfloat16 maps of 41 x 41 pixels were measured to take
+    four times as long contiguous as channels_last (H200, 8 of them: 0.43 and 0.10 ms), which is
+    more than it takes to transpose them.
+    """
+    layout = memory_format(input)
+    if layout == torch.channels_last or not on_cuda(input) or not on_tensor_cores(input.dtype):
+        return layout
+    _, channels, height, width = input.shape
+    items = WORD_BYTES // input.dtype.itemsize
+    turned = height * width % items != 0 and channels % items == 0
+    return torch.channels_last if turned else layout
+
+
 def padded_filters(input: torch.Tensor, filters: int, dtype: torch.dtype) -> int:
     """The rows of a tap in its matrix, for an input that is multiplied in this dtype."""
-    if memory_format(input) != torch.channels_last or not on_cuda(input):
+    if not on_cuda(input) or product_layout(input) != torch.channels_last:
+        return filters
+    # of 21 filters in float32 an eighth of the product would be of zeros
+    if not on_tensor_cores(dtype) and _variants.chosen("aspp_float_taps") == "dense":
         return filters
     items = WORD_BYTES // dtype.itemsize
     return -(-filters // items) * items
@@ -71,7 +103,9 @@ def pack(
     return with_rows(packed.to(dtype), padded)
 
 
-def _pack_groups(weights: list[torch.Tensor], index_of: list[list[int]]) -> Iterator[_Group]:
+def _pack_groups(
+    weights: list[torch.Tensor], index_of: Sequence[Sequence[int]]
+) -> Iterator[_Group]:
     """The branches that one launch packs, one at least."""
     most_branches, most_sources = _C.most_packed_cuda()
     group: _Group = []
@@ -91,15 +125,51 @@ def _pack_group(group: _Group, taps: int, padded: int, dtype: torch.dtype) -> to
     like = group[0][0]
     filters, channels = like.shape[:2]
     packed = like.new_empty((taps, padded, channels), dtype=dtype)
+    weights = [(weight.data_ptr(), rows) for weight, rows in group]
+    size = taps, filters, padded, channels
+    names = NAMES[like.dtype], NAMES[dtype]
+    call_cuda("aspp_pack_cuda", like, weights, [], packed.data_ptr(), 0, size, *names)
+    return packed
+
+
+def pack_with_biases(
+    weights: list[torch.Tensor],
+    biases: list[torch.Tensor],
+    taps: Taps,
+    padded: int,
+    dtype: torch.dtype,
+) -> tuple[torch.Tensor, int] | None:
+    """(C, T * padded) for a product and the address of the biases' sums, 0 without, in one launch.
+
+    On CUDA only; the sums lie behind the matrix, in its memory. None where several launches are
+    needed, or tensors to be converted.
+    """
+    like = weights[0]
+    most_branches, most_sources = _C.most_packed_cuda()
+    if taps.sources > most_sources or max(len(weights), len(biases)) > most_branches:
+        return None
+    if any(t.dtype != like.dtype for t in weights) or any(t.dtype != like.dtype for t in biases):
+        return None
+    filters, channels = like.shape[:2]
+    rows = len(taps.pairs) * padded
+    first = -(-rows * channels // WORD_BYTES) * WORD_BYTES  # of the sums, aligned in any dtype
+    memory = like.new_empty(first + 2 * filters if biases else first, dtype=dtype)
+    address = memory.data_ptr()
+    bias = address + first * dtype.itemsize if biases else 0
+    weights = [weight.contiguous() for weight in weights]
+    biases = [bias.contiguous() for bias in biases]
     call_cuda(
         "aspp_pack_cuda",
         like,
-        [(weight.data_ptr(), rows) for weight, rows in group],
-        packed.data_ptr(),
-        (taps, filters, padded, channels),
-        *(str(t).removeprefix("torch.") for t in (like.dtype, dtype)),
+        [(w.data_ptr(), own) for w, own in zip(weights, taps.of_branch, strict=True)],
+        [b.data_ptr() for b in biases],
+        address,
+        bias,
+        (len(taps.pairs), filters, padded, channels),
+        NAMES[like.dtype],
+        NAMES[dtype],
     )
-    return packed
+    return memory.as_strided((channels, rows), (1, channels)), bias
 
 
 def _pack_fake(

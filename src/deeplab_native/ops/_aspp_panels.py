@@ -15,7 +15,7 @@ import torch
 
 from .. import _C
 from .._native import memory_format, num_threads, on_cuda
-from . import _aspp_taps
+from . import _aspp_product
 from ._aspp_offsets import split_index
 
 
@@ -42,7 +42,7 @@ def panels_forward(
     pairs = list(zip(offsets[::2], offsets[1::2], strict=True))
 
     image_bytes = len(pairs) * filters * math.prod(input.shape[2:]) * input.element_size()
-    images = max(1, min(input.shape[0], _aspp_taps.PRODUCT_BYTES["cpu"] // image_bytes))
+    images = max(1, min(input.shape[0], _aspp_product.PRODUCT_BYTES["cpu"] // image_bytes))
     out = input.new_empty(input.shape[0], filters, *input.shape[2:])
     _C.aspp_forward_cpu(
         input.data_ptr(),

@@ -9,73 +9,17 @@ the input. Both are linear in input and in taps, hence the second derivatives.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from .._native import define_op, memory_format
-from ._aspp_pack import call_kernel, padded_filters, with_rows
+from .._native import define_op, memory_format, on_cuda
+from ._aspp_pack import padded_filters, with_rows
+from ._aspp_product import Product, new_out, product_on_cuda, to_layout
 from .atrous_im2col import sum_dtype
 
-# Of Y, where one image needs no more: images go through in groups.
-PRODUCT_BYTES = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}
-
 Grads = tuple[torch.Tensor, torch.Tensor]
-
-
-class _Product:
-    """Y of a group of images: its layout, its memory, and the kernels between it and a map."""
-
-    def __init__(
-        self, input: torch.Tensor, taps: torch.Tensor, offsets: Sequence[int], filters: int
-    ) -> None:
-        self.offsets = list(zip(offsets[::2], offsets[1::2], strict=True))
-        self.layout = memory_format(input)
-        self.channels_last = self.layout == torch.channels_last
-        self.filters, self.padded = filters, padded_filters(input, filters, input.dtype)
-        self.batch, self.size = input.shape[0], tuple(input.shape[2:])
-        self.pixels = math.prod(self.size)
-        # (T * padded, C); other rows come where a gradient has another layout than the input
-        self.matrix = with_rows(taps, self.padded).contiguous().view(-1, taps.shape[2])
-        image = self.matrix.shape[0] * self.pixels
-        most = PRODUCT_BYTES[input.device.type] // (image * input.element_size())
-        self.images = max(1, min(self.batch, most))
-        self._memory = input.new_empty(self.images * image)
-
-    def groups(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        """(images, their Y): (n, T * O, pixels), or of channels_last (n * pixels, T * padded)."""
-        rows = self.matrix.shape[0]
-        for first in range(0, self.batch, self.images):
-            count = min(self.images, self.batch - first)
-            y = self._memory[: count * rows * self.pixels]
-            shape = (-1, rows) if self.channels_last else (count, rows, self.pixels)
-            yield slice(first, first + count), y.view(shape)
-
-    def as_matrix(self, map: torch.Tensor) -> torch.Tensor:
-        """A map in this layout as (n, C, pixels), or of channels_last (n * pixels, C)."""
-        if self.channels_last:
-            return map.permute(0, 2, 3, 1).reshape(-1, map.shape[1])
-        return map.reshape(map.shape[0], map.shape[1], -1)
-
-    def gather(self, y: torch.Tensor, bias: torch.Tensor | None, out: torch.Tensor) -> None:
-        where = y.data_ptr(), 0 if bias is None else bias.data_ptr(), out.data_ptr()
-        call_kernel("aspp_gather", y, *where, *self._geometry(out))
-
-    def spread(self, map: torch.Tensor, y: torch.Tensor) -> None:
-        call_kernel("aspp_spread", y, map.data_ptr(), y.data_ptr(), *self._geometry(map))
-
-    def _geometry(
-        self, map: torch.Tensor
-    ) -> tuple[tuple[int, ...], int, list[tuple[int, int]], bool]:
-        return tuple(map.shape), self.padded, self.offsets, self.channels_last
-
-
-def new_out(input: torch.Tensor, filters: int) -> torch.Tensor:
-    """(B, filters, H, W) in the layout of input, uninitialised."""
-    shape, layout = (input.shape[0], filters, *input.shape[2:]), memory_format(input)
-    return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=layout)
 
 
 def taps_forward(
@@ -86,10 +30,16 @@ def taps_forward(
     filters: int,
 ) -> torch.Tensor:
     """`aspp_taps`, without its derivative."""
-    product = _Product(input, taps, offsets, filters)
+    bias = None if bias is None else bias.contiguous()
+    if on_cuda(input):
+        padded = padded_filters(input, filters, input.dtype)
+        matrix = with_rows(taps, padded).contiguous().view(-1, taps.shape[2])
+        pairs = list(zip(offsets[::2], offsets[1::2], strict=True))
+        where = 0 if bias is None else bias.data_ptr()
+        return product_on_cuda(input, matrix.t(), where, pairs, filters, padded)
+    product = Product(input, taps, offsets, filters)
     out = new_out(input, filters)
     input = input.contiguous(memory_format=product.layout)
-    bias = None if bias is None else bias.contiguous()
     with torch.autocast(input.device.type, enabled=False):  # `aspp` has cast already
         for images, y in product.groups():
             x = product.as_matrix(input[images])
@@ -119,9 +69,9 @@ def _backward(
     mask: Sequence[bool],
 ) -> Grads:
     """The needed gradients; sums over images are float32 for the 2-byte types."""
-    product = _Product(input, taps, offsets, grad.shape[1])
-    layout = product.layout
-    grad, input = (t.contiguous(memory_format=layout) for t in (grad, input))
+    product = Product(input, taps, offsets, grad.shape[1])
+    layout, own_layout = product.layout, memory_format(input)
+    grad, input = (to_layout(t, layout) for t in (grad, input))
     # two tensors where neither is needed: the outputs of an op must not share memory
     grad_input, grad_taps = input.new_empty(0), input.new_empty(0)
     if mask[0]:
@@ -138,10 +88,12 @@ def _backward(
     if mask[1]:
         rows = grad_taps.to(taps.dtype).view(taps.shape[0], product.padded, -1)
         grad_taps = with_rows(rows, taps.shape[1])
+    if mask[0]:
+        grad_input = to_layout(grad_input, own_layout)
     return grad_input, grad_taps
 
 
-def _input_gradient(product: _Product, y: torch.Tensor, out: torch.Tensor) -> None:
+def _input_gradient(product: Product, y: torch.Tensor, out: torch.Tensor) -> None:
     if product.channels_last:
         torch.mm(y, product.matrix, out=out)
     else:
@@ -149,7 +101,7 @@ def _input_gradient(product: _Product, y: torch.Tensor, out: torch.Tensor) -> No
 
 
 def _add_taps_gradient(
-    product: _Product, y: torch.Tensor, x: torch.Tensor, sums: torch.Tensor
+    product: Product, y: torch.Tensor, x: torch.Tensor, sums: torch.Tensor
 ) -> None:
     pieces = [(y.t(), x)] if product.channels_last else zip(y, x.transpose(1, 2), strict=True)
     for left, right in pieces:
