@@ -7,7 +7,7 @@ device were already checked by the public function.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
@@ -65,6 +65,23 @@ def _no_cuda(name: str) -> Callable[..., Any]:
         )
 
     return raise_no_cuda
+
+
+# Within it a call goes past an op's autograd kernel, as that does itself where no gradient is
+# wanted, but only after all arguments have gone to Python and back: a tenth of the head's host time.
+_below_autograd: Callable[[], AbstractContextManager[Any]] = getattr(
+    torch._C, "_AutoDispatchBelowAutograd", nullcontext
+)
+
+
+def call_op(op: Callable[..., _R], tensors: Iterable[torch.Tensor], *args: Any) -> _R:
+    """op(*args), at once where none of the tensors among the arguments wants a gradient."""
+    if torch.compiler.is_compiling():
+        return op(*args)
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return op(*args)
+    with _below_autograd():
+        return op(*args)
 
 
 def num_threads() -> int:

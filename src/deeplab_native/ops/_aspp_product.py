@@ -100,7 +100,8 @@ def product_on_cuda(
     channels, rows = matrix.shape
     image = (rows + channels if turned else rows) * height * width * input.element_size()
     images = max(1, PRODUCT_BYTES[input.device.type] // image)
-    input = input.contiguous(memory_format=layout)
+    if not turned:
+        input = input.contiguous(memory_format=layout)
     no_cast = autocasts(input.device.type)  # `aspp` has cast already
     with torch.autocast(input.device.type, enabled=False) if no_cast else nullcontext():
         for first in range(0, batch, images):
@@ -146,9 +147,9 @@ def _product_of_images(
 
 
 def as_pixels(map: torch.Tensor) -> torch.Tensor:
-    """(B, H, W, C) of a contiguous map (B, C, H, W), in memory of its own; on CUDA only."""
+    """(B, H, W, C) of a map (B, C, H, W), in memory of its own; on CUDA only."""
     batch, channels, height, width = map.shape
-    if _variants.chosen("aspp_transpose") == "torch":
+    if not map.is_contiguous() or _variants.chosen("aspp_transpose") == "torch":
         return map.permute(0, 2, 3, 1).contiguous()
     pixels = map.new_empty((batch, height, width, channels))
     _transpose(map, pixels, (batch, channels, height * width))

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .._native import check_same_device, check_tensor, pair
+from .._native import call_op, check_same_device, check_tensor, pair
 from ._aspp_branches import aspp_branches
 from ._conv_checks import computing_dtype
 from .atrous_im2col import FLOATS
@@ -66,7 +66,9 @@ def aspp(
     else:
         dtype = _check(input, weights, biases)
     present = [bias for bias in biases if bias is not None]
-    return aspp_branches(input.to(dtype), weights, present, [d for both in pairs for d in both])
+    input = input.to(dtype)
+    flat = [d for both in pairs for d in both]
+    return call_op(aspp_branches, (input, *weights, *present), input, weights, present, flat)
 
 
 def _as_branches(
