@@ -157,23 +157,27 @@ def im2col_costs(c: Conv) -> list[Cost]:
 
 
 def aspp_costs(size: int, batch: int, dtype: str, channels: int, filters: int) -> list[Cost]:
-    """The fused head, channels_last: weights packed, one product, the sum over taps."""
+    """The fused head, channels_last: weights packed (and biases), a product, the sum over taps."""
     rates = (6, 12, 18, 24)
     _, offsets = merge_taps([(3, 3)] * 4, [(r, r) for r in rates], (size, size))
     taps, item = len(offsets), DTYPES[dtype].itemsize
-    padded = -(-filters // (16 // item)) * (16 // item)
+    dense = dtype == "float32"  # on the plain units: no filters of zeros
+    padded = filters if dense else -(-filters // (16 // item)) * (16 // item)
     pixels = batch * size**2
     weights = 4 * 9 * item * filters * channels
     matrix = item * taps * padded * channels
     y = item * taps * padded * pixels
     image = item * channels * pixels
-    words = padded * item // 16
+    words = padded if dense else padded * item // 16
     element = ELEMENTS[dtype].partition(",")[0]
     whole = "true" if padded == filters else "false"
+    kernel = (
+        f"gather_dense_kernel<{element}>" if dense else f"gather_pixels_kernel<{element}, {whole}>"
+    )
     gather = Issue(
-        f"aspp.cu aspp_gather_pixels_kernel<{element}, {whole}>",
+        f"aspp.cu aspp_{kernel}",
         row_threads(batch * size, size * words),
-        inner=("LDG.128", pixels * words * taps),
+        inner=(f"LDG.{8 * item}" if dense else "LDG.128", pixels * words * taps),
     )
     pack = Issue(
         f"aspp_pack.cu aspp_pack_kernel<{element}, {element}>",
@@ -183,7 +187,6 @@ def aspp_costs(size: int, batch: int, dtype: str, channels: int, filters: int) -
     )
     flops = 2.0 * taps * padded * channels * pixels
     return [
-        Cost("sum of biases (aspp_pack)", 1, 4 * item * filters),
         Cost("aspp_pack", 1, weights + matrix, new=weights, issues=[pack]),
         product("product (torch)", flops, dtype, image + matrix + y, new=image),
         Cost(
