@@ -15,8 +15,8 @@ void bind_aspp(py::module_& m) {
       [](Address y, Address bias, Address out, Quad size, int64_t padded, const Offsets& offsets,
          bool channels_last, const std::string& dtype, int num_threads) {
         aspp_gather_cpu(pointer<const void>(y), pointer<const void>(bias), pointer<void>(out),
-                        aspp_shape(size, padded, channels_last, channels_last), tap_offsets(offsets),
-                        float_type(dtype), num_threads);
+                        aspp_shape(size, padded, channels_last, channels_last),
+                        tap_offsets(offsets), float_type(dtype), num_threads);
       },
       Unlocked());
   m.def(
@@ -24,8 +24,8 @@ void bind_aspp(py::module_& m) {
       [](Address map, Address y, Quad size, int64_t padded, const Offsets& offsets,
          bool channels_last, const std::string& dtype, int num_threads) {
         aspp_spread_cpu(pointer<const void>(map), pointer<void>(y),
-                        aspp_shape(size, padded, channels_last, channels_last), tap_offsets(offsets),
-                        float_type(dtype), num_threads);
+                        aspp_shape(size, padded, channels_last, channels_last),
+                        tap_offsets(offsets), float_type(dtype), num_threads);
       },
       Unlocked());
   m.def(

@@ -115,22 +115,21 @@ void bind_aspp_kernels(py::module_& m) {
       "aspp_gather_cuda",
       [](Address y, Address bias, Address out, Quad size, int64_t padded, const Offsets& offsets,
          bool channels_last, bool map_channels_last, const std::string& dtype, Address stream) {
-        check_cuda("aspp",
-                   aspp_gather_cuda(pointer<const void>(y), pointer<const void>(bias),
-                                    pointer<void>(out),
-                                    aspp_shape(size, padded, channels_last, map_channels_last),
-                                    tap_offsets(offsets), float_type(dtype), pointer<void>(stream)));
+        check_cuda(
+            "aspp",
+            aspp_gather_cuda(pointer<const void>(y), pointer<const void>(bias), pointer<void>(out),
+                             aspp_shape(size, padded, channels_last, map_channels_last),
+                             tap_offsets(offsets), float_type(dtype), pointer<void>(stream)));
       },
       Unlocked());
   m.def(
       "aspp_spread_cuda",
       [](Address map, Address y, Quad size, int64_t padded, const Offsets& offsets,
          bool channels_last, const std::string& dtype, Address stream) {
-        check_cuda("aspp",
-                   aspp_spread_cuda(pointer<const void>(map), pointer<void>(y),
-                                    aspp_shape(size, padded, channels_last, channels_last),
-                                    tap_offsets(offsets), float_type(dtype),
-                                    pointer<void>(stream)));
+        check_cuda("aspp", aspp_spread_cuda(pointer<const void>(map), pointer<void>(y),
+                                            aspp_shape(size, padded, channels_last, channels_last),
+                                            tap_offsets(offsets), float_type(dtype),
+                                            pointer<void>(stream)));
       },
       Unlocked());
   m.def(
@@ -154,10 +153,10 @@ void bind_aspp_kernels(py::module_& m) {
         }
         std::vector<const void*> addends;
         for (const Address address : biases) addends.push_back(pointer<const void>(address));
-        check_cuda("aspp", aspp_pack_cuda(branches, addends, pointer<void>(packed),
-                                          pointer<void>(bias), {size[0], size[1], size[2], size[3]},
-                                          float_type(dtype), float_type(packed_dtype),
-                                          pointer<void>(stream)));
+        check_cuda("aspp",
+                   aspp_pack_cuda(branches, addends, pointer<void>(packed), pointer<void>(bias),
+                                  {size[0], size[1], size[2], size[3]}, float_type(dtype),
+                                  float_type(packed_dtype), pointer<void>(stream)));
       },
       Unlocked());
   m.def(

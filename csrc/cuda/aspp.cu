@@ -5,6 +5,7 @@
 // channels, at which every tap of Y is aligned, or one channel where taps have no gap between them.
 #include <algorithm>
 
+#include "cuda/aspp_words.cuh"
 #include "cuda/rows.cuh"
 #include "ops/aspp.h"
 
@@ -71,37 +72,6 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // ---- channels_last: rows (b, y), an item is 16 bytes of a pixel's channels, or one of them ----
-template <class T, int kCount = 16 / sizeof(T)>
-struct alignas(kCount * sizeof(T)) Word {
-  static constexpr int kItems = kCount;
-  T items[kItems];
-};
-
-// The pixel's channels from `first`; zero beyond the last one. kWhole: `pixel` is aligned as a word
-// and has a whole number of words.
-template <bool kWhole, class W, class T>
-__device__ W load_word(const T* pixel, int64_t first, int64_t channels) {
-  if constexpr (kWhole) {
-    return *reinterpret_cast<const W*>(pixel + first);
-  } else {
-    W word;
-    for (int i = 0; i < W::kItems; ++i) {
-      word.items[i] = first + i < channels ? pixel[first + i] : T{};
-    }
-    return word;
-  }
-}
-
-template <bool kWhole, class W, class T>
-__device__ void store_word(T* pixel, int64_t first, int64_t channels, const W& word) {
-  if constexpr (kWhole) {
-    *reinterpret_cast<W*>(pixel + first) = word;
-  } else {
-    for (int i = 0; i < W::kItems; ++i) {
-      if (first + i < channels) pixel[first + i] = word.items[i];
-    }
-  }
-}
 
 // store(row, map_y, x, first, sums rounded to T) for every word W of the output's pixels.
 template <class W, class T, class Store>
@@ -155,8 +125,8 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
-// To a contiguous map. What a warp stores at once is short pieces of planes, but of few bytes: there
-// are as many taps as much to read.
+// To a contiguous map. What a warp stores at once is short pieces of planes, but of few bytes:
+// there are as many taps as much to read.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     aspp_gather_to_planes_kernel(const T* __restrict__ y, const typename Number<T>::Sum* bias,

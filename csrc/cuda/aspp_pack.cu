@@ -44,8 +44,7 @@ __device__ void add_biases(const PackSources& sources, typename Number<T>::Sum* 
 template <class T, class Packed>
 __global__ void __launch_bounds__(kThreads)
     aspp_pack_kernel(const __grid_constant__ PackSources sources, Packed* __restrict__ packed,
-                     typename Number<T>::Sum* bias, int64_t filters, int64_t real,
-                     int64_t items) {
+                     typename Number<T>::Sum* bias, int64_t filters, int64_t real, int64_t items) {
   using Sum = typename Number<T>::Sum;
   const int first = static_cast<int>(blockIdx.y) * kRowsAtOnce;
   if (first >= sources.rows) {

@@ -1,5 +1,5 @@
-// A contiguous map to channels_last and back, for products that want the other layout: matrices whose
-// rows are an odd number of 2-byte elements long are multiplied at a quarter of the speed.
+// A contiguous map to channels_last and back, for products that want the other layout: matrices
+// whose rows are an odd number of 2-byte elements long are multiplied at a quarter of the speed.
 //
 // A block moves tiles of 128 bytes of `to` by 256 bytes of `from` through shared memory, so that
 // warps read and write adjacent elements, whole sectors but for those at the ends of rows that are
@@ -87,8 +87,8 @@ cudaError_t transpose(const void* from, void* to, const AsppTransposeShape& s, v
   if (tiles == 0) return cudaSuccess;
   const dim3 grid(static_cast<unsigned>(std::min<int64_t>(tiles, INT32_MAX)));
   return launch(aspp_transpose_kernel<T, Pair>, grid, dim3(kThreads), 0,
-                static_cast<cudaStream_t>(stream), static_cast<const T*>(from),
-                static_cast<T*>(to), s);
+                static_cast<cudaStream_t>(stream), static_cast<const T*>(from), static_cast<T*>(to),
+                s);
 }
 
 }  // namespace

@@ -68,7 +68,7 @@ def _no_cuda(name: str) -> Callable[..., Any]:
 
 
 # Within it a call goes past an op's autograd kernel, as that does itself where no gradient is
-# wanted, but only after all arguments have gone to Python and back: a tenth of the head's host time.
+# wanted, but only after all arguments went to Python and back: a tenth of the head's host time.
 _below_autograd: Callable[[], AbstractContextManager[Any]] = getattr(
     torch._C, "_AutoDispatchBelowAutograd", nullcontext
 )

@@ -33,9 +33,9 @@ def _forward(
         bias = reduce(torch.add, [bias.to(sums) for bias in biases]).contiguous()
     if takes_panels(input):
         weights = [weight.to(input.dtype) for weight in weights]
-        return panels_forward(input, weights, bias, taps.index, taps.offsets)
+        return panels_forward(input, weights, bias, taps.rows, taps.offsets)
     filters = weights[0].shape[0]
-    matrix = pack(weights, taps.index, len(taps.pairs), filters, input.dtype)
+    matrix = pack(weights, taps.rows, len(taps.pairs), filters, input.dtype)
     return taps_forward(input, matrix, bias, taps.offsets, filters)
 
 
@@ -49,7 +49,7 @@ def _forward_cuda(
         matrix, bias = packed
         return product_on_cuda(input, matrix, bias, taps.pairs, filters, padded)
     sums = _sum_of_many(biases, sum_dtype(input.dtype)) if biases else None
-    rows = pack(weights, taps.index, len(taps.pairs), padded, input.dtype)
+    rows = pack(weights, taps.rows, len(taps.pairs), padded, input.dtype)
     return taps_forward(input, rows, sums, taps.offsets, filters)
 
 

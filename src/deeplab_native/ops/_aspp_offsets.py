@@ -18,14 +18,14 @@ class Taps(NamedTuple):
     """The taps of the head's branches in maps of one size, for all callers: not to be changed.
 
     Attributes:
-        index: row of the matrix of each filter tap, branch after branch; -1 for none.
+        rows: row of the matrix of each filter tap, branch after branch; -1 for none.
         offsets: (dy, dx) of each row in pixels, one number after another.
         pairs: the same in pairs.
-        of_branch: index, a list for each branch.
+        of_branch: rows, a list for each branch.
         sources: filter taps that have a row.
     """
 
-    index: Sequence[int]
+    rows: Sequence[int]
     offsets: Sequence[int]
     pairs: Sequence[Pair]
     of_branch: Sequence[Sequence[int]]
@@ -33,7 +33,7 @@ class Taps(NamedTuple):
 
 
 def merge_taps(
-    kernels: Sequence[Pair], rates: Sequence[Pair], size: Pair
+    kernels: Sequence[Sequence[int]], rates: Sequence[Pair], size: Sequence[int]
 ) -> tuple[list[int], list[Pair]]:
     """(index, offsets): the offset of every tap within a map of this size, each once.
 
@@ -53,13 +53,11 @@ def merge_taps(
 
 def taps_of(weights: Sequence[torch.Tensor], rates: Sequence[int], size: Sequence[int]) -> Taps:
     """`merge_taps` of these branches; rates are one number after another."""
-    # a compiler that has symbols for sizes must know these
-    kernels = tuple((int(weight.shape[2]), int(weight.shape[3])) for weight in weights)
-    arguments = kernels, tuple(map(int, rates)), (size[0], size[1])
     try:
-        return _taps_of(*arguments)
-    except TypeError:  # its symbols have no hash
-        return _taps_of.__wrapped__(*arguments)
+        return _taps_of(tuple([w.shape[2:] for w in weights]), tuple(rates), tuple(size))
+    except TypeError:  # a compiler's symbols for sizes have no hash; it must know these
+        kernels = tuple((int(w.shape[2]), int(w.shape[3])) for w in weights)
+        return _taps_of.__wrapped__(kernels, tuple(map(int, rates)), (size[0], size[1]))
 
 
 @lru_cache(maxsize=64)

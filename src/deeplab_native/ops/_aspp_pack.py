@@ -148,7 +148,7 @@ def pack_with_biases(
     most_branches, most_sources = _C.most_packed_cuda()
     if taps.sources > most_sources or max(len(weights), len(biases)) > most_branches:
         return None
-    if any(t.dtype != like.dtype for t in weights) or any(t.dtype != like.dtype for t in biases):
+    if len({tensor.dtype for tensor in (*weights, *biases)}) > 1:
         return None
     filters, channels = like.shape[:2]
     rows = len(taps.pairs) * padded
