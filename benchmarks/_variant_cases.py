@@ -36,12 +36,19 @@ def aspp_cases(
         layout = torch.channels_last if last else torch.contiguous_format
         maps = [new(batch, channels, size, size).to(dtype) for _ in range(1 if emulated else 8)]
         inputs = [(map.contiguous(memory_format=layout), weights, biases, RATES) for map in maps]
-        name = f"head, {batch} x {size} x {size}, {str(dtype).removeprefix('torch.')}"
+        kind = str(dtype).removeprefix("torch.") + (", channels_last" if last else "")
+        name = f"head, {batch} x {size} x {size}, {kind}"
         yield Case(name, aspp, inputs, 1e-4 if dtype == torch.float32 else 0.0)
+
+
+def aspp_float_cases(device: torch.device, emulated: bool) -> Iterator[Case]:
+    for last in (False, True):
+        yield from aspp_cases(device, emulated, torch.float32, last)
 
 
 # Switch -> its cases on a device; small ones, of the same kind, where the kernels are emulated.
 CASES: dict[str, Callable[[torch.device, bool], Iterator[Case]]] = {
     "aspp_float_taps": partial(aspp_cases, dtype=torch.float32, last=True),
+    "aspp_float_rows": aspp_float_cases,
     "aspp_transpose": partial(aspp_cases, dtype=torch.bfloat16, last=False),
 }

@@ -7,6 +7,7 @@ import torch
 
 from deeplab_native import _variants, aspp
 from deeplab_native.ops import _aspp_product
+from deeplab_native.ops._aspp_offsets import _taps_of, bands_of, in_order_of_rows
 from deeplab_native.ops._aspp_pack import padded_filters, product_layout
 from python_tests.ops import reference
 from python_tests.ops.test_aspp import TOLERANCES, new_case
@@ -147,3 +148,32 @@ def test_float_taps_without_a_gap(filters, cuda_device):
             results.append((out.detach(), *torch.autograd.grad(out.square().sum(), leaf)))
     for got, expected in zip(*results, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("size", [(2, 5, 9, 7), (3, 4, 5, 8), (1, 3, 1, 6)])
+def test_bands_of_rows(size, channels_last, cuda_device, monkeypatch):
+    """Fewer taps in the rows near the border: branches that reach far, and none."""
+    for dtype in (torch.float32, torch.float64):
+        case = new_case(size, 3, BRANCHES, dtype, cuda_device, channels_last)
+        expected = reference.aspp(*case)
+        with _variants.use({"aspp_float_rows": "bands"}):
+            out = aspp(*case)
+            torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+            assert torch.equal(out, aspp(*case))
+            with monkeypatch.context() as patch:
+                patch.setitem(_aspp_product.PRODUCT_BYTES, cuda_device.type, 1)
+                torch.testing.assert_close(aspp(*case), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("height", [1, 5, 6, 41])
+def test_bands_hold_what_is_read(height):
+    """Each row of a band is read by the band's taps, and by no other."""
+    taps = [(3, 3)] * 4, (6, 6, 12, 12, 18, 18, 24, 24), (height, 41)
+    taps = in_order_of_rows(_taps_of(tuple(taps[0]), *taps[1:]))
+    bands = bands_of(taps.pairs, height)
+    assert [row for first, end, *_ in bands for row in range(first, end)] == list(range(height))
+    for first, end, *run in bands:
+        for row in range(first, end):
+            read = [t for t, (dy, _) in enumerate(taps.pairs) if 0 <= row - dy < height]
+            assert read == list(range(*run))

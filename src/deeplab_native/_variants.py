@@ -15,6 +15,8 @@ from contextlib import contextmanager
 CHOICES: dict[str, tuple[str, ...]] = {
     # taps of a channels_last product in float32: without a gap, or as words of 16 bytes
     "aspp_float_taps": ("dense", "padded"),
+    # the head's product in float32: one, or one for each band of rows with the taps that it needs
+    "aspp_float_rows": ("whole", "bands"),
     # a contiguous map to channels_last for its product
     "aspp_transpose": ("tiles", "torch"),
 }

@@ -12,9 +12,17 @@ from typing import Any
 
 import torch
 
+from .. import _variants
 from .._native import define_op, on_cuda
-from ._aspp_offsets import Taps, split_index, taps_of
-from ._aspp_pack import pack, pack_taps, pack_with_biases, padded_filters, unpack_taps
+from ._aspp_offsets import Taps, bands_of, in_order_of_rows, split_index, taps_of
+from ._aspp_pack import (
+    on_tensor_cores,
+    pack,
+    pack_taps,
+    pack_with_biases,
+    padded_filters,
+    unpack_taps,
+)
 from ._aspp_panels import panels_forward, takes_panels
 from ._aspp_product import new_out, product_on_cuda
 from ._aspp_taps import taps_backward, taps_forward
@@ -44,10 +52,14 @@ def _forward_cuda(
 ) -> torch.Tensor:
     filters = weights[0].shape[0]
     padded = padded_filters(input, filters, input.dtype)
+    bands = None
+    if not on_tensor_cores(input.dtype) and _variants.chosen("aspp_float_rows") == "bands":
+        taps = in_order_of_rows(taps)
+        bands = bands_of(taps.pairs, input.shape[2])
     packed = pack_with_biases(weights, biases, taps, padded, input.dtype)
     if packed is not None:
         matrix, bias = packed
-        return product_on_cuda(input, matrix, bias, taps.pairs, filters, padded)
+        return product_on_cuda(input, matrix, bias, taps.pairs, filters, padded, bands)
     sums = _sum_of_many(biases, sum_dtype(input.dtype)) if biases else None
     rows = pack(weights, taps.rows, len(taps.pairs), padded, input.dtype)
     return taps_forward(input, rows, sums, taps.offsets, filters)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Taps(NamedTuple):
 
     rows: Sequence[int]
     offsets: Sequence[int]
-    pairs: Sequence[Pair]
+    pairs: tuple[Pair, ...]
     of_branch: Sequence[Sequence[int]]
     sources: int
 
@@ -69,8 +70,8 @@ def _taps_of(kernels: tuple[Pair, ...], rates: tuple[int, ...], size: Pair) -> T
             "add up several calls"
         )
     flat = tuple(d for offset in offsets for d in offset)
-    of_branch = tuple(split_index(index, kernels))
-    return Taps(tuple(index), flat, offsets, of_branch, sum(row >= 0 for row in index))
+    of_branch = tuple(map(tuple, split_index(index, kernels)))
+    return Taps(tuple(index), flat, tuple(offsets), of_branch, sum(row >= 0 for row in index))
 
 
 def split_index(index: Sequence[int], kernels: Iterable[Sequence[int]]) -> Iterator[list[int]]:
@@ -79,3 +80,31 @@ def split_index(index: Sequence[int], kernels: Iterable[Sequence[int]]) -> Itera
     for kernel in kernels:
         yield list(index[start : start + kernel[0] * kernel[1]])
         start += kernel[0] * kernel[1]
+
+
+@lru_cache(maxsize=64)
+def in_order_of_rows(taps: Taps) -> Taps:
+    """The same taps in the order of dy, as `bands_of` wants them."""
+    order = sorted(range(len(taps.pairs)), key=lambda t: taps.pairs[t])
+    place = {t: i for i, t in enumerate(order)} | {-1: -1}
+    pairs = tuple(taps.pairs[t] for t in order)
+    rows = tuple(place[t] for t in taps.rows)
+    of_branch = tuple(tuple(place[t] for t in own) for own in taps.of_branch)
+    return Taps(rows, tuple(d for pair in pairs for d in pair), pairs, of_branch, taps.sources)
+
+
+@lru_cache(maxsize=64)
+def bands_of(pairs: tuple[Pair, ...], height: int) -> list[tuple[int, int, int, int]]:
+    """(first row, last row, first tap, last tap) of bands of an input's rows; last ones excluded.
+
+    Row r of the input is read by the taps with 0 <= r - dy < height: of taps in the order of dy a
+    run, which is the same within a band.
+    """
+    borders = {0, height} | {dy % height for dy, _ in pairs}
+    rows = sorted(borders)
+    bands = []
+    for first, last in pairwise(rows):
+        taps = [t for t, (dy, _) in enumerate(pairs) if 0 <= first - dy < height]
+        if taps:
+            bands.append((first, last, taps[0], taps[-1] + 1))
+    return bands

@@ -20,6 +20,9 @@ from ._aspp_pack import NAMES, call_kernel, padded_filters, product_layout, with
 PRODUCT_BYTES = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}
 
 
+Bands = Sequence[tuple[int, int, int, int]]  # of `bands_of`
+
+
 class Product:
     """Y of a group of images: its layout, its memory, and the kernels between it and a map."""
 
@@ -81,9 +84,11 @@ def product_on_cuda(
     pairs: Sequence[tuple[int, int]],
     filters: int,
     padded: int,
+    bands: Bands | None = None,
 ) -> torch.Tensor:
     """`aspp_taps` by the CUDA kernels; matrix (C, T * padded), the address of the bias's sums or 0.
 
+    bands: a product for each, see `bands_of`; what no tap reads stays as the memory was.
     What it takes is host time between few launches: it makes no tensor that it does not need.
     """
     batch, _, height, width = input.shape
@@ -108,7 +113,7 @@ def product_on_cuda(
             x, part = input, out
             if images < batch:
                 x, part = input[first : first + images], out[first : first + images]
-            _product_of_images(x, matrix, bias, part, pairs, padded, layout, turned)
+            _product_of_images(x, matrix, bias, part, pairs, padded, bands, layout, turned)
     return out
 
 
@@ -119,12 +124,15 @@ def _product_of_images(
     out: torch.Tensor,
     pairs: Sequence[tuple[int, int]],
     padded: int,
+    bands: Bands | None,
     layout: torch.memory_format,
     turned: bool,
 ) -> None:
     count, channels, height, width = x.shape
     last = layout == torch.channels_last
-    if last or turned:
+    if bands is not None and not turned:
+        y = _product_by_bands(x, matrix, padded, bands, last)
+    elif last or turned:
         size = count * height * width, channels
         pixels = x.as_strided(size, (channels, 1)) if last else as_pixels(x).view(size)
         y = torch.mm(pixels, matrix)
@@ -144,6 +152,27 @@ def _product_of_images(
         last,
         NAMES[y.dtype],
     )
+
+
+def _product_by_bands(
+    x: torch.Tensor, matrix: torch.Tensor, padded: int, bands: Bands, last: bool
+) -> torch.Tensor:
+    """Y of x (n, C, H, W), its rows times the taps that read them."""
+    count, channels, height, width = x.shape
+    pixels, rows = height * width, matrix.shape[1]
+    if last:
+        x = x.as_strided((count, pixels, channels), (pixels * channels, channels, 1))
+        y = x.new_empty((count, pixels, rows))
+    else:
+        x, y = x.view(count, channels, pixels), x.new_empty((count, rows, pixels))
+    for first, end, first_tap, end_tap in bands:
+        at, taps = slice(first * width, end * width), slice(first_tap * padded, end_tap * padded)
+        of_taps = matrix[:, taps].expand(count, -1, -1)
+        if last:
+            torch.bmm(x[:, at], of_taps, out=y[:, at, taps])
+        else:
+            torch.bmm(of_taps.transpose(1, 2), x[:, :, at], out=y[:, taps, at])
+    return y
 
 
 def as_pixels(map: torch.Tensor) -> torch.Tensor:
