@@ -3,20 +3,23 @@
 >>> config = load_config("voc.yaml", ["data.root=VOCdevkit"])
 >>> train(config, Path("runs/voc")).scores.mean_iou
 
-Needs `pip install 'deeplab_native[train]'`; Lightning is imported when a run starts.
+Needs `pip install 'deeplab_native[train]'`; Lightning is imported when a run starts, pydantic with
+`Config`, when a configuration is checked.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .augmentation import Crop, augment
 from .checkpoints import State, load_checkpoint, save_checkpoint
-from .config import Config
 from .config_file import (
     check_config,
     dump_config,
     find_config,
     load_config,
     shipped_configs,
+    whole_config,
 )
 from .ema import WeightAverage
 from .loop import Outcome
@@ -27,6 +30,9 @@ from .samples import Batch, training_loader
 from .schedule import learning_rate
 from .setup import build_model
 from .validation import validate
+
+if TYPE_CHECKING:
+    from .config import Config as Config
 
 __all__ = [
     "Batch",
@@ -52,4 +58,13 @@ __all__ = [
     "train",
     "training_loader",
     "validate",
+    "whole_config",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Config":
+        from .config import Config
+
+        return Config
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

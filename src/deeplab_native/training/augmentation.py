@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from ..data import VOID
-from .config import Augmentation
+
+if TYPE_CHECKING:
+    from .config import Augmentation
 
 
 class Crop(NamedTuple):
@@ -27,6 +29,47 @@ class Crop(NamedTuple):
     inside: tuple[int, int, int]
 
 
+class Draw(NamedTuple):
+    """What chance says of a sample.
+
+    Attributes:
+        height, width: of the scaled photograph.
+        top, left: of the crop in it.
+        mirror: whether the crop, padding included, is mirrored.
+        gain, offset: level v becomes (v - 127.5) gain + 127.5 + offset, rounded and cut to 0..255.
+    """
+
+    height: int
+    width: int
+    top: int
+    left: int
+    mirror: bool
+    gain: float
+    offset: float
+
+
+def draw(shape: tuple[int, int], config: Augmentation, random: np.random.Generator) -> Draw:
+    """For a photograph of (H, W); the same numbers are drawn whatever its size."""
+    scale, top, left, mirror, brightness, contrast = random.random(6)
+    if config.scale_range is not None:
+        least, most = config.scale_range
+        factor = least + (most - least) * scale
+    else:
+        factor = config.scales[int(scale * len(config.scales))]
+    size = [max(1, int(n * factor)) for n in shape]
+    starts = [
+        int(chance * (max(0, n - config.crop) + 1))
+        for chance, n in zip((top, left), size, strict=True)
+    ]
+    return Draw(
+        *size,
+        *starts,
+        bool(config.mirror and mirror < 0.5),
+        1 + config.contrast * (2 * contrast - 1),
+        255 * config.brightness * (2 * brightness - 1),
+    )
+
+
 def augment(
     image: np.ndarray, labels: np.ndarray, config: Augmentation, random: np.random.Generator
 ) -> Crop:
@@ -41,17 +84,9 @@ def augment(
         labels: (H, W) uint8.
         random: the only source of chance; the same numbers are drawn whatever the image's size.
     """
-    scale, top, left, mirror, brightness, contrast = random.random(6)
-    if config.scale_range is not None:
-        least, most = config.scale_range
-        factor = least + (most - least) * scale
-    else:
-        factor = config.scales[int(scale * len(config.scales))]
-    size = [max(1, int(n * factor)) for n in labels.shape]
-    rows, columns = (
-        slice(start := int(chance * (max(0, n - config.crop) + 1)), start + config.crop)
-        for chance, n in zip((top, left), size, strict=True)
-    )
+    drawn = draw((labels.shape[0], labels.shape[1]), config, random)
+    size = [drawn.height, drawn.width]
+    rows, columns = (slice(n, n + config.crop) for n in (drawn.top, drawn.left))
     pixels = _resized(image, size)[:, rows, columns]
     truth = _nearest(labels, size, rows, columns)
     height, width = truth.shape
@@ -59,10 +94,10 @@ def augment(
     void = torch.full((config.crop, config.crop), VOID, dtype=torch.uint8)
     out[:, :height, :width] = pixels
     if config.brightness or config.contrast:
-        table = _levels(config, brightness, contrast)
+        table = _levels(drawn)
         out[:, :height, :width] = torch.from_numpy(table[out[:, :height, :width].numpy()])
     void[:height, :width] = torch.from_numpy(truth)
-    if config.mirror and mirror < 0.5:
+    if drawn.mirror:
         return Crop(out.flip(2), void.flip(1), (height, config.crop - width, config.crop))
     return Crop(out, void, (height, 0, width))
 
@@ -87,10 +122,8 @@ def _nearest(labels: np.ndarray, size: list[int], rows: slice, columns: slice) -
     return cut
 
 
-def _levels(config: Augmentation, brightness: float, contrast: float) -> np.ndarray:
+def _levels(drawn: Draw) -> np.ndarray:
     """(256,) uint8: what each level becomes."""
-    gain = 1 + config.contrast * (2 * contrast - 1)
-    offset = 255 * config.brightness * (2 * brightness - 1)
-    levels = (np.arange(256) - 127.5) * gain + 127.5 + offset
+    levels = (np.arange(256) - 127.5) * drawn.gain + 127.5 + drawn.offset
     table: np.ndarray = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
     return table

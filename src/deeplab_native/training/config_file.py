@@ -1,17 +1,24 @@
-"""Reading a configuration: YAML, `extends`, values from the command line, and errors in words."""
+"""Reading a configuration: YAML, `extends`, values from the command line, and errors in words.
+
+pydantic, which checks it, is imported only then: `read_config` and `whole_config` do without.
+"""
 
 from __future__ import annotations
 
+import copy
 import difflib
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
-from .config import Config
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from .config import Config
 
 _SHIPPED = Path(__file__).parent / "configs"
 _DEEPEST = 8  # files that extend one another
@@ -66,6 +73,10 @@ def read_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
 
 def check_config(content: Mapping[str, Any], where: str = "config") -> Config:
     """Raises ValueError that names `where` and every key that is wrong."""
+    from pydantic import ValidationError
+
+    from .config import Config
+
     try:
         return Config.model_validate(dict(content))
     except ValidationError as error:
@@ -73,9 +84,43 @@ def check_config(content: Mapping[str, Any], where: str = "config") -> Config:
         raise ValueError(f"{where}: " + "; ".join(problems)) from None
 
 
+class _Whole:
+    """The values of a file that leaves none out, as attributes."""
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self._content = content
+        for key, value in content.items():
+            # `options` is the one mapping that is no section
+            section = isinstance(value, dict) and key != "options"
+            setattr(self, key, _Whole(value) if section else value)
+
+    def model_dump(self, *, mode: str = "python") -> dict[str, Any]:
+        """As of pydantic's models."""
+        content: dict[str, Any] = copy.deepcopy(dict(self._content))
+        return json.loads(json.dumps(content)) if mode == "json" else content
+
+
+class _WholeConfig(_Whole):
+    """`Config` of such a file."""
+
+    @property
+    def iterations(self) -> int:
+        schedule = self._content["schedule"]
+        return int(schedule["head_first"]["iterations"] + schedule["iterations"])
+
+
+def whole_config(content: Mapping[str, Any]) -> Config:
+    """What `read_config` read of a file that leaves no value out, as `dump_config` writes it.
+
+    It is for machines without pydantic: nothing is checked, and a missing value is an
+    AttributeError when it is needed.
+    """
+    return cast("Config", _WholeConfig(content))
+
+
 def dump_config(config: Config) -> str:
     """All values as YAML, those that were not given included."""
-    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    text: str = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
     return text
 
 
@@ -154,6 +199,8 @@ def _is_number(text: str) -> bool:
 
 
 def _suggestion(names: list[str]) -> str:
+    from .config import Config
+
     section: type[BaseModel] = Config
     for name in names[:-1]:
         field = section.model_fields.get(name)

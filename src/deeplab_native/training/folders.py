@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._files import atomic_path, remove_leftovers
 from .checkpoints import State, checkpoints_in, load_checkpoint, read_record
-from .config import Config
 from .config_file import dump_config
 from .progress import say
+
+if TYPE_CHECKING:
+    from .config import Config
 
 CONFIG = "config.yaml"
 # what may change between two halves of a run, because the weights do not depend on it

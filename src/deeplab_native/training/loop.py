@@ -21,7 +21,6 @@ from torch import nn
 from ..data import SampleError
 from ..models.base import DeepLab
 from .checkpoints import State, save_checkpoint
-from .config import Config
 from .ema import WeightAverage
 from .interruption import Interruption
 from .logs import Logs
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
     from ..metrics import SegmentationScores
+    from .config import Config
 
 CHECKPOINTS = "checkpoints"
 _DROPOUT = 3  # stream of random numbers, beside those of `samples`

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import distributed, nn
 
@@ -10,8 +12,10 @@ from ..models import label_shrink
 from ..models.base import DeepLab
 from ..models.loss import loss_terms
 from ..models.multi_scale import interp
-from .config import Loss
 from .samples import Batch
+
+if TYPE_CHECKING:
+    from .config import Loss
 
 
 class TrainingLoss(nn.Module):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from ..models.base import DeepLab
-from .config import Optimizer
+
+if TYPE_CHECKING:
+    from .config import Optimizer
 
 
 class CaffeSGD(torch.optim.Optimizer):

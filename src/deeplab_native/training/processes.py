@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import distributed
 
-from .config import Config
-
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
+
+    from .config import Config
 
 
 def make_fabric(config: Config) -> Fabric:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from .._files import sole_writer
 from ..weights import save
-from .config import Config
 from .folders import check_folder, prepare, restore
 from .interruption import Interruption
 from .loop import CHECKPOINTS, Loop, Outcome
 from .processes import make_fabric
 from .setup import build_model, describe_data, open_data
+
+if TYPE_CHECKING:
+    from .config import Config
 
 WEIGHTS = "net.safetensors"
 

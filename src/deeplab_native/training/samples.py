@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -18,9 +18,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..data import Entry, SampleError, SegmentationDataset
 from .augmentation import Crop, augment
-from .config import Config
+
+if TYPE_CHECKING:
+    from .config import Config
 
 _ORDER, _CHANCE, _INSTEAD = 0, 1, 2  # streams of random numbers
+ATTEMPTS = 6  # samples that are tried before one is given up
 
 
 class Batch(NamedTuple):
@@ -45,6 +48,19 @@ def sample_index(seed: int, number: int, size: int) -> int:
     """Place in the data set of sample `number`: every photograph once an epoch, shuffled."""
     epoch, place = divmod(number, size)
     return int(_permutation(seed, epoch, size)[place])
+
+
+def entry_index(seed: int, number: int, attempt: int, size: int) -> int:
+    """Place of sample `number`; of what is taken for it where `attempt` others were no use."""
+    if attempt == 0:
+        return sample_index(seed, number, size)
+    random = np.random.default_rng((seed, _INSTEAD, number, attempt))
+    return int(random.integers(size))
+
+
+def sample_chance(seed: int, number: int) -> np.random.Generator:
+    """What sample `number` is augmented with."""
+    return np.random.default_rng((seed, _CHANCE, number))
 
 
 _last: tuple[tuple[int, int, int], np.ndarray] | None = None
@@ -74,8 +90,6 @@ class TrainingSamples(Dataset[Read | SampleError]):
     bury it in a traceback.)
     """
 
-    _ATTEMPTS = 6
-
     def __init__(self, dataset: SegmentationDataset, config: Config) -> None:
         self.dataset = dataset
         self.augmentation = config.augmentation
@@ -91,17 +105,14 @@ class TrainingSamples(Dataset[Read | SampleError]):
                 break
             except SampleError as error:
                 failures.append((entry.name, str(error)))
-                if not self.skip or len(failures) == self._ATTEMPTS:
+                if not self.skip or len(failures) == ATTEMPTS:
                     return error
-        random = np.random.default_rng((self.seed, _CHANCE, number))
+        random = sample_chance(self.seed, number)
         return Read(augment(image, labels, self.augmentation, random), entry.name, failures)
 
     def _entry(self, number: int, attempt: int) -> Entry:
-        size = len(self.dataset)
-        if attempt == 0:
-            return self.dataset.entries[sample_index(self.seed, number, size)]
-        random = np.random.default_rng((self.seed, _INSTEAD, number, attempt))
-        return self.dataset.entries[int(random.integers(size))]
+        index = entry_index(self.seed, number, attempt, len(self.dataset))
+        return self.dataset.entries[index]
 
 
 class Passes(Sampler[list[int]]):

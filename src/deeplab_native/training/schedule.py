@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from .config import Optimizer, Schedule
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .config import Optimizer, Schedule
 
 
 def learning_rate(schedule: Schedule, optimizer: Optimizer, iteration: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -14,7 +14,9 @@ from ..data import CLASS_SETS, DATASETS, SegmentationDataset, as_class_set, open
 from ..models import create_model
 from ..models.base import DeepLab
 from ..weights import load
-from .config import Config
+
+if TYPE_CHECKING:
+    from .config import Config
 
 
 class DataSets(NamedTuple):
