@@ -39,6 +39,20 @@ def read_image(path: Path) -> np.ndarray:
         raise ValueError(f"{path}: damaged or cut off: {error} (save it again)") from None
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) by the file's header, before it is turned upright.
+
+    Raises FileNotFoundError, or ValueError where the header is none of a picture.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as file:
+            return file.size
+    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
 def _rgb(image: Image) -> Image:
     if image.mode.startswith("I;16"):
         # convert("RGB") would clip at 255

@@ -60,6 +60,10 @@ class Data(_Section):
         on_bad_sample: "stop" at a photograph or labels that cannot be used, or "skip": another
             sample is taken for it, and the end of the run names them.
         workers: processes that read and augment; 0 does it between the steps.
+        on_device: photographs and labels are decoded once, kept on the device in 8 bits, and
+            augmented there; `workers` is for nothing then.
+        device_memory: GB (10^9 bytes) that they may take, and at most half of what is free there;
+            where they need more, the run says so and reads them as without `on_device`.
     """
 
     dataset: str
@@ -69,6 +73,8 @@ class Data(_Section):
     options: dict[str, Any] = {}
     on_bad_sample: Literal["stop", "skip"] = "stop"
     workers: CountOrNone = 0
+    on_device: bool = False
+    device_memory: Positive = 8.0
 
     @model_validator(mode="after")
     def _check(self) -> Data:
@@ -242,6 +248,9 @@ class Config(_Section):
         accelerator: "auto", "cpu" or "cuda".
         threads: CPU threads of a process; None leaves PyTorch's.
         channels_last: memory layout; faster on CPUs, and on GPUs with tensor cores.
+        graph: an update is recorded once as a CUDA graph and replayed, which takes a fraction of
+            the time of starting its kernels one by one. It needs `data.on_device`. On a CPU, with
+            several processes, or where the net cannot be recorded, it changes nothing.
         log_every: iterations between lines of the logs, which show means over them.
         seed: of order, augmentation, new layers and dropout.
     """
@@ -263,6 +272,7 @@ class Config(_Section):
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Count | None = None
     channels_last: bool = True
+    graph: bool = False
     log_every: Count = 20
     seed: CountOrNone = 0
     crf: CRF | None = None
@@ -274,6 +284,8 @@ class Config(_Section):
             raise ValueError(
                 f"accumulate: expected a divisor of batch {self.batch}, got {self.accumulate}"
             )
+        if self.graph and not self.data.on_device:
+            raise ValueError("graph: needs data.on_device (set it, or leave graph out)")
         return self
 
     @property

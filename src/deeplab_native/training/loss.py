@@ -12,7 +12,7 @@ from ..models import label_shrink
 from ..models.base import DeepLab
 from ..models.loss import loss_terms
 from ..models.multi_scale import interp
-from .samples import Batch
+from .samples import Batch, DeviceBatch
 
 if TYPE_CHECKING:
     from .config import Loss
@@ -31,9 +31,10 @@ class TrainingLoss(nn.Module):
         self.config = config
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
 
-    def forward(self, batch: Batch) -> torch.Tensor:
+    def forward(self, batch: Batch | DeviceBatch) -> torch.Tensor:
         """Scalar float32; the mean of all processes' is the loss of their batches together."""
-        scores = self.net.multi_scale(self.prepare(batch))
+        x = batch.input if isinstance(batch, DeviceBatch) else self.prepare(batch)
+        scores = self.net.multi_scale(x)
         losses = [self._cross_entropy(s, batch.labels, stride) for s, stride in loss_terms(scores)]
         return torch.stack(losses).sum()
 

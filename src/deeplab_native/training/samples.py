@@ -44,6 +44,18 @@ class Batch(NamedTuple):
     failures: list[tuple[str, str]]
 
 
+class DeviceBatch(NamedTuple):
+    """Crops of a forward pass that are ready for the net, on its device.
+
+    Attributes:
+        input: (B, 3, crop, crop) float32, preprocessed; 0 (the mean colour) outside of the images.
+        labels: (B, crop, crop) uint8.
+    """
+
+    input: torch.Tensor
+    labels: torch.Tensor
+
+
 def sample_index(seed: int, number: int, size: int) -> int:
     """Place in the data set of sample `number`: every photograph once an epoch, shuffled."""
     epoch, place = divmod(number, size)
