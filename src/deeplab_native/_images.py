@@ -48,7 +48,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
     try:
         with Image.open(path) as file:
-            return file.size
+            return file.width, file.height
     except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -56,14 +56,12 @@ def draw(shape: tuple[int, int], config: Augmentation, random: np.random.Generat
         factor = least + (most - least) * scale
     else:
         factor = config.scales[int(scale * len(config.scales))]
-    size = [max(1, int(n * factor)) for n in shape]
-    starts = [
-        int(chance * (max(0, n - config.crop) + 1))
-        for chance, n in zip((top, left), size, strict=True)
-    ]
+    height, width = (max(1, int(n * factor)) for n in shape)
     return Draw(
-        *size,
-        *starts,
+        height,
+        width,
+        int(top * (max(0, height - config.crop) + 1)),
+        int(left * (max(0, width - config.crop) + 1)),
         bool(config.mirror and mirror < 0.5),
         1 + config.contrast * (2 * contrast - 1),
         255 * config.brightness * (2 * brightness - 1),

@@ -142,11 +142,11 @@ class DeviceSamples:
         above, below, v = _corners(rows, height, new_height)
         before, after, u = _corners(columns, width, new_width)
         u, v = u[:, None, :, None], v[:, :, None, None]
-        lines = [
+        upper, lower = (
             torch.lerp(self._levels(start, before), self._levels(start, after), u)
             for start in (first + above * width, first + below * width)
-        ]
-        levels = torch.lerp(*lines, v).round_()
+        )
+        levels = torch.lerp(upper, lower, v).round_()
         if self.augmentation.brightness or self.augmentation.contrast:
             gain, offset = draws[:, 8:, None, None, None].float().unbind(1)
             levels = levels.sub_(127.5).mul_(gain).add_(127.5 + offset).round_().clamp_(0, 255)
@@ -165,7 +165,7 @@ class DeviceSamples:
     def _at(self, start: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
         """(B, crop, crop, 4) uint8 of pixels `start` (B, crop) + `columns` (B, crop)."""
         found = torch.take(self._pixels, start[:, :, None] + columns[:, None, :])
-        return found.view(torch.uint8).unflatten(2, (-1, _BYTES))
+        return found.view(torch.uint8).view(*found.shape, _BYTES)
 
 
 def _corners(

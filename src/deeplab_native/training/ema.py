@@ -30,9 +30,21 @@ class WeightAverage:
     @torch.no_grad()
     def update(self) -> None:
         """Takes in the weights as they are; called once after every update."""
-        self.updates += 1
-        share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        share = self.next_share()
         torch._foreach_lerp_(list(self.averages.values()), list(self._weights.values()), share)
+
+    def next_share(self) -> float:
+        """Counts an update and gives its 1 - d, for `mix`."""
+        self.updates += 1
+        return 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+
+    @torch.no_grad()
+    def mix(self, share: torch.Tensor) -> None:
+        """`update` with 1 - d on the device, () float32, where a CUDA graph reads it."""
+        averages = list(self.averages.values())
+        changes = torch._foreach_sub(list(self._weights.values()), averages)
+        torch._foreach_mul_(changes, share)
+        torch._foreach_add_(averages, changes)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -18,9 +18,11 @@ CONFIG = "config.yaml"
 # what may change between two halves of a run, because the weights do not depend on it
 _FREE = {
     *("validation", "checkpoints", "log_every", "crf", "paper"),
-    *("devices", "nodes", "threads", "accelerator"),
+    *("devices", "nodes", "threads", "accelerator", "graph"),
 }
 _FREE_OF_DATA = {"root", "val", "workers", "on_bad_sample"}
+# what checkpoints of before these keys mean without them
+_BEFORE: dict[str, Any] = {"data.on_device": False, "data.device_memory": 8.0}
 
 
 def check_folder(out: Path, *, resume: bool) -> None:
@@ -71,7 +73,7 @@ def _differences(there: dict[str, Any], now: dict[str, Any], prefix: str = "") -
     free = _FREE_OF_DATA if prefix == "data." else (_FREE if not prefix else set())
     result = []
     for key in sorted(now.keys() | there.keys()):
-        a, b = there.get(key), now.get(key)
+        a, b = there.get(key, _BEFORE.get(prefix + key)), now.get(key)
         if a == b or key in free:
             continue
         if isinstance(a, dict) and isinstance(b, dict):

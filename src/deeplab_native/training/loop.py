@@ -6,31 +6,30 @@ schedule counts updates, not epochs, and a checkpoint is to hold nothing but ten
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from torch import nn
 
-from ..data import SampleError
 from ..models.base import DeepLab
 from .checkpoints import State, save_checkpoint
+from .device_samples import DeviceSamples, DoesNotFitError
+from .device_steps import DeviceSteps, record_cuda_graph
 from .ema import WeightAverage
 from .interruption import Interruption
 from .logs import Logs
 from .loss import TrainingLoss
-from .optimizer import make_optimizer, set_learning_rate
-from .processes import largest_of_all, mean_of_all, sum_of_all
+from .optimizer import make_optimizer
+from .processes import largest_of_all, sum_of_all
 from .progress import Reporter
-from .samples import Batch, training_loader
+from .samples import training_loader
 from .schedule import learning_rate
 from .setup import DataSets
+from .steps import LoaderSteps, Steps
 from .validation import chosen_images, validate
 
 if TYPE_CHECKING:
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from .config import Config
 
 CHECKPOINTS = "checkpoints"
-_DROPOUT = 3  # stream of random numbers, beside those of `samples`
 
 
 @dataclass
@@ -81,7 +79,6 @@ class Loop:
         self.state = State(self.net, make_optimizer(self.net, config.optimizer), average)
         self.outcome = Outcome()
         groups = self.state.optimizer.param_groups
-        self._parameters = [p for group in groups for p in group["params"]]
         trunk = [group for group in groups if group["name"].startswith("trunk")]
         self._trunk = [p for group in trunk for p in group["params"]]
 
@@ -92,8 +89,9 @@ class Loop:
         logs = Logs(self.out, self.data.train.classes, start) if first else None
         with Reporter(self.config.iterations, start, quiet=not first) as reporter:
             try:
+                samples = self._device_samples(reporter)
                 for phase in self._phases():
-                    self._train_phase(*phase, logs, reporter, interruption)
+                    self._train_phase(*phase, logs, reporter, samples, interruption)
                     if self.outcome.interrupted_by:
                         break
             finally:
@@ -120,47 +118,37 @@ class Loop:
         rests: bool,
         logs: Logs | None,
         reporter: Reporter,
+        samples: DeviceSamples | None,
         interruption: Interruption,
     ) -> None:
         config, fabric = self.config, self.fabric
         for parameter in self._trunk:
             parameter.requires_grad_(not rests)
-        # anew in every phase: DistributedDataParallel waits for every parameter with a gradient
-        module = fabric.setup_module(self.loss)
-        batches = iter(
-            training_loader(
-                self.data.train,
-                config,
-                rank=fabric.global_rank,
-                processes=fabric.world_size,
-                start=start,
-                stop=stop,
-                pin_memory=fabric.device.type == "cuda",
-            )
-        )
+        steps = self._steps(start, stop, reporter, samples)
         self.net.train()
-        window = _Window()
+        window, logged = _Window(), start
         for iteration in range(start, stop):
             rate = learning_rate(config.schedule, config.optimizer, iteration)
-            loss, norm = self._update(module, batches, rate, reporter)
+            self._update(steps, rate)
             self.state.iteration = done = iteration + 1
             last = done == config.iterations
-            window.add(loss, norm, config.batch)
             reporter.step(done)
             if done % config.log_every == 0 or last:
-                values = window.means(rate)
+                values = window.values(*steps.means(), rate, (done - logged) * config.batch)
+                logged = done
                 reporter.log(done, loss=values["loss"], lr=rate, rate=values["images_per_second"])
                 if logs is not None:
                     logs.step(done, values)
                 window = _Window()
-            before = perf_counter()
             received = largest_of_all(interruption.signal, fabric.device)
             every = config.validation.every
             validates = last or (every is not None and done % every == 0)
             # before the validation, too: no fault and no signal there costs what was trained
-            if fabric.is_global_zero and (
-                received or validates or done % config.checkpoints.every == 0
-            ):
+            saves = received or validates or done % config.checkpoints.every == 0
+            if saves:
+                steps.check()  # it may wait for updates, which are no pause
+            before = perf_counter()
+            if saves and fabric.is_global_zero:
                 record = {"config": config.model_dump(mode="json")}
                 folder = self.out / CHECKPOINTS
                 save_checkpoint(folder, self.state, record, keep=config.checkpoints.keep)
@@ -171,57 +159,55 @@ class Loop:
                 self._validate(done, logs, reporter)
             window.pause(perf_counter() - before)
 
-    def _update(
-        self, module: Any, batches: Iterator[Batch | SampleError], rate: float, reporter: Reporter
-    ) -> tuple[float, float]:
-        """One step of the optimizer; the loss, and the norm of its gradient."""
-        config, fabric, optimizer = self.config, self.fabric, self.state.optimizer
-        set_learning_rate(optimizer, rate)
-        # dropout: by iteration and process, whatever was drawn before
-        entropy = (config.seed, _DROPOUT, self.state.iteration, fabric.global_rank)
-        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-        total = torch.zeros((), device=fabric.device)
-        names: list[str] = []
-        for i in range(config.accumulate):
-            batch = next(batches)
-            if isinstance(batch, SampleError):
-                raise batch
-            self._note(batch.failures, reporter)
-            names += batch.names
-            batch = batch._replace(
-                images=batch.images.to(fabric.device, non_blocking=True),
-                labels=batch.labels.to(fabric.device, non_blocking=True),
-            )
-            with fabric.no_backward_sync(module, enabled=i + 1 < config.accumulate):
-                loss = module(batch) / config.accumulate
-                fabric.backward(loss)
-            total += loss.detach()
-        own, mean = float(total), float(mean_of_all(total))
-        if not math.isfinite(mean):
-            others = ["samples of another process"]
-            self._fail("loss", mean, rate, others if math.isfinite(own) else names)
-        norm = self._clip()
-        if not math.isfinite(norm):
-            self._fail("norm of the gradient", norm, rate, names)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if self.state.average is not None:
-            self.state.average.update()
-        return mean, norm
+    def _update(self, steps: Steps, rate: float) -> None:
+        """One update; a method of its own, so that tests can come between."""
+        steps.update(rate)
 
-    def _clip(self) -> float:
-        """The norm of all gradients together, which are cut to `clip` where it is given."""
-        parameters = [p for p in self._parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if self.config.optimizer.clip is not None:
-            nn.utils.clip_grads_with_norm_(parameters, self.config.optimizer.clip, norm)
-        return float(norm)
-
-    def _fail(self, what: str, value: float, rate: float, names: list[str]) -> NoReturn:
-        raise FloatingPointError(
-            f"iteration {self.state.iteration + 1}: the {what} is {value} at lr {rate:.4g}, with "
-            f"{', '.join(names)} (lower optimizer.lr, or set optimizer.clip)"
+    def _steps(
+        self, start: int, stop: int, reporter: Reporter, samples: DeviceSamples | None
+    ) -> Steps:
+        """For the iterations from `start` to `stop` - 1."""
+        config, fabric = self.config, self.fabric
+        # anew in every phase: DistributedDataParallel waits for every parameter with a gradient
+        module = fabric.setup_module(self.loss)
+        if samples is not None:
+            recorder = record_cuda_graph if self._records() else None
+            return DeviceSteps(config, fabric, self.state, module, samples, recorder)
+        loader = training_loader(
+            self.data.train,
+            config,
+            rank=fabric.global_rank,
+            processes=fabric.world_size,
+            start=start,
+            stop=stop,
+            pin_memory=fabric.device.type == "cuda",
         )
+
+        def note(failures: list[tuple[str, str]]) -> None:
+            self._note(failures, reporter)
+
+        return LoaderSteps(config, fabric, self.state, module, iter(loader), note)
+
+    def _records(self) -> bool:
+        """Whether updates are replayed as CUDA graphs."""
+        fabric = self.fabric
+        return self.config.graph and fabric.device.type == "cuda" and fabric.world_size == 1
+
+    def _device_samples(self, reporter: Reporter) -> DeviceSamples | None:
+        """None where the loader is to read them."""
+        config, fabric = self.config, self.fabric
+        if not config.data.on_device:
+            return None
+        try:
+            preprocessing = self.net.preprocessing
+            samples = DeviceSamples(self.data.train, config, preprocessing, fabric.device)
+        except DoesNotFitError as error:
+            reporter.say(f"data.on_device: {error}: they are read for every batch instead")
+            return None
+        self._note(samples.failures, reporter)
+        if config.graph and not self._records():
+            reporter.say("graph: needs CUDA and one process; kernels are started one by one")
+        return samples
 
     def _validate(self, done: int, logs: Logs | None, reporter: Reporter) -> None:
         """All processes, each with its share of the images."""
@@ -262,27 +248,20 @@ class Loop:
 
 
 class _Window:
-    """Sums since the last line of the logs."""
+    """Time since the last line of the logs."""
 
     def __init__(self) -> None:
         self._since = perf_counter()
-        self._loss = self._norm = 0.0
-        self._updates = self._images = 0
-
-    def add(self, loss: float, norm: float, images: int) -> None:
-        self._loss += loss
-        self._norm += norm
-        self._updates += 1
-        self._images += images
 
     def pause(self, seconds: float) -> None:
         """Time that is not training's."""
         self._since += seconds
 
-    def means(self, rate: float) -> dict[str, float]:
+    def values(self, loss: float, norm: float, rate: float, images: int) -> dict[str, float]:
+        """A line of the logs; the device has done what it is about."""
         return {
-            "loss": self._loss / self._updates,
+            "loss": loss,
             "lr": rate,
-            "gradient_norm": self._norm / self._updates,
-            "images_per_second": self._images / max(1e-9, perf_counter() - self._since),
+            "gradient_norm": norm,
+            "images_per_second": images / max(1e-9, perf_counter() - self._since),
         }

@@ -25,7 +25,8 @@ class CaffeSGD(torch.optim.Optimizer):
     Args:
         params: parameters, or groups of them with their own `lr` and `weight_decay`.
         lr, momentum, weight_decay: of groups that do not say; `lr` may be changed in
-            `param_groups` between steps.
+            `param_groups` between steps, also into a tensor of no dimensions on the parameters'
+            device, whose value may change within a CUDA graph.
 
     Raises:
         ValueError: a negative or infinite rate or decay, a momentum outside 0 <= m < 1.
@@ -71,7 +72,11 @@ class CaffeSGD(torch.optim.Optimizer):
                 [p.grad for p in weights], weights, alpha=group["weight_decay"]
             )
             torch._foreach_mul_(history, group["momentum"])
-            torch._foreach_add_(history, changes, alpha=group["lr"])
+            if isinstance(group["lr"], torch.Tensor):
+                torch._foreach_mul_(changes, group["lr"])
+                torch._foreach_add_(history, changes)
+            else:
+                torch._foreach_add_(history, changes, alpha=group["lr"])
             torch._foreach_sub_(weights, history)
         return loss
 
