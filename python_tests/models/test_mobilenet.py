@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from deeplab_native import weights
 from deeplab_native.models import TENSORFLOW, create_model, set_output_stride
@@ -51,6 +52,28 @@ def test_mobilenet_of_stride_16_is_the_net_of_stride_8_at_every_other_pixel(
         torch.testing.assert_close(again(x), coarse(x), rtol=0, atol=0)
         set_output_stride(again, 8)
         torch.testing.assert_close(again(x), expected, rtol=1e-4, atol=1e-6)
+
+
+class Calls(TorchDispatchMode):
+    """The operators that were called within."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func._schema.name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_relu_copies_nothing(trains):
+    """Autograd would copy the input of one in place; without it, in place is one map less."""
+    model = create_model("deeplab_mobilenetv2_aspp", 3)
+    with torch.set_grad_enabled(trains), Calls() as calls:
+        model.features(torch.zeros(1, 3, 33, 33))
+    assert "aten::clone" not in calls.names
+    assert calls.names.count("aten::hardtanh" if trains else "aten::hardtanh_") == 34
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,14 @@ def test_a_configuration_comes_back(tmp_path):
     assert load_config(tmp_path / "again.yaml") == config
 
 
+def test_a_label_map_comes_back(tmp_path):
+    """With the numbers that it had, and not JSON's texts."""
+    options = {"classes": 2, "label_map": {0: 0, 7: 1, 255: 255}}
+    config = check_config(LEAST | {"data": {"dataset": "folder", "options": options}})
+    (tmp_path / "again.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "again.yaml").data.options == options
+
+
 LEAST = {"model": {"name": "deeplab_resnet101"}, "data": {"dataset": "voc"}}
 
 

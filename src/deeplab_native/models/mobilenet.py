@@ -70,8 +70,8 @@ class InvertedResidual(nn.Module):
         """(B, in_channels, H, W) -> (B, out_channels, H / stride, W / stride), rounded up."""
         y: torch.Tensor = x
         if isinstance(self.expand, nn.Conv2d):
-            y = nn.functional.relu6(self.expand(y), inplace=True)
-        y = nn.functional.relu6(self.depthwise(y), inplace=True)
+            y = _relu6(self.expand(y))
+        y = _relu6(self.depthwise(y))
         y = self.project(y)
         return x + y if self.residual else y
 
@@ -172,7 +172,7 @@ class DeepLabMobileNetV2(FullyConnectedHead):
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Input (B, 3, H, W) -> the last bottleneck (B, 320, h, w)."""
-        x = nn.functional.relu6(self.conv1(x), inplace=True)
+        x = _relu6(self.conv1(x))
         for name in self._blocks:
             x = getattr(self, name)(x)
         return x
@@ -218,6 +218,11 @@ class DeepLabMobileNetV2ASPP(DeepLabMobileNetV2):
         """Input (B, 3, H, W) -> scores (B, L, h, w) of `fc1`."""
         scores: torch.Tensor = self.fc1(self.features(x))
         return scores
+
+
+def _relu6(x: torch.Tensor) -> torch.Tensor:
+    """In place where no gradient is wanted; else autograd would copy what it needs of it first."""
+    return nn.functional.relu6(x, inplace=not torch.is_grad_enabled())
 
 
 def _at_stride(output_stride: int, rates: Sequence[int]) -> list[int]:
