@@ -6,6 +6,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ from deeplab_native.training import (
 )
 from deeplab_native.training.config import Config, Optimizer
 from deeplab_native.training.folders import restore
-from deeplab_native.training.processes import check_shares
+from deeplab_native.training.processes import check_shares, make_fabric
 from python_tests.models.small_net import SmallNet
 from python_tests.training import training_cases as cases
 
@@ -149,6 +150,23 @@ def test_shares():
     check_shares(config, 2)
     with pytest.raises(ValueError, match="a multiple of accumulate 5 x 4 processes"):
         check_shares(config, 4)
+
+
+@pytest.mark.parametrize(("gpus", "strategy"), [(0, "auto"), (1, "auto"), (2, "ddp")])
+def test_one_gpu_is_one_process(monkeypatch, gpus, strategy):
+    """Without the group of processes, in which no update could be recorded as a graph."""
+    made = {}
+
+    class Fabric(SimpleNamespace):
+        def __init__(self, **arguments):
+            made.update(arguments)
+            super().__init__(world_size=arguments["devices"], launch=lambda: None)
+
+    monkeypatch.setattr("lightning.fabric.Fabric", Fabric)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    make_fabric(Config.model_validate({"model": {"name": "a"}, "data": {"dataset": "voc"}}))
+    assert (made["devices"], made["strategy"]) == (max(1, gpus), strategy)
 
 
 def test_two_processes_train_as_one(tmp_path):

@@ -8,7 +8,8 @@ work every time, at the same addresses, and can be recorded as a CUDA graph.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +41,20 @@ def record_cuda_graph(step: Callable[[], None]) -> Callable[[], None]:
     with torch.cuda.graph(graph):
         step()
     return graph.replay
+
+
+@contextmanager
+def _timed_algorithms() -> Iterator[None]:
+    """Within, cuDNN times its algorithms for a shape it sees first, and goes on with the fastest.
+
+    Updates have the same shapes throughout; the images of a validation, each with its own, do not.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 class DeviceSteps:
@@ -99,7 +114,7 @@ class DeviceSteps:
         elif self._side is not None:
             # as a recording does: what autograd and cuDNN keep by stream is then there
             self._side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self._side):
+            with torch.cuda.stream(self._side), _timed_algorithms():
                 self._step()
             torch.cuda.current_stream().wait_stream(self._side)
         else:

@@ -29,8 +29,9 @@ def make_fabric(config: Config) -> Fabric:
         nodes = int(os.environ["WORLD_SIZE"]) // devices
     elif devices == "auto" and (config.accelerator == "cpu" or not torch.cuda.is_available()):
         devices = 1  # by default, Fabric takes all cores' worth of processes
-    if devices != "auto":
-        check_shares(config, devices * nodes)
+    elif devices == "auto":
+        devices = torch.cuda.device_count()  # one is no reason for processes that talk
+    check_shares(config, devices * nodes)
     fabric = Fabric(
         accelerator=config.accelerator,
         devices=devices,
