@@ -13,7 +13,7 @@ the kernels. Sizes 41 and 65 are those of crops of 321 and 513 pixels. Runs of o
 layer alternate, so ratios hold better than times on a machine that does other work; they take their
 input from several maps in turn. On the CPU the ASPP head as a whole comes last, fused, with its
 ratio to four `conv2d` and their sums; bench_aspp.py has more of it. What is printed below the table
-is for `CHANNELS_LAST_FROM_RATE` in `ops/_conv_algorithms.py`.
+is for `CHANNELS_LAST_FROM_RATE` in `ops/_conv_choice.py`.
 """
 
 from __future__ import annotations

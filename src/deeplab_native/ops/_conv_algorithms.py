@@ -6,67 +6,16 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 
-from .._native import memory_format
+from .._native import convolutions_use_tf32, memory_format, on_cuda
 from ._atrous_direct import Grads as Grads
 from ._atrous_direct import direct_backward as direct_backward
 from ._atrous_direct import direct_forward as direct_forward
+from ._conv_checks import same_bits_asked
 from .atrous_im2col import Pair, Window, add_columns, fill_columns, output_size, sum_dtype
 from .space_to_batch import _batch_to_space, _new_blocks, _space_to_batch
 
 COLUMN_BYTES = 64 * 2**20  # of the im2col buffer, in the forward and in the backward pass
-
-# The least rate from which a copy to channels_last pays on the CPU, of layers with many filters and
-# of few filters in training. `benchmarks/bench_conv.py` says below its table what it should be.
-MANY_FILTERS = 128
-CHANNELS_LAST_FROM_RATE = {"many": 8, "few": 12}
-
-
-def in_better_layout(input: torch.Tensor, weight: torch.Tensor, rate: int) -> torch.Tensor:
-    """The input for torch's convolution: in channels_last where that is faster.
-
-    rate: the larger one.
-    """
-    worthwhile = (
-        _skips_taps(input, weight, rate)
-        if input.is_cpu
-        else input.is_cuda and _brings_cudnn_back(input, rate)
-    )
-    return input.contiguous(memory_format=torch.channels_last) if worthwhile else input
-
-
-def _skips_taps(input: torch.Tensor, weight: torch.Tensor, rate: int) -> bool:
-    """Where oneDNN then skips the taps in the padding and otherwise does not.
-
-    Measured with 2 threads on AVX-512 cores (torch 2.13, one 41 x 41 map, milliseconds as it is /
-    with the copy to channels_last): 512 -> 1024 filters rate 4 68 / 72, rate 6 60 / 69, rate 8
-    85 / 61, rate 12 91 / 56, rate 18 81 / 47, rate 24 80 / 34; 512 -> 128 rate 12 14 / 8, rate 24
-    12 / 5. Up to 64 filters the contiguous kernel skips them too: 512 -> 64 rate 12 3.6 / 4.4; the
-    21 classes of ASPP, 2048 -> 21, rate 12 8 / 32. Its backward pass does not: forward and backward
-    together, 2048 -> 21, rate 6 30 / 47, rate 12 92 / 53, rate 18 91 / 43.
-    """
-    many = weight.shape[0] >= MANY_FILTERS
-    if rate < CHANNELS_LAST_FROM_RATE["many" if many else "few"] or input.dtype != torch.float32:
-        return False
-    trains = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)
-    return (many or trains) and max(weight.shape[2:]) > 1
-
-
-def _brings_cudnn_back(input: torch.Tensor, rate: int) -> bool:
-    """Where torch convolves contiguous maps without cuDNN, but channels_last ones with it.
-
-    Asked for the same bits every time, torch leaves cuDNN out of dilated convolutions of contiguous
-    maps and unfolds them, image by image (`use_cudnn` in aten/src/ATen/native/Convolution.cpp;
-    https://github.com/pytorch/pytorch/issues/28777 has it 10 to 80 times slower). In float64 cuDNN
-    knows no channels_last.
-    """
-    if rate < 2 or input.dtype == torch.float64:
-        return False
-    deterministic = (
-        torch.backends.cudnn.deterministic or torch.are_deterministic_algorithms_enabled()
-    )
-    return deterministic and torch.backends.cudnn.enabled
 
 
 def windows(size: Pair, column_rows: int, element_size: int) -> list[Window]:
@@ -188,7 +137,7 @@ def space_to_batch_forward(
 ) -> torch.Tensor:
     """The blocks hold the padding already; a block row more than the map's falls off at the end."""
     size = output_size(input.shape, tuple(weight.shape[2:]), stride, padding, rate)
-    blocks = F.conv2d(_space_to_batch(input, rate, padding), weight, bias)
+    blocks = _standard_convolution(_space_to_batch(input, rate, padding), weight, bias)
     out = _batch_to_space(blocks, rate, size, (0, 0))
     return out.contiguous(memory_format=memory_format(input))
 
@@ -203,10 +152,60 @@ def space_to_batch_backward(
     mask: Sequence[bool],
 ) -> Grads:
     """The needed gradients, by the backward pass of the standard convolution of the blocks."""
-    # without a weight gradient only the shape of the blocks counts
-    blocks = (_space_to_batch if mask[1] else _new_blocks)(input, rate, padding)
-    grad_input, grad_weight, _ = torch.ops.aten.convolution_backward(
-        _space_to_batch(grad, rate, (0, 0)),
+    blocks = grad_blocks = input
+    if mask[0] or mask[1]:
+        grad_blocks = _space_to_batch(grad, rate, (0, 0))
+        # without a weight gradient only the shape of the blocks counts
+        blocks = (_space_to_batch if mask[1] else _new_blocks)(input, rate, padding)
+    # Of torch's on CUDA the same bits come every time only where the whole process is set so.
+    by_torch = not on_cuda(input) or same_bits_asked()
+    run = _standard_backward if by_torch else _steady_backward
+    grad_input, grad_weight = run(grad_blocks, blocks, weight, mask)
+    if mask[0]:
+        grad_input = _batch_to_space(grad_input, rate, (input.shape[2], input.shape[3]), padding)
+        grad_input = grad_input.contiguous(memory_format=memory_format(input))
+    return (
+        grad_input if mask[0] else input.new_empty(0),
+        grad_weight.contiguous() if mask[1] else input.new_empty(0),
+        _bias_gradient(grad, mask),
+    )
+
+
+def _standard_convolution(
+    blocks: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    transposed: bool = False,
+) -> torch.Tensor:
+    """Torch's convolution without padding, or its adjoint: with the same bits every time.
+
+    What torch reads from `torch.backends.cudnn.deterministic`, which holds for the whole process,
+    `_convolution` takes as an argument. The adjoint is cuDNN's gradient of the input.
+    """
+    out: torch.Tensor = torch.ops.aten._convolution(
+        blocks,
+        weight,
+        bias,
+        stride=(1, 1),
+        padding=(0, 0),
+        dilation=(1, 1),
+        transposed=transposed,
+        output_padding=(0, 0),
+        groups=1,
+        benchmark=torch.backends.cudnn.benchmark,
+        deterministic=True,
+        cudnn_enabled=torch.backends.cudnn.enabled,
+        allow_tf32=convolutions_use_tf32(),
+    )
+    return out
+
+
+def _standard_backward(
+    grad: torch.Tensor, blocks: torch.Tensor, weight: torch.Tensor, mask: Sequence[bool]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of blocks and weight, by torch; what the mask leaves out is no tensor."""
+    grad_blocks, grad_weight, _ = torch.ops.aten.convolution_backward(
+        grad,
         blocks,
         weight,
         None,
@@ -218,14 +217,38 @@ def space_to_batch_backward(
         groups=1,
         output_mask=(mask[0], mask[1], False),
     )
+    return grad_blocks, grad_weight
+
+
+def _steady_backward(
+    grad: torch.Tensor, blocks: torch.Tensor, weight: torch.Tensor, mask: Sequence[bool]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same, with the same bits every time; an empty tensor for what the mask leaves out."""
+    grad_blocks, grad_weight = blocks.new_empty(0), blocks.new_empty(0)
     if mask[0]:
-        grad_input = _batch_to_space(grad_input, rate, (input.shape[2], input.shape[3]), padding)
-        grad_input = grad_input.contiguous(memory_format=memory_format(input))
-    return (
-        grad_input if mask[0] else input.new_empty(0),
-        grad_weight.contiguous() if mask[1] else input.new_empty(0),
-        _bias_gradient(grad, mask),
-    )
+        grad_blocks = _standard_convolution(grad, weight, None, transposed=True)
+    if mask[1]:
+        grad_weight = _product_by_taps(grad, blocks, weight)
+    return grad_blocks, grad_weight
+
+
+def _product_by_taps(
+    grad: torch.Tensor, blocks: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """The gradient of the weight: for every tap the product (O, pixels) times (pixels, C).
+
+    grad: (N, O, h, w); blocks: (N, C, h + kh - 1, w + kw - 1), the pixels of all N at once.
+    """
+    filters, channels, *kernel = weight.shape
+    height, width = grad.shape[2:]
+    last = torch.channels_last  # a pixel is a row of a matrix, and a tap of all of them one copy
+    grad, blocks = (t.contiguous(memory_format=last) for t in (grad, blocks))
+    factor = grad.permute(1, 0, 2, 3).reshape(filters, -1)
+    by_tap = weight.new_empty((*kernel, filters, channels))
+    for y, x in itertools.product(*map(range, kernel)):
+        pixels = blocks[:, :, y : y + height, x : x + width].permute(0, 2, 3, 1)
+        torch.mm(factor, pixels.reshape(-1, channels), out=by_tap[y, x])
+    return by_tap.permute(2, 3, 0, 1)
 
 
 def _bias_gradient(grad: torch.Tensor, mask: Sequence[bool]) -> torch.Tensor:

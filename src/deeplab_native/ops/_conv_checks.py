@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
-from .._native import autocasts, check_same_device, check_tensor
+from .._native import autocasts, check_same_device, check_tensor, on_cuda
 from .atrous_im2col import FLOATS
 
 NATIVE = ("im2col", "space_to_batch", "direct")
@@ -44,6 +45,26 @@ def check_algorithm(algorithm: str, stride: Sequence[int]) -> None:
         raise ValueError(f"stride: algorithm 'space_to_batch' needs 1, got {tuple(stride)}")
 
 
+def both(value: Any) -> tuple[int, int]:
+    """(vertical, horizontal) of what `left_to_torch` has seen: one integer or a tuple of two."""
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def check_native(algorithm: str, stride: Sequence[int], input: torch.Tensor) -> None:
+    """What the ops themselves take: `atrous_conv2d` leaves the other algorithms to torch."""
+    check_algorithm(algorithm, stride)
+    if algorithm not in NATIVE:
+        raise ValueError(
+            f"algorithm: expected one of {NATIVE}, got {algorithm!r}; "
+            "deeplab_native.atrous_conv2d takes the others"
+        )
+    if algorithm == "direct" and input.device.type == "cpu" and not on_cuda(input):
+        raise RuntimeError(
+            "algorithm: 'direct' has no CPU kernel; take 'auto', 'im2col', 'space_to_batch' or "
+            "'aten', or tensors on a CUDA device"
+        )
+
+
 def check_tensors_fit(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
     tensors = {"input": input, "weight": weight}
     if bias is not None:
@@ -73,3 +94,8 @@ def computing_dtype(tensor: torch.Tensor) -> torch.dtype:
     if autocasts(device) and tensor.dtype != torch.float64:
         return torch.get_autocast_dtype(device)
     return tensor.dtype
+
+
+def same_bits_asked() -> bool:
+    """Whether torch was told to compute convolutions with the same bits every time."""
+    return torch.backends.cudnn.deterministic or torch.are_deterministic_algorithms_enabled()

@@ -12,11 +12,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from .._native import check_tensor, define_op, memory_format, on_cuda, pair
+from .._native import check_tensor, define_op, memory_format, pair
 from . import _conv_algorithms as algorithms
+from . import _conv_choice as choice
 from ._conv_checks import (
     NATIVE,
+    both,
     check_algorithm,
+    check_native,
     check_tensors_fit,
     computing_dtype,
     left_to_torch,
@@ -44,14 +47,20 @@ def atrous_conv2d(
         algorithm: how to compute it; the results agree up to rounding.
             "im2col": native atrous im2col in bands of at most 64 MiB, and one matrix product each.
             "space_to_batch": deinterlace into rate_h * rate_w maps, standard convolution,
-            reinterlace; stride 1 only. (Where cuDNN convolves, `torch.backends.cudnn.deterministic`
-            decides whether the gradients have the same bits in every run.)
+            reinterlace; stride 1 only.
             "direct": the columns of im2col only in a GPU's shared memory, a tile at a time; CUDA
             only. float32 is multiplied as `torch.backends.cudnn.allow_tf32` says.
             "aten": `torch.nn.functional.conv2d`.
-            "auto": the fastest measured; today always "aten", in the better memory layout. (On
-            CUDA that is channels_last where the same bits are asked for every time: torch would
-            otherwise leave cuDNN out.)
+            "auto": the fastest measured. On the CPU "aten", in the better memory layout. On CUDA
+            what `benchmarks/bench_conv.py` found fastest for such a layer on such a device, and
+            "aten" where nothing like it was measured: filters and channels within 1.25 times,
+            height and width likewise, rate and batch within 1.5 times, everything else the same,
+            and all that is so near agreeing. Compiled and exported it is "aten".
+            The native three give the same bits, results and gradients, every time. On CUDA "aten",
+            and what "auto" leaves to it, does so only where `torch.backends.cudnn.deterministic` or
+            `torch.use_deterministic_algorithms` asks for it; "auto" then avoids the convolutions
+            that this makes slow. With the latter, torch wants CUBLAS_WORKSPACE_CONFIG set for
+            "im2col".
 
     Returns:
         (B, O, Ho, Wo), Ho = (H + 2 pad_h - rate_h (kh - 1) - 1) // stride_h + 1, the dtype of
@@ -66,9 +75,13 @@ def atrous_conv2d(
     Source: Chen et al. 2017, section 3.1, equation (1) and both implementations described there.
     """
     if algorithm in ("auto", "aten") and left_to_torch(input, weight, bias, stride, padding, rate):
-        # the checks below say better what is wrong; where they find nothing, torch may say it again
-        with suppress(Exception):
-            return _by_torch(input, weight, bias, stride, padding, rate, algorithm)
+        chosen = algorithm
+        if algorithm == "auto" and input.is_cuda:
+            chosen = choice.algorithm_on_cuda(input, weight, *map(both, (stride, padding, rate)))
+        if chosen not in NATIVE:
+            # the checks below say better what is wrong; where they find nothing, torch may again
+            with suppress(Exception):
+                return _by_torch(input, weight, bias, stride, padding, rate, algorithm)
     check_tensor("input", input, ndim=4, dtypes=FLOATS, layout="(B, C, H, W)")
     check_tensor("weight", weight, ndim=4, dtypes=FLOATS, layout="(O, C, kh, kw)")
     check_tensors_fit(input, weight, bias)
@@ -76,7 +89,9 @@ def atrous_conv2d(
     _, stride, padding, rate = geometry
     output_size(input.shape, *geometry)
     check_algorithm(algorithm, stride)
-    if algorithm in ("auto", "aten"):
+    if algorithm == "auto":
+        algorithm = choice.algorithm_on_cuda(input, weight, stride, padding, rate)
+    if algorithm not in NATIVE:
         return _by_torch(input, weight, bias, stride, padding, rate, algorithm)
     dtype = computing_dtype(input)
     return _conv_op(
@@ -145,23 +160,8 @@ def _by_torch(
 ) -> torch.Tensor:
     if algorithm == "auto":
         largest = rate if isinstance(rate, int) else max(rate)
-        input = algorithms.in_better_layout(input, weight, largest)
+        input = choice.in_better_layout(input, weight, largest)
     return F.conv2d(input, weight, bias, stride, padding, rate)
-
-
-def _check_native(algorithm: str, stride: Sequence[int], input: torch.Tensor) -> None:
-    """What the ops themselves take: `atrous_conv2d` leaves the other algorithms to torch."""
-    check_algorithm(algorithm, stride)
-    if algorithm not in NATIVE:
-        raise ValueError(
-            f"algorithm: expected one of {NATIVE}, got {algorithm!r}; "
-            "deeplab_native.atrous_conv2d takes the others"
-        )
-    if algorithm == "direct" and input.device.type == "cpu" and not on_cuda(input):
-        raise RuntimeError(
-            "algorithm: 'direct' has no CPU kernel; take 'auto', 'im2col', 'space_to_batch' or "
-            "'aten', or tensors on a CUDA device"
-        )
 
 
 def _forward(
@@ -173,7 +173,7 @@ def _forward(
     rate: Sequence[int],
     algorithm: str,
 ) -> torch.Tensor:
-    _check_native(algorithm, stride, input)
+    check_native(algorithm, stride, input)
     run: Callable[..., torch.Tensor] = getattr(algorithms, f"{algorithm}_forward")
     with torch.autocast(input.device.type, enabled=False):  # the public function has cast already
         return run(input, weight, bias, tuple(stride), tuple(padding), tuple(rate))
@@ -188,7 +188,7 @@ def _forward_fake(
     rate: Sequence[int],
     algorithm: str,
 ) -> torch.Tensor:
-    _check_native(algorithm, stride, input)
+    check_native(algorithm, stride, input)
     size = output_size(input.shape, tuple(weight.shape[2:]), stride, padding, rate)
     return torch.empty(
         (input.shape[0], weight.shape[0], *size),
@@ -208,7 +208,7 @@ def _backward(
     algorithm: str,
     mask: Sequence[bool],
 ) -> algorithms.Grads:
-    _check_native(algorithm, stride, input)
+    check_native(algorithm, stride, input)
     run: Callable[..., algorithms.Grads] = getattr(algorithms, f"{algorithm}_backward")
     with torch.autocast(input.device.type, enabled=False):
         return run(grad, input, weight, tuple(stride), tuple(padding), tuple(rate), mask)
@@ -224,7 +224,7 @@ def _backward_fake(
     algorithm: str,
     mask: Sequence[bool],
 ) -> algorithms.Grads:
-    _check_native(algorithm, stride, input)
+    check_native(algorithm, stride, input)
     layout = memory_format(input)
     return (
         torch.empty_like(input, memory_format=layout) if mask[0] else input.new_empty(0),
