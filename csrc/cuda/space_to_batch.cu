@@ -1,12 +1,10 @@
-// Divisions find out where an item is from and where it goes; they are paid once for many items:
-// - contiguous maps: a thread has one place (p, q, yb, xb) of the blocks, or one (y, x) of the map,
-//   in plane after plane. The strided side of the copy stays within one row, which the L1 cache
-//   holds;
-// - channels_last maps: a row of threads has one pixel with all its channels, copied in the widest
-//   words (up to 16 bytes) that its size and both addresses allow.
+// Contiguous maps go through shared memory, tile by tile: space_to_batch_tiles.cuh. Of
+// channels_last maps a row of threads has one pixel with all its channels, copied in the widest
+// words (up to 16 bytes) that its size and both addresses allow.
 #include <algorithm>
 
 #include "cuda/rows.cuh"
+#include "cuda/space_to_batch_tiles.cuh"
 #include "ops/space_to_batch.h"
 
 namespace deeplab_native {
@@ -14,85 +12,81 @@ namespace {
 
 constexpr unsigned kThreads = kRowThreads;
 
-struct alignas(16) Word16 {
-  uint64_t low, high;
-};
-
-// to[c * to_plane] = from[c * from_plane], or 0 without from, of the channels c of a thread.
 template <class T>
-__device__ void copy_planes(const T* from, int64_t from_plane, T* to, int64_t to_plane,
-                            int64_t channels) {
-  const int64_t from_step = row_step() * from_plane, to_step = row_step() * to_plane;
-  int64_t c = first_row();
-  to += c * to_plane;
-  if (!from) {
-    for (; c < channels; c += row_step(), to += to_step) *to = T{};
-    return;
-  }
-  from += c * from_plane;
-  // 8 loads of 1024 threads on their way: for items of 4 bytes enough to hide the latency of device
-  // memory (some 22 KB a multiprocessor of an H200), for 2 bytes not quite; of larger items 4
-  constexpr int kLoads = sizeof(T) <= 4 ? 8 : 4;
-#pragma unroll kLoads
-  for (; c < channels; c += row_step(), from += from_step, to += to_step) *to = *from;
+__device__ uint32_t bytes_into_word(const T* address) {
+  return static_cast<uint32_t>(reinterpret_cast<uintptr_t>(address) % 16);
 }
 
-// blockIdx.z has (b, p), y has yb, threadIdx.x (q, xb): T is an element. For more blocks of a
-// multiprocessor than four the compiler spills registers.
+// blockIdx.x has the tile, y the image: T is an element.
 template <class T>
-__global__ void __launch_bounds__(kThreads, 4)
-    space_to_batch_kernel(const T* __restrict__ map, T* __restrict__ blocks, SpaceToBatchShape s) {
-  const int64_t plane = s.height * s.width, block_plane = s.block_height * s.block_width;
-  for (int64_t bp = blockIdx.z; bp < s.batch * s.rate_h; bp += gridDim.z) {
-    const int64_t b = bp / s.rate_h, p = bp - b * s.rate_h;
-    for (int64_t yb = blockIdx.y; yb < s.block_height; yb += gridDim.y) {
-      const int64_t y = yb * s.rate_h + p - s.pad_h;
-      for (int64_t i = threadIdx.x; i < s.rate_w * s.block_width; i += blockDim.x) {
-        const int64_t q = i / s.block_width, xb = i - q * s.block_width;
-        const int64_t x = xb * s.rate_w + q - s.pad_w;
-        const bool valid = y >= 0 && y < s.height && x >= 0 && x < s.width;
-        const T* from = valid ? map + (b * s.channels * s.height + y) * s.width + x : nullptr;
-        T* to = blocks + (bp * s.rate_w + q) * s.channels * block_plane + yb * s.block_width + xb;
-        copy_planes(from, plane, to, block_plane, s.channels);
+__global__ void __launch_bounds__(kTileThreads)
+    space_to_batch_kernel(const T* __restrict__ map, T* __restrict__ blocks, SpaceToBatchShape s,
+                          TilePlan plan) {
+  DEEPLAB_DYNAMIC_SHARED(unsigned char, shared);
+  for (int64_t image = blockIdx.y; image < s.batch; image += gridDim.y) {
+    const Tile tile = find_tile(blockIdx.x, image, s, plan);
+    const T* run = map + tile.begin;
+    const uint32_t head = bytes_into_word(run);
+    copy_run<false, T>(run, tile.items, head, shared);
+    __syncthreads();
+    const auto move = [&](const BlockItems& items) {
+      T* to = blocks + items.first;
+      uint32_t byte = items.byte;
+#pragma unroll 4
+      for (int32_t q = 0; q < tile.rates_w.count; ++q, to += items.step, byte += sizeof(T)) {
+        *to = items.valid(q) ? *reinterpret_cast<const T*>(shared + slot<T>(byte)) : T{};
       }
-    }
+    };
+    each_block_item<T>(tile, image, s, plan, head, move);
+    __syncthreads();
   }
 }
 
-// blockIdx.z has b, y has y, threadIdx.x x of the map: T is an element.
+// The same the other way.
 template <class T>
-__global__ void __launch_bounds__(kThreads, 4)
-    batch_to_space_kernel(const T* __restrict__ blocks, T* __restrict__ map, SpaceToBatchShape s) {
-  const int64_t plane = s.height * s.width, block_plane = s.block_height * s.block_width;
-  for (int64_t b = blockIdx.z; b < s.batch; b += gridDim.z) {
-    for (int64_t y = blockIdx.y; y < s.height; y += gridDim.y) {
-      const int64_t yb = (y + s.pad_h) / s.rate_h, p = y + s.pad_h - yb * s.rate_h;
-      for (int64_t x = threadIdx.x; x < s.width; x += blockDim.x) {
-        const int64_t xb = (x + s.pad_w) / s.rate_w, q = x + s.pad_w - xb * s.rate_w;
-        const int64_t block = (b * s.rate_h + p) * s.rate_w + q;
-        const T* from = blocks + block * s.channels * block_plane + yb * s.block_width + xb;
-        T* to = map + (b * s.channels * s.height + y) * s.width + x;
-        copy_planes(from, block_plane, to, plane, s.channels);
+__global__ void __launch_bounds__(kTileThreads)
+    batch_to_space_kernel(const T* __restrict__ blocks, T* __restrict__ map, SpaceToBatchShape s,
+                          TilePlan plan) {
+  DEEPLAB_DYNAMIC_SHARED(unsigned char, shared);
+  constexpr int32_t kLoads = sizeof(T) < 16 ? 6 : 2;  // on their way; 6 divides the nets' rates
+  for (int64_t image = blockIdx.y; image < s.batch; image += gridDim.y) {
+    const Tile tile = find_tile(blockIdx.x, image, s, plan);
+    T* run = map + tile.begin;
+    const uint32_t head = bytes_into_word(run);
+    const auto move = [&](const BlockItems& items) {
+      const T* from = blocks + items.first;
+      const int32_t count = tile.rates_w.count;
+      for (int32_t q = 0; q < count; q += kLoads) {
+        T values[kLoads] = {};
+#pragma unroll
+        for (int32_t k = 0; k < kLoads; ++k, from += items.step) {
+          if (q + k < count && items.valid(q + k)) values[k] = *from;
+        }
+#pragma unroll
+        for (int32_t k = 0; k < kLoads; ++k) {
+          const uint32_t byte = items.byte + static_cast<uint32_t>(q + k) * sizeof(T);
+          if (q + k < count && items.valid(q + k)) {
+            *reinterpret_cast<T*>(shared + slot<T>(byte)) = values[k];
+          }
+        }
       }
-    }
+    };
+    each_block_item<T>(tile, image, s, plan, head, move);
+    __syncthreads();
+    copy_run<true, T>(run, tile.items, head, shared);
+    __syncthreads();
   }
 }
 
-// Threads for copy_planes: as many along x as a row has items, the others of a block along the
-// channels; as many blocks along these as fill the device, so that a thread has many planes.
 template <class T>
-cudaError_t launch_planes(void (*kernel)(const T*, T*, SpaceToBatchShape), int64_t row_items,
-                          int64_t rows, int64_t images, const void* from, void* to,
-                          const SpaceToBatchShape& s, void* stream) {
-  if (row_items == 0 || rows == 0 || images == 0 || s.channels == 0) return cudaSuccess;
-  const unsigned width = static_cast<unsigned>(std::min<int64_t>(row_items, kThreads));
-  const dim3 block(width, kThreads / width);
-  const auto y = static_cast<unsigned>(std::min(rows, kMaxGrid));
-  const auto z = static_cast<unsigned>(std::min(images, kMaxGrid));
-  const int64_t enough = strided_blocks(INT64_MAX / 2, kThreads) / (int64_t{y} * z) + 1;
-  const int64_t most = (s.channels + block.y - 1) / block.y;
-  const dim3 grid(static_cast<unsigned>(std::min(enough, most)), y, z);
-  return launch(kernel, grid, block, 0, static_cast<cudaStream_t>(stream), from, to, s);
+cudaError_t launch_tiles(void (*kernel)(const T*, T*, SpaceToBatchShape, TilePlan),
+                         const void* from, void* to, const SpaceToBatchShape& s, void* stream) {
+  if (s.batch * s.channels * s.block_height * s.block_width == 0) return cudaSuccess;
+  const TilePlan plan = make_tile_plan(s, sizeof(T));
+  const dim3 grid(static_cast<unsigned>(plan.tiles),
+                  static_cast<unsigned>(std::min(s.batch, kMaxGrid)));
+  return launch(kernel, grid, dim3(plan.threads), static_cast<size_t>(plan.shared_bytes),
+                static_cast<cudaStream_t>(stream), from, to, s, plan);
 }
 
 // Rows (b, p, q, yb, xb), the pixels of the blocks, of `words` words of type T each.
@@ -136,14 +130,12 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T>
 cudaError_t to_blocks(const void* map, void* blocks, const SpaceToBatchShape& s, void* stream) {
-  return launch_planes(space_to_batch_kernel<T>, s.rate_w * s.block_width, s.block_height,
-                       s.batch * s.rate_h, map, blocks, s, stream);
+  return launch_tiles(space_to_batch_kernel<T>, map, blocks, s, stream);
 }
 
 template <class T>
 cudaError_t to_map(const void* blocks, void* map, const SpaceToBatchShape& s, void* stream) {
-  return launch_planes(batch_to_space_kernel<T>, s.width, s.height, s.batch, blocks, map, s,
-                       stream);
+  return launch_tiles(batch_to_space_kernel<T>, blocks, map, s, stream);
 }
 
 template <class T>

@@ -92,6 +92,39 @@ def test_pixels_of_any_alignment(channels, offset, device):
     torch.testing.assert_close(batch_to_space(blocks, 4, (9, 7), 1), map)
 
 
+@pytest.mark.parametrize(
+    "size, rate, padding",
+    [
+        ((1, 3, 90, 80), (4, 3), (1, 2)),  # bands of a map
+        ((1, 1, 8, 900), (7, 2), (0, 5)),  # rows of a band
+        ((1, 2, 3, 6000), (2, 7), (1, 3)),  # parts of a row
+        ((1, 2, 1, 5), (1, 6000), (0, 4)),  # less than a pixel of every block
+        ((1, 300, 3, 5), (2, 1), (0, 1)),  # many channels
+        ((3, 2, 2, 3), (2, 2), (70, 60)),  # mostly padding
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
+def test_maps_of_many_tiles(size, rate, padding, dtype, device):
+    """Shared memory holds 42 KiB of a map: 5376 pixels in float64."""
+    map = random_map(size, dtype, device)
+    blocks = space_to_batch(map, rate, padding)
+    assert torch.equal(blocks, reference.space_to_batch(map, rate, padding))
+    assert torch.equal(batch_to_space(blocks, rate, size[2:], padding), map)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("offset", [0, 1, 2, 3, 5, 8])
+@pytest.mark.parametrize("width", [1, 7, 16])
+def test_contiguous_maps_of_any_alignment(width, offset, dtype, device):
+    """Their middle moves in words of 16 bytes, what lies before and behind by elements."""
+    numel = 2 * 3 * 5 * width
+    storage = random_map((numel + offset,), dtype, device)
+    map = storage[offset:].view(2, 3, 5, width)
+    blocks = space_to_batch(map, (2, 3), 1)
+    assert torch.equal(blocks, reference.space_to_batch(map, (2, 3), (1, 1)))
+    assert torch.equal(batch_to_space(blocks, (2, 3), (5, width), 1), map)
+
+
 def test_gradients(device):
     map = torch.randn(2, 2, 5, 4, dtype=torch.float64, device=device, requires_grad=True)
     blocks = torch.randn(12, 2, 3, 4, dtype=torch.float64, device=device, requires_grad=True)
