@@ -16,6 +16,7 @@ from deeplab_native.ops._atrous_direct import NARROW, SMALL, STEP_BYTES, TILES, 
 from deeplab_native.ops._conv_algorithms import windows
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+SHARED_TURNS = 3  # of shared memory for 32 items of a strided row, see NOTES.md
 TILE_NAMES = ("128, 128, 32, 64", "64, 64, 32, 32", "128, 32, 32, 32")  # tile_shape.cuh
 ELEMENTS = {"bfloat16": "Bfloat16, true", "float32": "float, false"}
 BITS = {"bfloat16": "unsigned short", "float32": "unsigned int"}
@@ -27,14 +28,6 @@ def row_threads(rows: float, items: float) -> float:
     while width < 256 and width < items:
         width *= 2
     return rows * width
-
-
-def plane_threads(row_items: int, rows: int, images: int, channels: int) -> int:
-    """Threads of launch_planes in cuda/space_to_batch.cu, on 132 multiprocessors."""
-    width = min(row_items, 256)
-    height = 256 // width
-    enough = 132 * 2 * 8 // (rows * images) + 1
-    return rows * images * width * height * min(enough, -(-channels // height))
 
 
 def product(name: str, flops: float, dtype: str, unique: float, **more) -> Cost:
@@ -210,20 +203,25 @@ def space_to_batch_cost(
     blocks = item * batch * rate * rate * channels * block[0] * block[1]
     unique = 2 * of_map if back else of_map + blocks
     moved = of_map if back else blocks
-    items = moved / (16 if channels_last else item)
-    if channels_last:  # a row of threads to a pixel, else to a row of the map or the blocks
-        of_row = channels * item / 16
-        threads = row_threads(items / of_row, of_row)
-    elif back:
-        threads = plane_threads(width, height, batch, channels)
-    else:
-        threads = plane_threads(rate * block[1], block[0], batch * rate, channels)
     name = "batch_to_space" if back else "space_to_batch"
-    kernel = f"{name}_pixels_kernel<Word16>" if channels_last else f"{name}_kernel<{BITS[dtype]}>"
-    marker = "STG.128" if channels_last else f"STG.{8 * item}"
-    depth = 0 if channels_last else 2
-    issue = Issue(f"space_to_batch.cu {kernel}", threads, inner=(marker, items), depth=depth)
-    return Cost(name, 1, unique, new=unique, issues=[issue])
+    if channels_last:  # a row of threads to a pixel
+        words, of_row = moved / 16, channels * item / 16
+        issue = Issue(
+            f"space_to_batch.cu {name}_pixels_kernel<Word16>",
+            row_threads(words / of_row, of_row),
+            inner=("STG.128", words),
+        )
+        return Cost(name, 1, unique, new=unique, issues=[issue])
+    # Through shared memory: a turn of the loop for an item of `rate` blocks. Some three items of a
+    # warp share a bank (sizes and rates of the nets), each as if it was a word of 128 bytes.
+    issue = Issue(
+        f"space_to_batch.cu {name}_kernel<{BITS[dtype]}>",
+        blocks / item / rate,
+        inner=(f"{'LDG' if back else 'STG'}.{8 * item}", blocks / item),
+        depth=1,
+    )
+    shared = of_map + SHARED_TURNS * 4 * blocks / item
+    return Cost(name, 1, unique, new=unique, shared=shared, issues=[issue])
 
 
 def upsample_cost(size: int, out: int, labels: int, batch: int) -> Cost:

@@ -180,21 +180,35 @@ __device__ void copy_run(std::conditional_t<kBack, T, const T>* run, uint32_t it
   if (threadIdx.x < first) copy_one(threadIdx.x);
   if (threadIdx.x < items - last) copy_one(last + threadIdx.x);
   Wide* wide = reinterpret_cast<Wide*>(run + first);
-#pragma unroll 4
-  for (uint32_t i = threadIdx.x; i < words; i += blockDim.x) {
-    Piece* place = reinterpret_cast<Piece*>(shared + slot<T>(head + (first + i * kOfWord) * kItem));
-    union {
-      Word16 whole;
-      Piece of[kPieces];
-    } word;
-    if constexpr (kBack) {
+  union Word {
+    Word16 whole;
+    Piece of[kPieces];
+  };
+  constexpr uint32_t kBatch = 4;  // loads on their way
+  for (uint32_t begin = threadIdx.x; begin < words; begin += kBatch * blockDim.x) {
+    Word word[kBatch];
+    if constexpr (!kBack) {
 #pragma unroll
-      for (uint32_t k = 0; k < kPieces; ++k) word.of[k] = place[k];
-      wide[i] = word.whole;
-    } else {
-      word.whole = wide[i];
+      for (uint32_t k = 0; k < kBatch; ++k) {
+        const uint32_t i = begin + k * blockDim.x;
+        if (i < words) word[k].whole = wide[i];
+      }
+    }
 #pragma unroll
-      for (uint32_t k = 0; k < kPieces; ++k) place[k] = word.of[k];
+    for (uint32_t k = 0; k < kBatch; ++k) {
+      const uint32_t i = begin + k * blockDim.x;
+      if (i >= words) break;
+      const uint32_t byte = head + (first + i * kOfWord) * kItem;
+      Piece* place = reinterpret_cast<Piece*>(shared + slot<T>(byte));
+#pragma unroll
+      for (uint32_t j = 0; j < kPieces; ++j) {
+        if constexpr (kBack) {
+          word[k].of[j] = place[j];
+        } else {
+          place[j] = word[k].of[j];
+        }
+      }
+      if constexpr (kBack) wide[i] = word[k].whole;
     }
   }
 }

@@ -155,9 +155,10 @@ def test_blocks():
     assert cost.unique == 4 * 8 * 9 + 4 * 8 * 4 * 4  # 2 x 2 blocks of 2 x 2
     back = conv.space_to_batch_cost(size, 2, "float32", channels_last=False, back=True)
     assert back.unique == 2 * 4 * 8 * 9
-    # 2 x 2 items of 2 rows in 2 images, 64 planes at a time; 3 items of 3 rows, 85 at a time
-    assert cost.issues[0].threads == 2 * 2 * 256 and cost.issues[0].inner[1] == 4 * 8 * 4
-    assert back.issues[0].threads == 3 * 255 and back.issues[0].inner[1] == 8 * 9
+    # an item of two blocks to a turn
+    assert cost.issues[0].threads == 8 * 16 / 2 and cost.issues[0].inner == ("STG.32", 8 * 16)
+    assert back.issues[0].inner == ("LDG.32", 8 * 16)
+    assert cost.shared == 4 * 8 * 9 + 3 * 4 * 8 * 16
     # rows of 2 words for the blocks' 16 pixels
     pixels = conv.space_to_batch_cost(size, 2, "float32", channels_last=True, back=False)
     assert pixels.issues[0].threads == 16 * 2
