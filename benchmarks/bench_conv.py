@@ -1,8 +1,13 @@
 """Times atrous_conv2d by every algorithm on the layers of DeepLab v2.
 
     python benchmarks/bench_conv.py --threads 2 --json benchmarks/results/conv.json
-    python benchmarks/bench_conv.py --device cuda --batch 1 8 --size 41 65 \\
-        --dtype float32 tfloat32 bfloat16 --layout contiguous channels_last
+    python benchmarks/bench_conv.py --device cuda --minutes 3 --json build/conv.json
+    python benchmarks/conv_table.py --add build/conv.json benchmarks/results/conv_h200.json
+
+On a GPU it measures what `atrous_conv2d(algorithm="auto")` chooses by there: unless told otherwise
+every dtype, both layouts, batches of 1, 2, 4 and 8. First come the cases in which a native
+algorithm is expected to be fastest; --minutes ends it after so many, --backward times training
+instead, and the JSON is written after every case. Of a variant that fails the error is kept.
 
 "aten" is `torch.nn.functional.conv2d` as it is, "aten_cl" the same on a channels_last copy of the
 input, made anew in every run, as in a network whose other layers are contiguous. On a GPU,
@@ -19,7 +24,7 @@ is for `CHANNELS_LAST_FROM_RATE` in `ops/_conv_choice.py`.
 from __future__ import annotations
 
 import argparse
-import itertools
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -29,50 +34,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from _conv_cases import Case, cases
 from _cuda_timing import graphed
 from _head import head_functions, head_ratios
 from _timing import machine_info, rotate, time_paired, write_results
 from deeplab_native.ops.atrous_conv import atrous_conv2d
-
-ROTATED_BYTES = 128 * 2**20  # of maps: more than the caches of any GPU hold
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A 3 x 3 convolution, stride 1, as much padding as rate."""
-
-    name: str
-    channels: int
-    filters: int
-    rate: int
-
-
-@dataclass(frozen=True)
-class Case:
-    """A layer on one kind of input."""
-
-    layer: Layer
-    size: int
-    batch: int
-    dtype: str  # tfloat32: float32 tensors, multiplied with 10 bits of mantissa
-    layout: str
-    device: str
-
-    def tensors(self, requires_grad: bool) -> list[tuple[torch.Tensor, ...]]:
-        """(input, weight, bias): one weight and bias, as many inputs as a benchmark rotates."""
-        dtype = getattr(torch, self.dtype.replace("tfloat", "float"))
-        new = partial(torch.randn, dtype=dtype, device=self.device)
-        shape = self.batch, self.layer.channels, self.size, self.size
-        count = 1
-        if self.device != "cpu":
-            count = max(2, -(-ROTATED_BYTES // (torch.Size(shape).numel() * dtype.itemsize)))
-        layout = torch.channels_last if self.layout == "channels_last" else torch.contiguous_format
-        inputs = [new(shape).contiguous(memory_format=layout) for _ in range(count)]
-        weight = new(self.layer.filters, self.layer.channels, 3, 3).mul_(0.01)
-        leaves = [weight.contiguous(memory_format=layout), new(self.layer.filters)]
-        for tensor in (*inputs, *leaves):
-            tensor.requires_grad_(requires_grad)
-        return [(input, *leaves) for input in inputs]
 
 
 @dataclass(frozen=True)
@@ -108,15 +74,6 @@ class Variant:
             yield
 
 
-LAYERS = [
-    Layer("VGG LargeFOV fc6", 512, 1024, 12),
-    *(Layer(f"VGG ASPP-S fc6 r={r}", 512, 1024, r) for r in (2, 4, 8, 12)),
-    *(Layer(f"VGG ASPP-L fc6 r={r}", 512, 1024, r) for r in (6, 12, 18, 24)),
-    *(Layer(f"ResNet ASPP r={r}", 2048, 21, r) for r in (6, 12, 18, 24)),
-    Layer("ResNet res4", 256, 256, 2),
-    Layer("ResNet res5", 512, 512, 4),
-]
-QUICK_LAYERS = ("VGG LargeFOV fc6", "ResNet ASPP r=12", "ResNet res4")
 VARIANTS = {
     "aten": Variant("aten"),
     "aten_cl": Variant("aten", devices=("cpu",), to_channels_last=True),
@@ -130,21 +87,33 @@ VARIANTS = {
 }
 
 
+DEFAULTS_CPU = {"batch": [1], "dtype": ["float32"], "layout": ["contiguous"]}
+DEFAULTS_CUDA = {
+    "batch": [1, 2, 4, 8],
+    "dtype": ["bfloat16", "float16", "float32", "tfloat32"],
+    "layout": ["contiguous", "channels_last"],
+}
 GRAPHED = ("aten", "auto")  # timed by replay of a CUDA graph, too
 
 
 def bench(case: Case, args: argparse.Namespace) -> dict:
     inputs = case.tensors(args.backward)
-    functions = {
-        name: rotate(partial(VARIANTS[name], case, args.backward), inputs)
-        for name in args.variants
-        if case.device in VARIANTS[name].devices
-    }
-    if case.device == "cuda" and not args.backward:
-        named = [name for name in GRAPHED if name in functions]
-        functions |= {f"{name} graph": graphed(functions[name], len(inputs)) for name in named}
+    functions, errors = {}, {}
+    for name in args.variants:
+        if case.device not in VARIANTS[name].devices:
+            continue
+        function = rotate(partial(VARIANTS[name], case, args.backward), inputs)
+        try:
+            function()
+            functions[name] = function
+            if case.device == "cuda" and not args.backward and name in GRAPHED:
+                functions[f"{name} graph"] = graphed(function, len(inputs))
+        except (RuntimeError, ValueError) as error:  # out of memory, too
+            errors[name] = f"{type(error).__name__}: {error}".splitlines()[0]
     timings = time_paired(functions, args.min_runs, args.min_time, case.device)
-    return {"case": asdict(case), "timings": {k: asdict(t) for k, t in timings.items()}}
+    result = {"case": asdict(case) | {"backward": args.backward}}
+    result["timings"] = {k: asdict(t) for k, t in timings.items()}
+    return result | ({"errors": errors} if errors else {})
 
 
 def bench_head(size: int, args: argparse.Namespace) -> dict:
@@ -171,21 +140,8 @@ def channels_last_rates(results: list[dict]) -> Iterator[str]:
         yield f"{name}: channels_last pays from rate {paying[0] if paying else 'none'} of {rates}"
 
 
-def cases(args: argparse.Namespace) -> Iterator[Case]:
-    layers = [layer for layer in LAYERS if args.layers in layer.name]
-    if args.quick:
-        layers = [layer for layer in layers if layer.name in QUICK_LAYERS]
-    for dtype, layout, size, batch in itertools.product(
-        args.dtype, args.layout, args.size, args.batch
-    ):
-        if dtype == "tfloat32" and args.device == "cpu":
-            continue
-        for layer in layers:
-            yield Case(layer, size, batch, dtype, layout, args.device)
-
-
 def table(results: list[dict], title: str) -> Table:
-    variants = list(results[0]["timings"])
+    variants = list(dict.fromkeys(name for result in results for name in result["timings"]))
     out = Table(title=title, caption="median (p10-p90) in ms; x: speed against the first column")
     for heading in ("layer", "input"):
         out.add_column(heading)
@@ -193,12 +149,11 @@ def table(results: list[dict], title: str) -> Table:
         out.add_column(variant, justify="right")
     for result in results:
         case, timings = result["case"], result["timings"]
-        first = timings[variants[0]]["median"]
-        cells = [
-            f"{t['median'] * 1e3:.3g} ({t['p10'] * 1e3:.3g}-{t['p90'] * 1e3:.3g})"
-            f" {first / t['median']:.2f}x"
-            for t in timings.values()
-        ]
+        first = next(iter(timings.values()))["median"] if timings else 0.0
+        cells = []
+        for t in map(timings.get, variants):
+            spread = t and f"{t['median'] * 1e3:.3g} ({t['p10'] * 1e3:.3g}-{t['p90'] * 1e3:.3g})"
+            cells.append(f"{spread} {first / t['median']:.2f}x" if t else "-")
         kind = f"{case['batch']} x {case['size']}² {case['dtype']} {case['layout']}"
         out.add_row(case["layer"]["name"], kind, *cells)
     return out
@@ -206,12 +161,15 @@ def table(results: list[dict], title: str) -> Table:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, nargs="+", default=[1])
-    parser.add_argument("--size", type=int, nargs="+", default=[41], help="of the square maps")
-    parser.add_argument("--dtype", nargs="+", default=["float32"], help="torch's, or tfloat32")
     parser.add_argument(
-        "--layout", nargs="+", choices=["contiguous", "channels_last"], default=["contiguous"]
+        "--batch",
+        type=int,
+        nargs="+",
     )
+    parser.add_argument("--size", type=int, nargs="+", default=[41], help="of the square maps")
+    parser.add_argument("--dtype", nargs="+", help="torch's, or tfloat32")
+    parser.add_argument("--layout", nargs="+", choices=["contiguous", "channels_last"])
+    parser.add_argument("--minutes", type=float, help="begin no case after so many")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, help="default: torch's own setting")
     parser.add_argument("--backward", action="store_true", help="time forward and backward")
@@ -219,12 +177,18 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--layers", default="", help="only layers whose name contains this")
     parser.add_argument("--quick", action="store_true", help="three layers, fewer runs")
     parser.add_argument("--min-runs", type=int, help="default: 9, with --quick 3")
-    parser.add_argument("--min-time", type=float, help="seconds of each variant; default: 1 or 0.1")
+    parser.add_argument(
+        "--min-time", type=float, help="seconds of each variant; default: 1, --quick 0.1"
+    )
     parser.add_argument("--json", metavar="PATH", help="write the results there")
     args = parser.parse_args()
+    for name, default in (DEFAULTS_CUDA if args.device == "cuda" else DEFAULTS_CPU).items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
     args.min_runs = args.min_runs or (3 if args.quick else 9)
     if args.min_time is None:
-        args.min_time = 0.1 if args.quick else 1.0
+        usual = 0.02 if args.device == "cuda" else 1.0
+        args.min_time = 0.1 if args.quick else usual
     if not any(args.device in VARIANTS[name].devices for name in args.variants):
         parser.error(f"--variants: none of {', '.join(args.variants)} runs on {args.device}")
     return args
@@ -235,9 +199,16 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     results = []
-    for case in cases(args):
+    capability = (
+        {"capability": list(torch.cuda.get_device_capability())} if args.device == "cuda" else {}
+    )
+    begin = time.monotonic()
+    todo = cases(args)
+    for case in todo:
+        if args.minutes is not None and results and time.monotonic() - begin > 60 * args.minutes:
+            break
         results.append(bench(case, args))
-        write_results(args, results)
+        write_results(args, results, **capability)
     if not results:
         raise SystemExit("no layer is left: see --layers, --quick and --dtype")
     machine = machine_info()
@@ -246,6 +217,8 @@ def main() -> None:
         where = machine["gpu"]
     title = f"{'forward and backward' if args.backward else 'forward'}, {where}"
     Console(width=200).print(table(results, title))
+    if len(results) < len(todo):
+        print(f"{len(todo) - len(results)} of {len(todo)} cases were left out: --minutes")
     heads = []
     if args.device == "cpu":
         print(*channels_last_rates(results), sep="\n")
@@ -255,7 +228,7 @@ def main() -> None:
         print(
             f"ResNet ASPP head, 1 x {head['head']['size']}² float32:", head_ratios(head["timings"])
         )
-    write_results(args, results + heads)
+    write_results(args, results + heads, **capability)
 
 
 if __name__ == "__main__":

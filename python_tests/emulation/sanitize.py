@@ -23,7 +23,7 @@ SANITIZERS = {"address": "address,undefined", "thread": "thread"}
 DEFAULT = ["-q", "-m", "not unsanitized"]
 _KERNELS = "emulated and not opcheck and not gradient and not gradcheck and not compile"
 # their threads share no memory, but for those that transpose
-_NO_EXCHANGE = "(space_to_batch or aspp or upsample) and not transposed"
+_NO_EXCHANGE = "(aspp or upsample) and not transposed"
 _SELECTED = {"address": _KERNELS, "thread": f"{_KERNELS} and not ({_NO_EXCHANGE})"}
 _LIBRARIES = {  # libstdc++: ASan looks for the functions it replaces before Python loads it
     "address": ["libasan.so", "libstdc++.so"],
