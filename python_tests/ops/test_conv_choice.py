@@ -60,6 +60,8 @@ def on_a_gpu(monkeypatch):
     """Chooses for a map (B, C, H, W) that is not there, on an H200, with a 3 x 3 filter."""
     monkeypatch.setattr(choice._C, "has_cuda", True)
     monkeypatch.setattr(choice, "_capability", lambda device: (9, 0))
+    decide = choice._decide
+    decide.cache_clear()  # what it was asked of other devices
 
     def choose(
         size=(1, 512, 41, 41), filters=1024, rate=12, dtype=torch.bfloat16, *, trains=False, **how
@@ -72,7 +74,8 @@ def on_a_gpu(monkeypatch):
             how = {"stride": (1, 1), "padding": (rate, rate), "rate": (rate, rate), **how}
             return choice.algorithm_on_cuda(input, weight, **how)
 
-    return choose
+    yield choose
+    decide.cache_clear()
 
 
 def test_on_a_gpu(on_a_gpu):
@@ -91,6 +94,14 @@ def test_on_a_gpu(on_a_gpu):
 def test_under_autocast_its_dtype_counts(on_a_gpu, monkeypatch):
     monkeypatch.setattr(choice, "computing_dtype", lambda tensor: torch.bfloat16)
     assert on_a_gpu(dtype=torch.float32) == "space_to_batch"
+
+
+def test_sizes_that_are_symbols(on_a_gpu, monkeypatch):
+    def unhashable(*args):
+        raise TypeError("unhashable type: non-nested SymInt")
+
+    monkeypatch.setattr(choice, "_decide", unhashable)
+    assert on_a_gpu() == "auto"
 
 
 def test_without_kernels_for_it(on_a_gpu, monkeypatch):
@@ -152,7 +163,7 @@ def test_traced_it_is_torchs(monkeypatch):
 @pytest.mark.parametrize("rate", [2, 12])
 @pytest.mark.parametrize("chosen", ["space_to_batch", "direct", "im2col", "auto"])
 def test_what_is_chosen_computes_on_cuda(chosen, rate, cuda, monkeypatch):
-    monkeypatch.setattr(choice, "measured_choice", lambda problem: chosen)
+    monkeypatch.setattr(choice, "_decide", lambda *args: chosen)
     input, weight = torch.randn(2, 8, 17, 19), torch.randn(4, 8, 3, 3)
     input, weight, bias = (t.to(cuda).requires_grad_() for t in (input, weight, torch.randn(4)))
     out = atrous_conv2d(input, weight, bias, padding=rate, rate=rate)

@@ -40,7 +40,6 @@ class Problem(NamedTuple):
     batch: int
 
 
-@lru_cache(maxsize=4096)
 def measured_choice(problem: Problem) -> str | None:
     """The algorithm that the table has for a problem; None where it does not say.
 
@@ -71,27 +70,40 @@ def algorithm_on_cuda(
     """
     if not input.is_cuda or torch.compiler.is_compiling() or _is_traced():
         return "auto"
-    kernel = weight.shape[2], weight.shape[3]
-    if max(rate) == 1 or max(kernel) == 1 or not input.numel() or not _C.has_cuda:
+    if max(rate) == 1 or not _C.has_cuda or not torch.backends.cudnn.enabled:
+        return "auto"  # what follows is about dilated convolutions, and about torch with cuDNN
+    dtype = computing_dtype(input)
+    channels_last = not input.is_contiguous() and memory_format(input) == torch.channels_last
+    trains = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)
+    kind = dtype, _as_tf32(dtype), channels_last, trains, same_bits_asked()
+    try:
+        return _decide(input.device.index, kind, input.shape, weight.shape, stride, padding, rate)
+    except TypeError:  # of sizes that are symbols: they have no hash
         return "auto"
-    if not torch.backends.cudnn.enabled:  # the rest is about torch with it
+
+
+@lru_cache(maxsize=4096)
+def _decide(
+    device: int | None,
+    kind: tuple[torch.dtype, bool, bool, bool, bool],
+    shape: torch.Size,
+    filters: torch.Size,
+    stride: Pair,
+    padding: Pair,
+    rate: Pair,
+) -> str:
+    """Kept by all that it depends on: a small convolution takes no longer than the choice."""
+    dtype, as_tf32, channels_last, trains, same_bits = kind
+    kernel = filters[2], filters[3]
+    if max(kernel) == 1 or not shape.numel():
         return "auto"
-    dtype, same_bits = computing_dtype(input), same_bits_asked()
-    channels_last = memory_format(input) == torch.channels_last
-    if stride == (1, 1) and kernel[0] == kernel[1] and rate[0] == rate[1]:
+    if (stride, kernel[0], rate[0]) == ((1, 1), kernel[1], rate[1]):
         problem = Problem(
-            _capability(input.device.index),
-            "tfloat32" if _as_tf32(dtype) else str(dtype).removeprefix("torch."),
+            _capability(device),
+            "tfloat32" if as_tf32 else str(dtype).removeprefix("torch."),
             "channels_last" if channels_last else "contiguous",
-            torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad),
-            same_bits,
-            input.shape[1],
-            weight.shape[0],
-            kernel[0],
-            rate[0],
-            input.shape[2],
-            input.shape[3],
-            input.shape[0],
+            *(trains, same_bits),
+            *(shape[1], filters[0], kernel[0], rate[0], shape[2], shape[3], shape[0]),
         )
         keeps_size = all(
             2 * p == r * (k - 1) for p, r, k in zip(padding, rate, kernel, strict=True)
@@ -116,7 +128,6 @@ def _rows() -> list[list[Any]]:
     return rows
 
 
-@lru_cache(maxsize=64)
 def _capability(device: int | None) -> Pair:
     return torch.cuda.get_device_capability(device)
 
