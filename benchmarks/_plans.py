@@ -56,7 +56,7 @@ _CRF = _words(f"{_CUDA} --batch 1 16 --min-time 0.1 --cases 375x500x21")
 _LARGE = _words(f"{_CUDA} --min-time 0.1 --cases 1024x2048")
 _E2E = _words(f"{_CUDA} --min-time 0.2 --batch 1 8 --size 513 --nets deeplab_resnet101_aspp")
 _HEAD = _words(f"{_CUDA} --parts head --passes inference --min-time 0.05 --dtype bfloat16")
-_CONV = _words(f"{_CUDA} --batch 1 8 --min-time 0.02 --dtype bfloat16")
+_CONV = _words(f"{_CUDA} --min-time 0.02")  # for the table of "auto": conv_table.py
 _BUILD = Step("build", 45)
 ON_THE_CPU = "bench_crf on the CPU"
 MADE_UP = "bench_crf made-up scores"  # of which no label can be left out: as without --voc
@@ -77,7 +77,7 @@ PLANS: dict[int, list[Step]] = {
         Step("bench_crf", 25, _CRF),
         Step("bench_e2e", 28, (*_E2E, *_words("--dtype bfloat16 float32"))),
         *checks(85, "memcheck", "racecheck", "initcheck"),
-        Step("bench_conv", 35, _CONV),
+        Step("bench_conv", 35, (*_CONV, *_words("--dtype bfloat16 --minutes 0.4"))),
         Step("bench_aspp", 25, (*_HEAD, "float32", "tfloat32")),
         Step("bench_space_to_batch", 12),
         Step("bench_kernels", 15),
@@ -92,7 +92,7 @@ PLANS: dict[int, list[Step]] = {
         Step("bench_crf", 25, _CRF),
         Step("bench_e2e", 28, (*_E2E, *_words("--dtype bfloat16 float32"))),
         *checks(110, "memcheck", "racecheck", "initcheck", "synccheck"),
-        Step("bench_conv", 120, (*_CONV, *_words("float32 --layout contiguous channels_last"))),
+        Step("bench_conv", 120, (*_CONV, *_words("--minutes 1.8"))),
         Step("bench_aspp", 25, (*_HEAD, "float32", "tfloat32")),
         Step("bench_space_to_batch", 12),
         Step("bench_kernels", 15),
