@@ -27,7 +27,7 @@ _changed: dict[str, str] | None = None  # what is not the default; None: not rea
 
 def chosen(name: str) -> str:
     """The choice of a switch that is in force."""
-    return _current().get(name, CHOICES[name][0])
+    return current().get(name, CHOICES[name][0])
 
 
 def number(name: str) -> int:
@@ -43,7 +43,7 @@ def use(choices: Mapping[str, str]) -> Iterator[None]:
         ValueError: there is no such switch, or no such choice.
     """
     global _changed
-    before = _current()
+    before = current()
     _changed = before | _checked(choices)
     try:
         yield
@@ -51,7 +51,8 @@ def use(choices: Mapping[str, str]) -> Iterator[None]:
         _changed = before
 
 
-def _current() -> dict[str, str]:
+def current() -> dict[str, str]:
+    """The switches that were set, and their choices; the others have their default."""
     global _changed
     if _changed is None:
         _changed = _checked(parse(os.environ.get(ENVIRONMENT, "")))

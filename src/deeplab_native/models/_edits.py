@@ -14,6 +14,7 @@ from ..layers import AtrousAvgPool2d, AtrousConv2d, AtrousMaxPool2d
 from ._atrous_calls import Call, Change, Pair, padded_by, times, with_atrous_calls
 from ._grid import GridTrace, Site, layer_of
 
+EDITS = "_output_stride_edits"  # where a net keeps those that it has
 _ABSENT = "(absent)"
 
 

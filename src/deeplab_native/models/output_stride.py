@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .._native import check_tensor, integer
-from ._edits import Edit, apply, check_untouched, edits_for, revert
+from ._edits import EDITS, Edit, apply, check_untouched, edits_for, revert
 from ._evaluation import evaluating
 from ._grid import GridTrace
 from ._grid_rules import Grid
@@ -18,7 +18,6 @@ from .base import DeepLab
 
 Model = TypeVar("Model", bound=nn.Module)
 
-_EDITS = "_output_stride_edits"
 _SIZE = (97, 65)  # 32 m + 1: every stride up to 32 has pixels at both borders
 # Of what is compared, relative to the largest value. A pixel that is taken from the wrong place is
 # off by more than the rough one, which is for 2-byte types, and for GPUs, where float32 may be
@@ -69,7 +68,7 @@ def set_output_stride(
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     target = integer("output_stride", output_stride, least=1)
     examples = _examples(model, inputs)
-    before: list[Edit] = model.__dict__.get(_EDITS, [])
+    before: list[Edit] = model.__dict__.get(EDITS, [])
     check_untouched(before)
     edits: list[Edit] = []
     with _one_scale(model), evaluating(model), torch.no_grad():
@@ -79,7 +78,7 @@ def set_output_stride(
         except BaseException:
             apply(before)
             raise
-    model.__dict__[_EDITS] = edits
+    model.__dict__[EDITS] = edits
     return model
 
 

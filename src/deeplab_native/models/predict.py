@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import threading
+import weakref
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import nn
 
-from .._native import has_kernels, integer
+from .. import _variants
+from .._native import integer
 from ..crf import CRFParams
 from ..ops._mean_field_checks import check_iterations, check_normalization, check_scale
-from ..ops.dense_crf import dense_crf
-from ..ops.upsample_unary import upsample_unary
-from ._evaluation import evaluating
+from ._cuda_graphs import recorder_of
+from ._inference import check_precision, forget, ready
+from ._labelling import How, Labelled, label
+from ._recordings import Recordings
 from .preprocessing import Preprocessing, as_rgb_batch
-from .tiles import Progress, check_tiling, tiled_score_map
+from .tiles import Progress, Tiling, check_tiling
+
+KEEP = 4  # recordings of a net
+# of nets that `predict` was called with `graph` for, by precision
+_recordings: weakref.WeakKeyDictionary[nn.Module, dict[str, Recordings]] = (
+    weakref.WeakKeyDictionary()
+)
+_lock = threading.Lock()
 
 
 class Prediction(NamedTuple):
@@ -46,6 +57,8 @@ def predict(
     overlap: int | Sequence[int] | None = None,
     progress: Progress | None = None,
     longest_side: int | None = None,
+    precision: str = "auto",
+    graph: bool = False,
 ) -> Prediction:
     """Labels every pixel of an image, by the authors' test protocol but for the padded size.
 
@@ -70,9 +83,8 @@ def predict(
 
     Args:
         model: a net of `create_model`, or any module with `preprocessing` and `num_classes` that
-            maps (B, 3, H, W) to scores (B, L, h, w). It runs in evaluation mode, on the device
-            and in the precision of its first parameter (without any: on the CPU, in float32), and
-            is left as it was.
+            maps (B, 3, H, W) to scores (B, L, h, w). It runs in evaluation mode, on the device of
+            its first parameter (without any: on the CPU, in float32), and is left as it was.
         image: RGB, 0..255: array (H, W, 3) uint8, PIL image of mode "RGB", or tensor (3, H, W) or
             (B, 3, H, W) uint8.
         crf: parameters of the fully connected CRF, or None to leave it out.
@@ -87,10 +99,28 @@ def predict(
         longest_side: where the image has more pixels in height or width, the net sees it reduced
             to this (bilinear, antialiased), which objects larger than those it was trained on need.
             The scores are interpolated to the image, where the CRF runs. None leaves the image.
+        precision: of the net; the interpolation and the CRF are always float32.
+            "auto": on CUDA from compute capability 8.0 on, a float32 net of `create_model` in
+            bfloat16 (of the embedded net some 0.2 % of the labels become others, at borders of
+            objects); all others as "model".
+            "model": that of the model's first parameter.
+            "float32", "bfloat16", "float16": this one; other modules than nets of `create_model`
+            run under autocast.
+        graph: on CUDA, replay everything as one CUDA graph once an image of this size has come a
+            second time; the last 4 sizes of each net are kept. `Predictor` says more. On the CPU,
+            and where a graph cannot hold what the net does, it changes nothing.
 
     Returns:
         Prediction on the model's device; its tensors are inference tensors (clone them for
-        autograd).
+        autograd). On CUDA the call returns before the device has finished, and nothing in it waits
+        for the device but the first call of a net, an image on another GPU, and recording a graph.
+
+    Nets of `create_model` run as a copy, in which frozen batch normalisation is folded into the
+    convolutions, so ResNet-101's weights are there twice. It is kept as long as the net, and made
+    again when the net's weights, layers or settings change, which is looked at in every call. What
+    cannot be seen is weights written through `.data`, through NumPy or by replaying a CUDA graph:
+    call `refresh(model)` after that. A hook on any module of the net, or a module of another
+    package, is a reason to run the net itself.
 
     Raises:
         TypeError: `model`, `image` or another argument has another type, or the image another
@@ -98,8 +128,56 @@ def predict(
         ValueError: the image or the model's score map has another shape; `iterations`,
             `normalization` or `scale` is not one `dense_crf` takes; `tile` or `overlap` does not
             fit the output stride, or `overlap` or `progress` comes without it; `longest_side` is
-            not positive, or comes with a tile.
+            not positive, or comes with a tile; `precision` is none of those above; `graph` comes
+            with a tile.
     """
+    how = check_arguments(
+        model,
+        crf=crf,
+        iterations=iterations,
+        normalization=normalization,
+        scale=scale,
+        longest_side=longest_side,
+        precision=precision,
+    )
+    if tile is not None:
+        for name, value, without in (("longest_side", longest_side, None), ("graph", graph, False)):
+            if value not in (None, False):
+                raise ValueError(f"{name}: expected {without} with a tile, got {value}")
+    tiling = check_tiling(tile, overlap, progress, how.stride)
+    recordings = None
+    if graph:
+        with _lock:
+            kept = _recordings.setdefault(model, {})
+            recordings = kept.setdefault(precision, Recordings(KEEP, after=2))
+    return run(model, image, how, tiling, progress, recordings)
+
+
+def refresh(model: nn.Module) -> None:
+    """What `predict` keeps of a net is made again at its next use.
+
+    Needed only after weights were written in a way that torch does not count: through `.data`,
+    through NumPy, or by replaying a CUDA graph of one's own, such as one of a training step.
+
+    Raises:
+        TypeError: `model` is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    forget(model)
+
+
+def check_arguments(
+    model: nn.Module,
+    *,
+    crf: CRFParams | None,
+    iterations: int,
+    normalization: str,
+    scale: float,
+    longest_side: int | None,
+    precision: str,
+) -> How:
+    """Raises what `predict` does."""
     preprocessing = getattr(model, "preprocessing", None)
     if not isinstance(preprocessing, Preprocessing):
         raise TypeError(
@@ -108,94 +186,53 @@ def predict(
         )
     if crf is not None and not isinstance(crf, CRFParams):
         raise TypeError(f"crf: expected CRFParams or None, got {type(crf).__name__}")
-    check_iterations(iterations)
     check_normalization(normalization)
-    check_scale(scale)
     if longest_side is not None:
         longest_side = integer("longest_side", longest_side, least=1)
-        if tile is not None:
-            raise ValueError(f"longest_side: expected None with a tile, got {longest_side}")
-    stride = integer("model.output_stride", getattr(model, "output_stride", 8), least=1)
-    tiling = check_tiling(tile, overlap, progress, stride)
-    parameter = next(model.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
-    dtype = torch.float32 if parameter is None else parameter.dtype
-    images = as_rgb_batch(image).to(device)
-    seen = _reduced(images, longest_side)
-    height, width = seen.shape[2:]
-    size = tuple(side + -(side - 1) % stride for side in (height, width))
-
-    def score_map_of(pixels: torch.Tensor, padded_size: Sequence[int]) -> torch.Tensor:
-        padding = (0, padded_size[1] - pixels.shape[3], 0, padded_size[0] - pixels.shape[2])
-        # after the mean is taken away, the mean is 0
-        net_input = nn.functional.pad(preprocessing(pixels), padding)
-        net_input = net_input.to(dtype, memory_format=_layout(device))
-        return _evaluate(model, net_input).to(torch.float32).contiguous()
-
-    with torch.inference_mode():
-        if tiling is None:
-            score_map = score_map_of(seen, size)
-        else:
-            score_map = tiled_score_map(score_map_of, images, tiling, progress).to(device)
-        scores = nn.functional.interpolate(
-            score_map, size=size, mode="bilinear", align_corners=True
-        )[:, :, :height, :width].contiguous()
-        if seen is not images:
-            scores = nn.functional.interpolate(scores, size=images.shape[2:], mode="bilinear")
-            unary = -nn.functional.log_softmax(scores, dim=1)
-        elif has_kernels(score_map):
-            # from the score map again, in less than half the time of log_softmax of the scores
-            unary = upsample_unary(score_map, size, (height, width))
-        else:
-            unary = -nn.functional.log_softmax(scores, dim=1)
-        if crf is None:
-            probabilities = unary.neg_().exp_()
-        else:
-            probabilities = dense_crf(
-                unary,
-                images,
-                crf,
-                iterations=iterations,
-                normalization=normalization,
-                scale=scale,
-            )
-        labels = probabilities.max(dim=1).indices  # argmax takes several times as long on the CPU
-
-    batched = isinstance(image, torch.Tensor) and image.ndim == 4
-    tensors = (labels, probabilities, scores)
-    return Prediction(*tensors) if batched else Prediction(*(t[0] for t in tensors))
-
-
-def _reduced(images: torch.Tensor, longest_side: int | None) -> torch.Tensor:
-    """The images themselves, or (B, 3, h, w) uint8 of the same aspect."""
-    height, width = images.shape[2:]
-    if longest_side is None or longest_side >= max(height, width):
-        return images
-    factor = longest_side / max(height, width)
-    size = tuple(max(1, round(side * factor)) for side in (height, width))
-    reduced = nn.functional.interpolate(
-        images.to(torch.float32), size=size, mode="bilinear", antialias=True
+    return How(
+        crf,
+        check_iterations(iterations),
+        normalization,
+        check_scale(scale),
+        longest_side,
+        check_precision(precision),
+        preprocessing,
+        model.num_classes,  # type: ignore[arg-type]
+        integer("model.output_stride", getattr(model, "output_stride", 8), least=1),
     )
-    return reduced.round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _layout(device: torch.device) -> torch.memory_format:
-    """channels_last on the CPU, where every net of `create_model` is faster in it.
+def run(
+    model: nn.Module,
+    image: np.ndarray | Image.Image | torch.Tensor,
+    how: How,
+    tiling: Tiling | None = None,
+    progress: Progress | None = None,
+    recordings: Recordings | None = None,
+) -> Prediction:
+    """`predict` with checked arguments; without tiles where there are recordings."""
+    net = ready(model, how.precision)
+    images = as_rgb_batch(image, net.device)
+    if recordings is None:
+        found = label(model, net, how, images, tiling, progress)
+    else:
 
-    375 x 500 with two threads: VGG-16 12 to 16 %, ResNet-101 3 to 6 %, MobileNetV2 17 %, and twice
-    as fast at stride 16.
-    """
-    return torch.channels_last if device.type == "cpu" else torch.preserve_format
+        def work(pixels: torch.Tensor) -> Labelled:
+            return label(model, net, how, pixels)
+
+        key = tuple(images.shape), how, _settings()
+        found = recordings.run(recorder_of(net.device), key, net, work, images)
+    if isinstance(image, torch.Tensor) and image.ndim == 4:
+        return Prediction(*found)
+    return Prediction(*(tensor[0] for tensor in found))
 
 
-def _evaluate(model: nn.Module, net_input: torch.Tensor) -> torch.Tensor:
-    """Scores (B, L, h, w) in evaluation mode; every module's own mode is put back."""
-    with evaluating(model):
-        scores: torch.Tensor = model(net_input)
-    expected: tuple[Any, ...] = (net_input.shape[0], model.num_classes)
-    if scores.ndim != 4 or tuple(scores.shape[:2]) != expected:
-        raise ValueError(
-            f"model: expected a score map (B, num_classes, h, w) = {(*expected, 'h', 'w')}, "
-            f"got shape {tuple(scores.shape)}"
-        )
-    return scores
+def _settings() -> tuple[Hashable, ...]:
+    """What else decides which kernels run: a recording does not follow it."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    return (
+        *(cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32),
+        *(matmul.allow_tf32, torch.are_deterministic_algorithms_enabled()),
+        *(torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")),
+        *sorted(_variants.current().items()),
+    )

@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from ..layers import ASPP, AtrousConv2d, FrozenBatchNorm2d
+from ..layers.folded import FoldedConv
 from .base import DeepLab
 
 # name, bottlenecks, channels inside them, stride of the first, rate of all
@@ -57,6 +58,12 @@ class ConvBN(nn.Module):
         """(B, in_channels, H, W) -> (B, out_channels, H / stride, W / stride), rounded up."""
         y: torch.Tensor = self.bn(self.conv(x))
         return y
+
+    def folded(
+        self, dtype: torch.dtype | None, memory_format: torch.memory_format
+    ) -> FoldedConv:
+        """Both layers as one, for inference; see `FoldedConv`."""
+        return FoldedConv(self.conv, self.bn, dtype, memory_format)
 
 
 class Bottleneck(nn.Module):

@@ -128,8 +128,8 @@ def tiled_score_map(
 ) -> torch.Tensor:
     """The score map of whole images from those of tiles, blended.
 
-    Memory beside a tile's own: one buffer of 4 B L h w bytes on the CPU, h and w those of the
-    score map (2.5 MB for 19 labels at 1024 x 2048).
+    Memory beside a tile's own: one buffer of 4 B L h w bytes, h and w those of the score map
+    (2.5 MB for 19 labels at 1024 x 2048).
 
     Args:
         score_map_of: (pixels (B, 3, H, W) uint8, (padded H, padded W)) -> scores (B, L, h, w), any
@@ -139,7 +139,7 @@ def tiled_score_map(
         progress: called as progress(done, total) before the first tile and after each.
 
     Returns:
-        (B, L, h, w) float32 on the CPU, h = ceil((H - 1) / stride) + 1.
+        (B, L, h, w) float32 where the scores are, h = ceil((H - 1) / stride) + 1.
 
     Raises:
         ValueError: `score_map_of` gives a map of another size than (H - 1) / stride + 1.
@@ -164,7 +164,9 @@ def tiled_score_map(
                 f"model: expected a score map of {expected} for a tile at output stride {stride}, "
                 f"got {tuple(scores.shape[2:])}"
             )
-        weighted = scores.to("cpu", torch.float32) * row.weights[:, None] * column.weights
+        weighted = scores.to(torch.float32)
+        weighted = weighted * _on_device(row.weights, scores)[:, None]
+        weighted *= _on_device(column.weights, scores)
         if result is None:
             result = weighted.new_zeros((*scores.shape[:2], *map_size))
         result[:, :, row.first : row.last, column.first : column.last] += weighted
@@ -172,3 +174,10 @@ def tiled_score_map(
             progress(done, total)
     assert result is not None  # there is a tile
     return result
+
+
+def _on_device(weights: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """From pinned memory, so that nobody waits for the device."""
+    if like.device.type != "cuda":
+        return weights.to(like.device)
+    return weights.pin_memory().to(like.device, non_blocking=True)
