@@ -170,19 +170,23 @@ def _copy(
     """
     if id(module) in made:
         return made[id(module)]
-    fold: Callable[..., nn.Module] | None = getattr(module, "folded", None)
-    if fold is not None:
-        copy = fold(dtype, layout)
-    else:
+    fold: Callable[..., nn.Module | None] | None = getattr(module, "folded", None)
+    narrow = layout if dtype in _NARROW else torch.preserve_format
+    copy = None if fold is None else fold(dtype, narrow)
+    if copy is None:
         copy = object.__new__(type(module))
-        copy.__dict__ = dict(module.__dict__)
-        copy.__dict__["training"] = False
-        copy.__dict__.pop(EDITS, None)  # it has the net itself, which a copy must not keep alive
+        own = dict(module.__dict__, training=False)
+        own.pop(EDITS, None)  # it has the net itself, which a copy must not keep alive
         for kind in ("_parameters", "_buffers"):
-            held = module.__dict__[kind].items()
-            copy.__dict__[kind] = {n: None if t is None else _converted(t, dtype, layout) for n, t in held}
-        children = module._modules.items()
-        copy._modules = {n: None if m is None else _copy(m, dtype, layout, made) for n, m in children}
+            own[kind] = {
+                name: None if tensor is None else _converted(tensor, dtype, layout)
+                for name, tensor in module.__dict__[kind].items()
+            }
+        own["_modules"] = {
+            name: None if child is None else _copy(child, dtype, layout, made)
+            for name, child in module._modules.items()
+        }
+        copy.__dict__ = own
     made[id(module)] = copy
     return copy
 

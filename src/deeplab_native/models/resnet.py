@@ -61,8 +61,10 @@ class ConvBN(nn.Module):
 
     def folded(
         self, dtype: torch.dtype | None, memory_format: torch.memory_format
-    ) -> FoldedConv:
-        """Both layers as one, for inference; see `FoldedConv`."""
+    ) -> FoldedConv | None:
+        """Both layers as one, for inference; None where somebody put others in their place."""
+        if type(self.conv) is not AtrousConv2d or type(self.bn) is not FrozenBatchNorm2d:
+            return None
         return FoldedConv(self.conv, self.bn, dtype, memory_format)
 
 
