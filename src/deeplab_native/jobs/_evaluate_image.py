@@ -57,10 +57,13 @@ class Net:
         model = self.load()
         for name, scales in self.scales().items():
             model.scales = scales
+            # figures of the weights as they are, the same but for rounding on every device
             if crf is None:
-                found = predict(model, sample.image)
+                found = predict(model, sample.image, precision="model", graph=True)
             else:
-                found = predict(model, sample.image, crf=crf.params, **crf.how())
+                found = predict(
+                    model, sample.image, crf=crf.params, **crf.how(), precision="model", graph=True
+                )
             yield name, found.scores.max(0).indices.cpu()
             if crf is not None:
                 yield name + AFTER, found.labels.cpu()

@@ -175,6 +175,8 @@ def _labels(
         overlap=settings.overlap,
         progress=progress,
         longest_side=settings.longest_side,
+        # photographs of a folder have few sizes
+        graph=settings.tile is None,
     )
     return prediction.labels.cpu().numpy()
 

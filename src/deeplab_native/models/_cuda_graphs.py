@@ -13,7 +13,7 @@ Tensors = tuple[torch.Tensor, ...]
 Work = Callable[[torch.Tensor], Tensors]
 
 
-class CannotRecord(Exception):
+class NotRecordableError(Exception):
     """The work waits for the device, or does something else that a graph cannot hold."""
 
 
@@ -36,7 +36,9 @@ class Recorder(Protocol):
         """Whether the current stream, as it is, allows it."""
 
     def record(self, work: Work, input: torch.Tensor, keep: object) -> Recording:
-        """Runs the work on the input once and records it; raises CannotRecord, or what it does.
+        """Runs the work on the input once and records it.
+
+        Raises NotRecordableError, or what the work itself raises.
 
         keep: what holds the memory that the work reads beside its input.
         """
@@ -87,7 +89,9 @@ class CudaGraphs:
                 ):
                     results = work(static)
             except Exception as error:
-                raise CannotRecord(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+                raise NotRecordableError(
+                    f"{type(error).__name__}: {error}".splitlines()[0]
+                ) from error
         return _CudaRecording(self, graph, static, results, keep)
 
 

@@ -130,9 +130,7 @@ def check_precision(precision: str) -> str:
     return precision
 
 
-def _dtype(
-    precision: str, own: torch.dtype, device: torch.device, is_ours: bool
-) -> torch.dtype:
+def _dtype(precision: str, own: torch.dtype, device: torch.device, is_ours: bool) -> torch.dtype:
     """`own` is that of the net's parameters."""
     if precision == "auto":
         fast = is_ours and own == torch.float32 and _multiplies_bfloat16(device)

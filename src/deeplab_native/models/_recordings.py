@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from ._cuda_graphs import CannotRecord, Recorder, Recording, Tensors, Work
+from ._cuda_graphs import NotRecordableError, Recorder, Recording, Tensors, Work
 
-_SEEN = 256  # keys whose number of times is remembered
+_SEEN = 256  # keys of which something is remembered
 
 
 class Recordings:
@@ -28,10 +28,10 @@ class Recordings:
         self._state: Any = None
         self._kept: OrderedDict[Hashable, Recording] = OrderedDict()
         self._seen: OrderedDict[Hashable, int] = OrderedDict()
-        self._impossible: set[Hashable] = set()
+        self._impossible: OrderedDict[Hashable, bool] = OrderedDict()
 
-    def keys(self) -> list[Any]:
-        """Of what is recorded, the latest used last."""
+    def recorded(self) -> list[Any]:
+        """The keys of what is recorded, the latest used last."""
         return list(self._kept)
 
     def run(
@@ -46,11 +46,17 @@ class Recordings:
                 what it holds, as long as there are recordings.
             work: a function of the input.
         """
-        if recorder is not None and recorder.can_record():
-            with recorder.lock:
-                recording = self._recording(recorder, key, state, work, input)
-                if recording is not None:
-                    return recording.replay(input)
+        try:
+            if recorder is not None and recorder.can_record():
+                with recorder.lock:
+                    recording = self._recording(recorder, key, state, work, input)
+                    if recording is not None:
+                        return recording.replay(input)
+            return work(input)
+        except torch.OutOfMemoryError:
+            if not self._kept:
+                raise
+        self.clear(recorder)  # what graphs hold, nothing else can use
         return work(input)
 
     def clear(self, recorder: Recorder | None) -> None:
@@ -79,8 +85,8 @@ class Recordings:
             self._drop_oldest()
         try:
             self._kept[key] = recorder.record(work, input, state)
-        except CannotRecord as error:
-            self._impossible.add(key)
+        except NotRecordableError as error:
+            _remember(self._impossible, key, True)
             warnings.warn(
                 f"this net cannot be recorded as a CUDA graph and runs as it is: {error}",
                 RuntimeWarning,
@@ -90,12 +96,17 @@ class Recordings:
         return self._kept[key]
 
     def _is_due(self, key: Hashable) -> bool:
-        times = self._seen.pop(key, 0) + 1
-        self._seen[key] = times
-        if len(self._seen) > _SEEN:
-            self._seen.popitem(last=False)
+        times = self._seen.get(key, 0) + 1
+        _remember(self._seen, key, times)
         return times >= self._after
 
     def _drop_oldest(self) -> None:
         _, recording = self._kept.popitem(last=False)
         recording.drop()
+
+
+def _remember(memory: OrderedDict[Hashable, Any], key: Hashable, value: Any) -> None:
+    memory[key] = value
+    memory.move_to_end(key)
+    if len(memory) > _SEEN:
+        memory.popitem(last=False)

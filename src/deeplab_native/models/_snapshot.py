@@ -39,7 +39,7 @@ class Snapshot:
 
     def __init__(self, net: nn.Module) -> None:
         modules = list(net.modules())
-        self._kinds = [*map(type, modules)]
+        self._kinds: list[type[nn.Module]] = [*map(type, modules)]
         self._parts = modules[1:]
         self._sizes = [len(m.__dict__) for m in modules]
         self._held = [m.__dict__[name] for m in modules for name in _HELD]

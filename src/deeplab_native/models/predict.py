@@ -13,10 +13,10 @@ from PIL import Image
 from torch import nn
 
 from .. import _variants
-from .._native import integer
+from .._native import convolutions_use_tf32, integer, products_use_tf32
 from ..crf import CRFParams
 from ..ops._mean_field_checks import check_iterations, check_normalization, check_scale
-from ._cuda_graphs import recorder_of
+from ._cuda_graphs import Tensors, recorder_of
 from ._inference import check_precision, forget, ready
 from ._labelling import How, Labelled, label
 from ._recordings import Recordings
@@ -214,7 +214,7 @@ def run(
     net = ready(model, how.precision)
     images = as_rgb_batch(image, net.device)
     if recordings is None:
-        found = label(model, net, how, images, tiling, progress)
+        found: Tensors = label(model, net, how, images, tiling, progress)
     else:
 
         def work(pixels: torch.Tensor) -> Labelled:
@@ -229,10 +229,11 @@ def run(
 
 def _settings() -> tuple[Hashable, ...]:
     """What else decides which kernels run: a recording does not follow it."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    cudnn = torch.backends.cudnn
     return (
-        *(cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32),
-        *(matmul.allow_tf32, torch.are_deterministic_algorithms_enabled()),
+        *(cudnn.enabled, cudnn.benchmark, cudnn.deterministic),
+        *(convolutions_use_tf32(), products_use_tf32()),
+        torch.are_deterministic_algorithms_enabled(),
         *(torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")),
         *sorted(_variants.current().items()),
     )

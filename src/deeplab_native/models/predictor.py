@@ -1,4 +1,4 @@
-"""`predict` for many images of a few sizes: on a GPU, one CUDA graph from the image to the labels."""
+"""`predict` for many images of a few sizes: on a GPU, one CUDA graph from image to labels."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Predictor:
     @property
     def recorded(self) -> list[tuple[int, int, int]]:
         """(batch, height, width) of the images whose graphs are kept, the latest used last."""
-        shapes = [shape for shape, *_ in self._recordings.keys()]
+        shapes = [shape for shape, *_ in self._recordings.recorded()]
         return [(batch, height, width) for batch, _, height, width in shapes]
 
     def refresh(self) -> None:
