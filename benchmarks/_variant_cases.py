@@ -12,6 +12,9 @@ import torch
 from _cuda_timing import Inputs
 from _head import RATES
 from deeplab_native import aspp
+from deeplab_native.layers import AtrousConv2d
+from deeplab_native.models import create_model
+from deeplab_native.models._inference import Ready, ready
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,35 @@ def aspp_float_cases(device: torch.device, emulated: bool) -> Iterator[Case]:
         yield from aspp_cases(device, emulated, torch.float32, last)
 
 
+def net_epilogue(device: torch.device, emulated: bool) -> Iterator[Case]:
+    """ResNet-101 as `predict` runs it; emulated, a few of its first layers."""
+    net = create_model("deeplab_resnet101", seed=0).to(device)
+    if emulated:
+        net.res3, net.res4, net.res5 = (torch.nn.Identity() for _ in range(3))
+        net.fc1 = AtrousConv2d(256, 21, 1)
+    for batch in (1,) if emulated else (1, 8):
+        side = 17 if emulated else 513
+        made = ready(net, "auto")
+        inputs = [
+            (torch.randn(batch, 3, side, side, device=device).mul_(50),)
+            for _ in range(1 if emulated else 3)
+        ]
+
+        def run(x: torch.Tensor, made: Ready = made) -> torch.Tensor:
+            with torch.inference_mode():
+                x = x.to(made.dtype, memory_format=made.memory_format)
+                return made(net, x).float()
+
+        with torch.inference_mode():
+            scale = float(run(*inputs[0]).abs().max())
+        # bfloat16: 8 bits, over a hundred layers
+        yield Case(f"resnet101 {side} x{batch}", run, inputs, tolerance=0.1 * scale)
+
+
 # Switch -> its cases on a device; small ones, of the same kind, where the kernels are emulated.
 CASES: dict[str, Callable[[torch.device, bool], Iterator[Case]]] = {
     "aspp_float_taps": partial(aspp_cases, dtype=torch.float32, last=True),
     "aspp_float_rows": aspp_float_cases,
     "aspp_transpose": partial(aspp_cases, dtype=torch.bfloat16, last=False),
+    "net_epilogue": net_epilogue,
 }

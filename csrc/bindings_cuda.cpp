@@ -170,6 +170,20 @@ void bind_aspp_kernels(py::module_& m) {
       Unlocked());
 }
 
+void bind_conv_epilogue(py::module_& m) {
+  m.def(
+      "conv_epilogue_cuda",
+      [](Address map, Address bias, Address residual, std::array<int64_t, 3> size,
+         bool channels_last, float low, float high, const std::string& dtype, Address stream) {
+        check_cuda("conv_epilogue",
+                   conv_epilogue_cuda(pointer<void>(map), pointer<const float>(bias),
+                                      pointer<const void>(residual),
+                                      {size[0], size[1], size[2], channels_last}, low, high,
+                                      float_type(dtype), pointer<void>(stream)));
+      },
+      Unlocked());
+}
+
 void bind_upsample_unary(py::module_& m) {
   m.def(
       "upsample_unary_cuda",
@@ -201,6 +215,7 @@ void bind_cuda(py::module_& m) {
   bind_aspp_kernels(m);
   bind_atrous_direct(m);
   bind_atrous_im2col(m);
+  bind_conv_epilogue(m);
   bind_crf_cuda(m);
   bind_space_to_batch(m);
   bind_upsample_unary(m);

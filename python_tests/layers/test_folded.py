@@ -29,14 +29,19 @@ def test_it_is_both_layers(device, dtype, tolerance, bias):
     with torch.no_grad():
         expected = bn.double()(conv.double()(x.double()))
     folded = FoldedConv(conv.to(dtype), bn.to(dtype))
-    assert folded.weight.dtype == folded.bias.dtype == dtype
+    assert folded.weight.dtype == dtype
     torch.testing.assert_close(folded(x).double(), expected, rtol=tolerance, atol=tolerance)
+    residual = torch.randn(expected.shape, dtype=dtype, device=device)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        found = folded(x.contiguous(memory_format=layout), residual, relu=True).double()
+        whole = (expected + residual.double()).relu()
+        torch.testing.assert_close(found, whole, rtol=tolerance, atol=tolerance)
 
 
 def test_precision_and_layout():
     conv, bn = layers(torch.float32)
     folded = FoldedConv(conv, bn, torch.bfloat16, torch.channels_last)
-    assert folded.weight.dtype == folded.bias.dtype == torch.bfloat16
+    assert (folded.weight.dtype, folded.bias.dtype) == (torch.bfloat16, torch.float32)
     assert folded.weight.is_contiguous(memory_format=torch.channels_last)
     # rounded once: of the exact product
     scale = bn.weight.double() / (bn.running_var.double() + bn.eps).sqrt()

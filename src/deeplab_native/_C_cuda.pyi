@@ -187,3 +187,17 @@ def upsample_unary_backward_cuda(
     stream: int,
     /,
 ) -> None: ...
+
+# ---- after a convolution ----
+def conv_epilogue_cuda(
+    map: int,
+    bias: int,
+    residual: int,
+    size: tuple[int, int, int],
+    channels_last: bool,
+    low: float,
+    high: float,
+    dtype: str,
+    stream: int,
+    /,
+) -> None: ...

@@ -19,6 +19,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "aspp_float_rows": ("whole", "bands"),
     # a contiguous map to channels_last for its product
     "aspp_transpose": ("tiles", "torch"),
+    # bias, residual and ReLU after the convolutions of a folded net
+    "net_epilogue": ("native", "cudnn"),
 }
 ENVIRONMENT = "DEEPLAB_NATIVE_VARIANTS"
 

@@ -98,6 +98,39 @@ class Bottleneck(nn.Module):
         y = nn.functional.relu(self.branch2b(y), inplace=True)
         return nn.functional.relu(self.branch2c(y) + self.branch1(x), inplace=True)
 
+    def folded(
+        self, dtype: torch.dtype | None, memory_format: torch.memory_format
+    ) -> FoldedBottleneck | None:
+        """For inference; None where somebody put other layers in the place of its own."""
+        first: nn.Module | None = self.branch1
+        branches = []
+        for branch in (self.branch2a, self.branch2b, self.branch2c):
+            made = branch.folded(dtype, memory_format) if type(branch) is ConvBN else None
+            if made is None:
+                return None
+            branches.append(made)
+        if type(first) is ConvBN:
+            first = first.folded(dtype, memory_format)
+        elif type(first) is not nn.Identity:
+            return None
+        return None if first is None else FoldedBottleneck(first, *branches)
+
+
+class FoldedBottleneck(nn.Module):
+    """A `Bottleneck` for inference: batch normalisation folded, ReLU and sum in the same pass."""
+
+    def __init__(self, branch1: nn.Module, *branch2: FoldedConv) -> None:
+        super().__init__()
+        self.branch1 = branch1
+        self.branch2a, self.branch2b, self.branch2c = branch2
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, in_channels, H, W) -> (B, 4 width, H / stride, W / stride), rounded up."""
+        y = self.branch2b(self.branch2a(x, relu=True), relu=True)
+        result: torch.Tensor = self.branch2c(y, self.branch1(x), relu=True)
+        return result
+
 
 class DeepLabResNet101(DeepLab):
     """ResNet-101 with a convolution or ASPP as its classifier `fc1`.
