@@ -54,7 +54,7 @@ def net_epilogue(device: torch.device, emulated: bool) -> Iterator[Case]:
     net = create_model("deeplab_resnet101", seed=0).to(device)
     if emulated:
         net.res3, net.res4, net.res5 = (torch.nn.Identity() for _ in range(3))
-        net.fc1 = AtrousConv2d(256, 21, 1)
+        net.fc1 = AtrousConv2d(256, 21, 1, device=device)
     for batch in (1,) if emulated else (1, 8):
         side = 17 if emulated else 513
         made = ready(net, "auto")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import torch
 from torch import nn
 
@@ -60,8 +62,9 @@ class FoldedConv(nn.Module):
 
         residual: of the result's shape, added to it; relu: whether ReLU comes last.
         """
-        if input.device.type == "cuda" and relu and _variants.chosen("net_epilogue") == "cudnn":
-            return self._by_cudnn(input, residual)
+        if input.is_cuda and relu and _variants.chosen("net_epilogue") == "cudnn":
+            with suppress(RuntimeError):  # it has no such kernel for some
+                return self._by_cudnn(input, residual)
         if on_cuda(input):
             map = self._convolve(input, None)
             if takes(map):
@@ -85,7 +88,7 @@ class FoldedConv(nn.Module):
         )
 
     def _by_cudnn(self, input: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
-        """The fused kernels that cuDNN has for some convolutions; raises where it has none."""
+        """The fused kernels that cuDNN has for some convolutions; RuntimeError for others."""
         geometry = self.stride, self.padding, self.rate, 1
         bias = self.bias.to(input.dtype)
         if residual is None:
