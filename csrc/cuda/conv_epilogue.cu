@@ -1,8 +1,7 @@
 // Bound by memory: a map is read and written once, a residual read once, where torch takes a pass
 // each for bias (read, write), residual (twice read, write) and ReLU (read, write).
-#include "ops/conv_epilogue.h"
-
 #include "cuda/compat.cuh"
+#include "ops/conv_epilogue.h"
 
 namespace deeplab_native {
 namespace {
