@@ -6,32 +6,16 @@ from collections.abc import Sequence
 
 import torch
 
-from .._native import on_cuda
 from ._dense_crf_scaled import scaled_backward_of_batch, scaled_of_batch
 from .mean_field import mean_field_backward_of_batch, mean_field_of_batch
-from .pairwise_features import (
-    KERNEL_NAMES,
-    PixelFeatures,
-    image_features,
-    position_features,
-)
+from .pairwise_features import KERNEL_NAMES, PixelFeatures
 
 
-def features_of(
-    image: torch.Tensor, sigmas: list[float]
-) -> list[torch.Tensor] | list[PixelFeatures]:
+def features_of(image: torch.Tensor, sigmas: list[float]) -> list[PixelFeatures]:
     """Of the Gaussian kernel, (H W, 2), and of the bilateral one, (B, H W, 5)."""
     sigma_gamma, sigma_alpha, sigma_beta = sigmas
-    if not on_cuda(image):
-        positions = PixelFeatures(image[:, :0], sigma_gamma)
-        return [positions, PixelFeatures(image, sigma_alpha, sigma_beta)]
-    height, width = image.shape[2:]
-    gaussian = position_features(height, width, sigma_gamma, device=image.device)
-    return [gaussian, image_features(image, sigma_alpha, sigma_beta)]
-
-
-def _tensors(features: list[torch.Tensor] | list[PixelFeatures]) -> list[torch.Tensor]:
-    return [f.tensor() if isinstance(f, PixelFeatures) else f for f in features]
+    positions = PixelFeatures(image[:, :0], sigma_gamma)
+    return [positions, PixelFeatures(image, sigma_alpha, sigma_beta)]
 
 
 def dense_crf_of_batch(
@@ -55,7 +39,7 @@ def dense_crf_of_batch(
             names=KERNEL_NAMES,
         )
         return q.view(unary.shape)
-    return scaled_of_batch(unary, _tensors(features), weights, normalization, iterations, scale)
+    return scaled_of_batch(unary, features, weights, normalization, iterations, scale)
 
 
 def dense_crf_backward_of_batch(
@@ -83,5 +67,5 @@ def dense_crf_backward_of_batch(
         )
         return grad_unary.view(unary.shape), grad_weights
     return scaled_backward_of_batch(
-        grad, unary, _tensors(features), weights, normalization, iterations, needs_weights, scale
+        grad, unary, features, weights, normalization, iterations, needs_weights, scale
     )

@@ -22,26 +22,28 @@ from ._cells import Cells
 from ._mean_field_checks import NORMALIZATIONS
 from ._mean_field_cpu import check_values
 from .mean_field import mean_field_backward_of_batch, mean_field_of_batch, mean_fields
-from .pairwise_features import KERNEL_NAMES
+from .pairwise_features import KERNEL_NAMES, Features, PixelFeatures
 
 
 def scaled_of_batch(
     unary: torch.Tensor,
-    features: list[torch.Tensor],
+    features: list[PixelFeatures],
     weights: Sequence[torch.Tensor],
     normalization: int,
     iterations: int,
     scale: float,
 ) -> torch.Tensor:
     """Q (B, L, H, W); features (H W, d) or (B, H W, d), iterations at least 1."""
+    tensors = [f.tensor() for f in features]
+    whole = _of_image(unary, features, tensors)
     flat = unary.detach().flatten(2).contiguous()
     if not on_cuda(unary):  # all images before the first is worked on, as small ones would not show
-        check_values(flat, features, weights, KERNEL_NAMES)
-    coarse = _Coarse(unary, features, weights, normalization, scale)
+        check_values(flat, whole, weights, KERNEL_NAMES)
+    coarse = _Coarse(unary, tensors, weights, normalization, scale)
     q = coarse.inference(iterations - 1)
     out = torch.empty_like(flat)
     normalizations = [normalization] * len(weights)
-    for images, field in mean_fields(flat, features, weights, normalizations, KERNEL_NAMES):
+    for images, field in mean_fields(flat, whole, weights, normalizations, KERNEL_NAMES):
         out[images] = field.step(coarse.cells.enlarge(q[images]))
         del field  # its memory serves the next one
     return out.view(unary.shape)
@@ -50,7 +52,7 @@ def scaled_of_batch(
 def scaled_backward_of_batch(
     grad: torch.Tensor,
     unary: torch.Tensor,
-    features: list[torch.Tensor],
+    features: list[PixelFeatures],
     weights: Sequence[torch.Tensor],
     normalization: int,
     iterations: int,
@@ -62,14 +64,16 @@ def scaled_backward_of_batch(
     Of the last update, with q the enlarged marginals: g_x = Q (g - <Q, g>);  g_U = -g_x;
     g_w = <K_m^T g_x, q>;  g_q = sum over m of w_m K_m^T g_x. The rest follows from g_q.
     """
-    coarse = _Coarse(unary, features, weights, normalization, scale)
+    tensors = [f.tensor() for f in features]
+    whole = _of_image(unary, features, tensors)
+    coarse = _Coarse(unary, tensors, weights, normalization, scale)
     q = coarse.inference(iterations - 1)
     grad_q = torch.empty_like(q)
     grad_unary = torch.empty_like(grad, memory_format=torch.contiguous_format)
     grad_weights = [torch.zeros_like(w) for w in weights]
     normalizations = [normalization] * len(weights)
     flat = unary.flatten(2)
-    for images, field in mean_fields(flat, features, weights, normalizations, KERNEL_NAMES):
+    for images, field in mean_fields(flat, whole, weights, normalizations, KERNEL_NAMES):
         enlarged = coarse.cells.enlarge(q[images])
         updated, g = field.step(enlarged), grad[images].flatten(2)
         g_x = updated * (g - (updated * g).sum(1, keepdim=True))
@@ -85,6 +89,13 @@ def scaled_backward_of_batch(
     grad_coarse, of_coarse = coarse.backward(grad_q, iterations - 1, needs_weights)
     grad_unary += coarse.cells.mean_transposed(grad_coarse)
     return grad_unary, [a + b for a, b in zip(grad_weights, of_coarse, strict=True)]
+
+
+def _of_image(
+    unary: torch.Tensor, features: list[PixelFeatures], tensors: list[torch.Tensor]
+) -> Features:
+    """Of the last update: on CUDA those whose filters are kept."""
+    return features if on_cuda(unary) else tensors
 
 
 class _Coarse:

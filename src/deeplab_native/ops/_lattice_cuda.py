@@ -7,6 +7,8 @@ about 90 L + 680 bytes a pixel: 0.5 GB for 375 x 500 and 21 labels, 5 GB for 102
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
 from .. import _C
@@ -14,6 +16,7 @@ from .._native import call_cuda, on_device_of
 
 MOST_ENTRIES = 2**30  # points times d + 1 that 32-bit numbers in the lattice reach
 WORKSPACE_BYTES = 8 * 2**30  # of the images that are worked on at once, unless one alone needs more
+_NONE, _BEFORE, _AFTER = 0, 1, 2  # Normalization of mean_field.h
 
 
 LatticeSize = tuple[int, int, int, bool]  # images, points, d, like_pydensecrf
@@ -127,6 +130,32 @@ class CudaFilter:
             transposed,
         )
         return out
+
+
+class FilterParts(NamedTuple):
+    """What of a pairwise kernel depends on its features and normalization alone."""
+
+    lattice: CudaLattice
+    scales: tuple[torch.Tensor | None, torch.Tensor | None]  # of what comes in, of what goes out
+    weights: tuple[torch.Tensor, torch.Tensor]  # of CudaLattice.weights, with the scales
+
+    @classmethod
+    def of(cls, features: torch.Tensor, normalization: int, dtype: torch.dtype) -> FilterParts:
+        """As pydensecrf has it; features (N, d), or (B, N, d) for each image."""
+        lattice = CudaLattice(features, like_pydensecrf=True)
+        scales: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
+        if normalization != _NONE:
+            scale = lattice.scale(root=normalization not in (_BEFORE, _AFTER))
+            scales = (
+                None if normalization == _AFTER else scale,
+                None if normalization == _BEFORE else scale,
+            )
+        return cls(lattice, scales, lattice.weights(dtype, *scales))
+
+    def tensors(self) -> list[torch.Tensor]:
+        """All of its memory."""
+        scale = next((s for s in self.scales if s is not None), None)
+        return [self.lattice.memory, *self.weights, *([] if scale is None else [scale])]
 
 
 def check_size(name: str, points: int, d: int) -> None:

@@ -9,16 +9,17 @@ import torch
 
 from .. import _C
 from .._native import call_cuda
+from ._kept_filters import kept_parts
 from ._lattice_cuda import (
     CudaFilter,
-    CudaLattice,
+    FilterParts,
     NativeFilter,
     check_size,
     dtype_name,
     images_at_once,
 )
+from .pairwise_features import Features, PixelFeatures
 
-_NONE, _BEFORE, _AFTER = 0, 1, 2  # Normalization of mean_field.h
 _MOST_KERNELS = 8  # that one launch works on: kMaxFilters of lattice.cuh
 
 
@@ -28,7 +29,7 @@ class CudaMeanField:
     def __init__(
         self,
         unary: torch.Tensor,
-        features: Sequence[torch.Tensor],
+        features: Features,
         compatibilities: Sequence[torch.Tensor],
         normalizations: Sequence[int],
     ) -> None:
@@ -44,7 +45,11 @@ class CudaMeanField:
         self._negative_unary = self._rows(self._unary, -1.0, -math.inf)
 
     def set_kernel(
-        self, m: int, features: torch.Tensor, compatibility: torch.Tensor, normalization: int
+        self,
+        m: int,
+        features: torch.Tensor | PixelFeatures,
+        compatibility: torch.Tensor,
+        normalization: int,
     ) -> None:
         """In place of kernel m, with a compatibility of the same shape; the others stay."""
         self._kernels[m] = _Kernel(features, compatibility, normalization, self._unary, self._width)
@@ -121,40 +126,32 @@ class _Kernel:
 
     def __init__(
         self,
-        features: torch.Tensor,
+        features: torch.Tensor | PixelFeatures,
         compatibility: torch.Tensor,
         normalization: int,
         unary: torch.Tensor,
         width: int,
     ) -> None:
-        self.lattice = CudaLattice(features, like_pydensecrf=True)
         self._replicas = unary.shape[0] if features.ndim == 2 else 1
         self._dtype, self._width = unary.dtype, width
-        self._scales: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
-        if normalization != _NONE:
-            scale = self.lattice.scale(root=normalization not in (_BEFORE, _AFTER))
-            self._scales = (
-                None if normalization == _AFTER else scale,
-                None if normalization == _BEFORE else scale,
-            )
-        self._filter = self._new_filter(*self._scales)
+        self._parts = _filter_parts(features, normalization, unary)
+        self.lattice = self._parts.lattice
+        self._filter = self._new_filter(*self._parts.weights)
         self.set_compatibility(compatibility)
 
     def set_compatibility(self, compatibility: torch.Tensor) -> None:
         c = compatibility.detach()
         self._compatibility = (0.5 * (c + c.T) if c.ndim == 2 else c).contiguous()
 
-    def _new_filter(
-        self, scale_in: torch.Tensor | None, scale_out: torch.Tensor | None
-    ) -> CudaFilter:
-        weights = self.lattice.weights(self._dtype, scale_in, scale_out)
-        return CudaFilter(self.lattice, self._replicas, self._width, *weights)
+    def _new_filter(self, splat: torch.Tensor, slice_: torch.Tensor) -> CudaFilter:
+        return CudaFilter(self.lattice, self._replicas, self._width, splat, slice_)
 
     def filter(self, transposed: bool) -> CudaFilter:
         """The transpose of a filter swaps its scales."""
-        if not transposed or self._scales[0] is self._scales[1]:
+        scale_in, scale_out = self._parts.scales
+        if not transposed or scale_in is scale_out:
             return self._filter
-        return self._new_filter(*reversed(self._scales))
+        return self._new_filter(*self.lattice.weights(self._dtype, scale_out, scale_in))
 
     def with_memory(self) -> tuple[tuple[NativeFilter, int, int], torch.Tensor]:
         """The kernel as native code takes it, and the memory that must live until it is called."""
@@ -163,9 +160,22 @@ class _Kernel:
         return (native, kind, self._compatibility.data_ptr()), memory
 
 
+def _filter_parts(
+    features: torch.Tensor | PixelFeatures, normalization: int, unary: torch.Tensor
+) -> FilterParts:
+    """Of a kernel of values like the unary; those of positions alone may be kept ones."""
+    how = normalization, unary.dtype
+    if isinstance(features, torch.Tensor):
+        return FilterParts.of(features, *how)
+    if features.positions is None:
+        return FilterParts.of(features.tensor(), *how)
+    key = (*features.positions, *how)
+    return kept_parts(key, unary, lambda: FilterParts.of(features.tensor(), *how))
+
+
 def cuda_mean_fields(
     unary: torch.Tensor,
-    features: Sequence[torch.Tensor],
+    features: Features,
     compatibilities: Sequence[torch.Tensor],
     normalizations: Sequence[int],
     names: Sequence[tuple[str, str]],

@@ -74,8 +74,7 @@ def mean_fields(
         (f"kernels[{m}].features", f"kernels[{m}].compatibility") for m in range(len(features))
     ]
     if on_cuda(unary):
-        # all of its features are tensors
-        return cuda_mean_fields(unary, features, compatibilities, normalizations, names)  # type: ignore[arg-type]
+        return cuda_mean_fields(unary, features, compatibilities, normalizations, names)
     return cpu_mean_fields(unary, features, compatibilities, normalizations, names)
 
 

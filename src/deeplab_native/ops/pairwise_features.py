@@ -73,10 +73,11 @@ def check_finite_image(name: str, image: torch.Tensor) -> None:
 
 
 class PixelFeatures:
-    """The features of a batch's pixels on the CPU, not yet made: lattices need no memory for them.
+    """The features of a batch's pixels, not yet made: lattices on the CPU need no memory for them.
 
     image: (B, C, H, W) for those of `image_features`; with C = 0 those of `position_features`,
-    which are the same for every image. ndim: 3, or 2 where all images share them.
+    which are the same for every image. ndim: 3, or 2 where all images share them. positions: then
+    what they depend on, height, width and sigmas; else None.
     """
 
     def __init__(self, image: torch.Tensor, sigma_xy: Sigma, sigma_colour: Sigma = ()) -> None:
@@ -86,6 +87,11 @@ class PixelFeatures:
         batch, channels, height, width = image.shape
         self.shape = (batch, height * width, 2 + channels) if channels else (height * width, 2)
         self.ndim, self.width = len(self.shape), width
+        self.positions = None if channels else (height, width, *map(float, self._sigmas[0]))
+
+    def __getitem__(self, images: slice) -> PixelFeatures:
+        """Those of some of the images."""
+        return PixelFeatures(self._image[images], *self._sigmas)
 
     def tensor(self) -> torch.Tensor:
         """(H W, 2) or (B, H W, 2 + C) float32."""
