@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch.nn.functional import interpolate
 
 from _cuda_timing import Inputs
 from _head import RATES
@@ -15,6 +16,7 @@ from deeplab_native import aspp
 from deeplab_native.layers import AtrousConv2d
 from deeplab_native.models import create_model
 from deeplab_native.models._inference import Ready, ready
+from deeplab_native import CRFParams, MeanField, aspp, dense_crf
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,35 @@ def net_epilogue(device: torch.device, emulated: bool) -> Iterator[Case]:
             scale = float(run(*inputs[0]).abs().max())
         # bfloat16: 8 bits, over a hundred layers
         yield Case(f"resnet101 {side} x{batch}", run, inputs, tolerance=0.1 * scale)
+def crf_cases(device: torch.device, emulated: bool) -> Iterator[Case]:
+    """A whole CRF, its lattices alone, and batches: what the order of points and vertices moves."""
+    height, width, labels = (24, 33, 4) if emulated else (375, 500, 21)
+    for name, sigmas in (("80/13", (80, 13)), ("67/3", (67, 3))):
+        params = CRFParams(4, *sigmas, 3, 3)
+        for batch in (1, 2) if emulated else (1, 16):
+            inputs = [crf_inputs(batch, labels, height, width, seed, device) for seed in range(2)]
+            whole = partial(dense_crf, params=params, iterations=3 if emulated else 10)
+            yield Case(f"crf {name} x{batch}", whole, inputs, tolerance=2e-3)
+
+            def lattices(unary: torch.Tensor, image: torch.Tensor, params=params) -> torch.Tensor:
+                MeanField.from_image(unary, image, params)
+                return unary[:1, :1, :1, :1]  # nothing to compare
+
+            yield Case(f"lattices {name} x{batch}", lattices, inputs)
+
+
+def crf_inputs(
+    batch: int, labels: int, height: int, width: int, seed: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Energies and an image of smooth regions with some noise, as rich in colours as a photo."""
+    generator = torch.Generator().manual_seed(seed)
+    size = height, width
+    unary = 4 * torch.rand(batch, labels, height // 8, width // 8, generator=generator)
+    smooth = torch.rand(batch, 3, height // 25 + 1, width // 25 + 1, generator=generator)
+    unary, smooth = (interpolate(x, size, mode="bilinear") for x in (unary, smooth))
+    noise = torch.randn(batch, 3, height, width, generator=generator)
+    image = (255 * smooth + 4 * noise).clamp(0, 255).to(torch.uint8)
+    return unary.to(device), image.to(device)
 
 
 # Switch -> its cases on a device; small ones, of the same kind, where the kernels are emulated.
@@ -80,4 +111,6 @@ CASES: dict[str, Callable[[torch.device, bool], Iterator[Case]]] = {
     "aspp_float_rows": aspp_float_cases,
     "aspp_transpose": partial(aspp_cases, dtype=torch.bfloat16, last=False),
     "net_epilogue": net_epilogue,
+    "crf_tile": crf_cases,
+    "crf_vertices": crf_cases,
 }

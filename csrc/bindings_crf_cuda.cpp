@@ -13,13 +13,18 @@ namespace py = pybind11;
 namespace deeplab_native {
 namespace {
 
-using LatticeSize = std::tuple<int64_t, int64_t, int, bool>;  // images, points, d, like_pydensecrf
+using Order = std::tuple<int64_t, int>;  // width and tile of CudaPixelOrder
+// images, points, d, like_pydensecrf, order
+using LatticeSize = std::tuple<int64_t, int64_t, int, bool, Order>;
 // size of the lattice, replicas, addresses: lattice, splat entries, slice weights, filter's memory
 using Filter = std::tuple<LatticeSize, int64_t, Address, Address, Address, Address>;
 using PairwiseKernel = std::tuple<Filter, int, Address>;  // with kind and address of compatibility
 
+CudaPixelOrder pixel_order(const Order& order) { return {std::get<0>(order), std::get<1>(order)}; }
+
 CudaLatticeShape lattice_shape(const LatticeSize& s) {
-  return {std::get<0>(s), std::get<1>(s), std::get<2>(s), std::get<3>(s)};
+  return {std::get<0>(s), std::get<1>(s), std::get<2>(s), std::get<3>(s),
+          pixel_order(std::get<4>(s))};
 }
 
 CudaFilter filter_of(const Filter& f) {
@@ -56,12 +61,12 @@ void bind_lattice(py::module_& m) {
   });
   m.def(
       "build_lattice_cuda",
-      [](const LatticeSize& size, Address features, std::array<int64_t, 3> strides, Address lattice,
-         Address scratch, Address stream) {
+      [](const LatticeSize& size, Address features, std::array<int64_t, 3> strides, bool near,
+         Address lattice, Address scratch, Address stream) {
         check_cuda("permutohedral",
                    build_lattice_cuda(
                        lattice_shape(size),
-                       {pointer<const float>(features), strides[0], strides[1], strides[2]},
+                       {pointer<const float>(features), strides[0], strides[1], strides[2]}, near,
                        pointer<void>(lattice), pointer<void>(scratch), pointer<void>(stream)));
       },
       Unlocked());
@@ -80,11 +85,15 @@ void bind_lattice(py::module_& m) {
         });
       },
       Unlocked());
+  m.def("lattice_scale_bytes_cuda",
+        [](const LatticeSize& size) { return lattice_scale_bytes_cuda(lattice_shape(size)); });
   m.def(
-      "invert_mass_cuda",
-      [](Address mass, int64_t points, bool root, Address stream) {
-        check_cuda("permutohedral",
-                   invert_mass_cuda(pointer<float>(mass), points, root, pointer<void>(stream)));
+      "lattice_scale_cuda",
+      [](const LatticeSize& size, Address lattice, Address rows, Address scale, bool root,
+         Address stream) {
+        check_cuda("permutohedral", lattice_scale_cuda(lattice_shape(size), pointer<void>(lattice),
+                                                       pointer<void>(rows), pointer<float>(scale),
+                                                       root, pointer<void>(stream)));
       },
       Unlocked());
   m.def("filter_bytes_cuda", [](const std::string& dtype, const Filter& filter, int64_t channels) {
@@ -112,24 +121,27 @@ void bind_mean_field(py::module_& m) {
   m.def("mean_field_width_cuda", &mean_field_width_cuda);
   m.def(
       "labels_to_rows_cuda",
-      [](const std::string& dtype, Size s, Address values, Address rows, double factor,
-         double padding, Address stream) {
+      [](const std::string& dtype, Size s, const Order& order, Address values, Address rows,
+         double factor, double padding, Address stream) {
         with_float(dtype, [&](auto type) {
           using T = Value<decltype(type)>;
-          check_cuda("mean_field",
-                     labels_to_rows_cuda({s[0], s[1], s[2]}, pointer<const T>(values),
-                                         pointer<T>(rows), static_cast<T>(factor),
-                                         static_cast<T>(padding), pointer<void>(stream)));
+          check_cuda(
+              "mean_field",
+              labels_to_rows_cuda({s[0], s[1], s[2]}, pixel_order(order), pointer<const T>(values),
+                                  pointer<T>(rows), static_cast<T>(factor), static_cast<T>(padding),
+                                  pointer<void>(stream)));
         });
       },
       Unlocked());
   m.def(
       "rows_to_labels_cuda",
-      [](const std::string& dtype, Size s, Address rows, Address values, Address stream) {
+      [](const std::string& dtype, Size s, const Order& order, Address rows, Address values,
+         Address stream) {
         with_float(dtype, [&](auto type) {
           using T = Value<decltype(type)>;
-          check_cuda("mean_field", rows_to_labels_cuda({s[0], s[1], s[2]}, pointer<const T>(rows),
-                                                       pointer<T>(values), pointer<void>(stream)));
+          check_cuda("mean_field", rows_to_labels_cuda({s[0], s[1], s[2]}, pixel_order(order),
+                                                       pointer<const T>(rows), pointer<T>(values),
+                                                       pointer<void>(stream)));
         });
       },
       Unlocked());

@@ -12,9 +12,19 @@ namespace deeplab_native {
 constexpr int kWarp = 32;
 constexpr uint32_t kBeginsRow = 1u << 31;  // with a point: it is the first of its vertex
 
+// What the splat reads of an entry, at once.
+template <class T>
+struct alignas(2 * sizeof(T)) SplatEntry {
+  uint32_t point;  // image * num_points + point; kBeginsRow: of the first of a vertex
+  T weight;
+
+  __device__ bool begins_row() const { return (point & kBeginsRow) != 0; }
+};
+
 // Points come in blocks of a warp. Entry (image, block, corner, lane), in this order of memory, is
 // one vertex of the simplex around one point; lanes beyond the last point are entries of weight 0.
-// Vertices of all images are numbered together, in the order of the entries that touch them first.
+// Vertices of all images are numbered together, image after image, so that neighbours mostly lie
+// near each other (see vertex_code).
 struct LatticeView {
   int64_t images, num_points, blocks;  // points and blocks of each image
   int d, corners;
@@ -26,11 +36,10 @@ struct LatticeView {
   float* weights;         // [entries] barycentric
   int32_t* vertices;      // [entries]
   int2* neighbours;       // [corners][entries] of vertex v along an axis, -1 for none; v < M
-  // The transposed matrix, for splatting: the entries sorted by vertex.
+  // The transposed matrix, for splatting: the entries of real points, sorted by vertex.
   int32_t* row_begin;      // [entries + 1] of vertex v; row_begin[M]: entries of real points
   uint32_t* row_vertices;  // [entries]
-  uint32_t* row_points;    // [entries] image * num_points + point; kBeginsRow: of the first ones
-  float* row_weights;      // [entries]
+  SplatEntry<float>* row_entries;  // [entries] with the barycentric weights
 
   // Points, entries and vertices fit 31 bits: their divisions and products are done in 32.
   __host__ __device__ int64_t entry(int64_t image, uint32_t point, int corner) const {
@@ -105,22 +114,13 @@ struct alignas(sizeof(T) * W) Chunk {
   }
 };
 
-// What the splat reads of an entry, at once.
-template <class T>
-struct alignas(2 * sizeof(T)) SplatEntry {
-  uint32_t point;  // as row_points
-  T weight;
-
-  __device__ bool begins_row() const { return (point & kBeginsRow) != 0; }
-};
-
 // A filter in work: the lattices with their weights, and the rows of values on their vertices.
 // Several batches of values over the same points are `replicas`: rows r M ... (r + 1) M - 1.
 template <class T>
 struct FilterView {
   LatticeView lattice;
   int64_t replicas;
-  const SplatEntry<T>* splat_entries;  // [entries] in the order of row_points
+  const SplatEntry<T>* splat_entries;  // [entries] in the order of row_entries
   const T* slice_weights;              // [entries]
   T *rows, *other_rows;                // [replicas M][width]
   T* partials;                         // [replicas][segments][2][width], see splat_kernel

@@ -113,34 +113,128 @@ __device__ void find_simplex(int d, Embedding<kMost>& e) {
   }
 }
 
-// A vertex's name: its first d coordinates (the last one follows), two to a word.
-__host__ __device__ inline int key_words(int d) { return (d + 1) / 2; }
-
-__device__ inline uint64_t key_word(int even, int odd) {
-  return static_cast<uint32_t>(even) | uint64_t{static_cast<uint32_t>(odd)} << 32;
+// What names the d + 1 vertices around a point: of each coordinate but the last, which follows from
+// the others, that of the remainder-0 vertex and its rank, in one word. Records begin where 8 or 16
+// bytes do.
+__host__ __device__ constexpr int record_words(int d) { return d <= 2 ? 2 : (d + 3) / 4 * 4; }
+__device__ inline uint32_t record_word(int remainder0, int rank) {
+  return static_cast<uint32_t>(remainder0) << 5 | static_cast<uint32_t>(rank);
 }
 
-__device__ inline uint64_t mix(uint64_t hash, uint64_t word) {
-  hash = (hash ^ word ^ (word >> 29)) * 0x9E3779B97F4A7C15ull;  // 2^64 / golden ratio
-  return hash ^ (hash >> 32);
+template <int kDim, int kMost>
+__device__ void store_record(uint32_t* record, int d, const Embedding<kMost>& e) {
+  constexpr int kWords = record_words(kMost);
+  uint32_t words[kWords];
+#pragma unroll
+  for (int j = 0; j < kWords; ++j) {
+    words[j] = j < kMost && j < d ? record_word(e.remainder0[j], e.rank[j]) : 0;
+  }
+  if constexpr (kDim > 0 && kWords % 4 == 0) {
+#pragma unroll
+    for (int w = 0; w < kWords; w += 4) {
+      reinterpret_cast<uint4*>(record)[w / 4] =
+          make_uint4(words[w], words[w + 1], words[w + 2], words[w + 3]);
+    }
+  } else {
+#pragma unroll
+    for (int j = 0; j < kWords; ++j) {
+      if (j < record_words(d)) record[j] = words[j];
+    }
+  }
+}
+
+// The coordinates of a vertex, all but the last. kDim: d, or 0 for any.
+template <int kDim>
+struct Key {
+  static constexpr int kMost = kDim > 0 ? kDim : kMaxFeatureDim;
+  int coordinate[kMost];
+
+  // Vertex `corner` around the point of a record.
+  __device__ static Key load(const uint32_t* record, int corner, int d) {
+    constexpr int kWords = record_words(kMost);
+    alignas(16) uint32_t words[kWords];
+    if constexpr (kDim > 0 && kWords % 4 == 0) {
+#pragma unroll
+      for (int w = 0; w < kWords / 4; ++w) {
+        const uint4 four = reinterpret_cast<const uint4*>(record)[w];
+        words[4 * w] = four.x;
+        words[4 * w + 1] = four.y;
+        words[4 * w + 2] = four.z;
+        words[4 * w + 3] = four.w;
+      }
+    } else {
+#pragma unroll
+      for (int w = 0; w < kWords; ++w) words[w] = w < d ? record[w] : 0;
+    }
+    Key key;
+#pragma unroll
+    for (int j = 0; j < kMost; ++j) {
+      const int rank = static_cast<int>(words[j] & 31);
+      key.coordinate[j] =
+          j < d ? (static_cast<int>(words[j]) >> 5) + corner - (rank > d - corner ? d + 1 : 0) : 0;
+    }
+    return key;
+  }
+  __device__ bool operator==(const Key& other) const {
+    bool same = true;
+#pragma unroll
+    for (int j = 0; j < kMost; ++j) same &= coordinate[j] == other.coordinate[j];
+    return same;
+  }
+  __device__ uint64_t hash() const {
+    uint64_t hash = 0;
+#pragma unroll
+    for (int j = 0; j < kMost; j += 2) {
+      const uint32_t odd = j + 1 < kMost ? static_cast<uint32_t>(coordinate[j + 1]) : 0;
+      const uint64_t word = static_cast<uint32_t>(coordinate[j]) | uint64_t{odd} << 32;
+      hash = (hash ^ word ^ (word >> 29)) * 0x9E3779B97F4A7C15ull;  // 2^64 / golden ratio
+      hash ^= hash >> 32;
+    }
+    return hash;
+  }
+};
+
+// What vertices are numbered by, so that neighbours lie near each other: bits of their coordinates
+// in units of d + 1, interleaved (Morton 1966), as many as kCodeBits have room for. Of five
+// dimensions those are two of each coordinate, the second and the third: the last bit tells
+// neighbours apart, and higher ones only what the order in which points touch them keeps apart.
+template <int kDim>
+__device__ uint32_t vertex_code(const Key<kDim>& key, int d, int bits) {
+  const int of_each = max(1, bits / d), lowest = of_each > 2 ? 0 : 1;
+  uint32_t code = 0;
+  int used = 0;
+  for (int b = lowest + of_each - 1; b >= lowest; --b) {
+#pragma unroll
+    for (int j = 0; j < Key<kDim>::kMost; ++j) {
+      if (j >= d || used == bits) continue;
+      const int c = key.coordinate[j], cell = c >= 0 ? c / (d + 1) : -1 - (-1 - c) / (d + 1);
+      code = code << 1 | (static_cast<uint32_t>(cell >> b) & 1);
+      ++used;
+    }
+  }
+  return code;
 }
 
 // The hash tables of a batch: `capacity` slots for each image, open addressing. A slot holds the
-// first entry that has its key, or -1: keys are compared where the entries lie.
+// first entry that has its key, or -1: keys are compared where the records of the points lie.
 struct Table {
   int32_t* slots;
-  const uint64_t* keys;  // [entries][key_words]
-  int64_t capacity;      // at least 1.5 entries of an image: there is always an empty slot
-  int words;
+  const uint32_t* records;  // [images][points of its blocks][record_words]
+  int64_t capacity;         // at least 1.5 entries of an image: there is always an empty slot
 
   __device__ int64_t start(uint64_t hash) const {
     return static_cast<int64_t>(((hash >> 32) * static_cast<uint64_t>(capacity)) >> 32);
   }
-  __device__ bool same(int64_t a, int64_t b) const {
-    for (int w = 0; w < words; ++w) {
-      if (keys[a * words + w] != keys[b * words + w]) return false;
-    }
-    return true;
+  // Of an entry, of all images: those of a block of points are (corner, lane).
+  template <int kDim>
+  __device__ Key<kDim> key(const LatticeView& l, int64_t entry) const {
+    const uint32_t e = static_cast<uint32_t>(entry);
+    const uint32_t corners = static_cast<uint32_t>(kDim > 0 ? kDim + 1 : l.corners);
+    const uint32_t row = e / kWarp, block = row / corners;
+    const int d = kDim > 0 ? kDim : l.d;
+    const int64_t point = int64_t{block} * kWarp + e % kWarp;
+    return Key<kDim>::load(records + point * record_words(d),
+                           static_cast<int>(row - block * corners), d);
   }
 };
 

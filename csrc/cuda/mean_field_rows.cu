@@ -1,8 +1,9 @@
 // Between the layout of the user, a map for each label, and that of the mean field, a row for each
-// point: transposed tile by tile through shared memory, so that reads and writes are whole lines.
+// point: transposed tile by tile through shared memory, so that reads and writes are whole lines,
+// or whole sectors where points go through tiles of pixels.
 #include <algorithm>
 
-#include "cuda/compat.cuh"
+#include "cuda/pixel_order.cuh"
 #include "ops/mean_field.h"
 
 namespace deeplab_native {
@@ -53,14 +54,15 @@ __device__ void each_line(int64_t count, T* lines, int64_t stride, const F& f) {
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    labels_to_rows_kernel(const T* __restrict__ values, T* __restrict__ rows, RowShape s, T factor,
-                          T padding) {
+    labels_to_rows_kernel(const T* __restrict__ values, T* __restrict__ rows, RowShape s,
+                          PixelOrder order, T factor, T padding) {
   __shared__ T tile[kTile][kTile + 1];
   const int x = threadIdx.x;
   each_tile(s, s.width, [&](int64_t b, int64_t point, int64_t label) {
-    const T* from = values + (b * s.labels + label) * s.num_points + point + x;
-    const int labels = static_cast<int>(min(s.labels - label, int64_t{kTile}));
     const bool on_map = point + x < s.num_points;
+    const int64_t pixel = on_map ? order.pixel(static_cast<uint32_t>(point + x)) : 0;
+    const T* from = values + (b * s.labels + label) * s.num_points + pixel;
+    const int labels = static_cast<int>(min(s.labels - label, int64_t{kTile}));
     each_line(s.width - label, from, s.num_points, [&](int i, const T* line) {
       tile[i][x] = on_map && i < labels ? factor * *line : padding;
     });
@@ -75,7 +77,8 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    rows_to_labels_kernel(const T* __restrict__ rows, T* __restrict__ values, RowShape s) {
+    rows_to_labels_kernel(const T* __restrict__ rows, T* __restrict__ values, RowShape s,
+                          PixelOrder order) {
   __shared__ T tile[kTile][kTile + 1];
   const int x = threadIdx.x;
   each_tile(s, s.labels, [&](int64_t b, int64_t point, int64_t label) {
@@ -85,8 +88,9 @@ __global__ void __launch_bounds__(kThreads)
                 [&](int i, const T* line) { tile[i][x] = *line; });
     }
     __syncthreads();
-    T* to = values + (b * s.labels + label) * s.num_points + point + x;
     if (point + x < s.num_points) {
+      const int64_t pixel = order.pixel(static_cast<uint32_t>(point + x));
+      T* to = values + (b * s.labels + label) * s.num_points + pixel;
       each_line(s.labels - label, to, s.num_points, [&](int i, T* line) { *line = tile[x][i]; });
     }
     __syncthreads();
@@ -100,23 +104,28 @@ int64_t mean_field_width_cuda(int64_t num_labels) {
 }
 
 template <class T>
-int labels_to_rows_cuda(const CudaMeanFieldShape& shape, const T* values, T* rows, T factor,
-                        T padding, void* stream) {
+int labels_to_rows_cuda(const CudaMeanFieldShape& shape, const CudaPixelOrder& order,
+                        const T* values, T* rows, T factor, T padding, void* stream) {
   if (shape.batch * shape.num_points == 0) return cudaSuccess;
   return launch(labels_to_rows_kernel<T>, tile_grid(shape), dim3(kTile, kTileRows), 0,
-                static_cast<cudaStream_t>(stream), values, rows, row_shape(shape), factor, padding);
+                static_cast<cudaStream_t>(stream), values, rows, row_shape(shape),
+                PixelOrder(order, shape.num_points), factor, padding);
 }
 
 template <class T>
-int rows_to_labels_cuda(const CudaMeanFieldShape& shape, const T* rows, T* values, void* stream) {
+int rows_to_labels_cuda(const CudaMeanFieldShape& shape, const CudaPixelOrder& order, const T* rows,
+                        T* values, void* stream) {
   if (shape.batch * shape.num_points == 0) return cudaSuccess;
   return launch(rows_to_labels_kernel<T>, tile_grid(shape), dim3(kTile, kTileRows), 0,
-                static_cast<cudaStream_t>(stream), rows, values, row_shape(shape));
+                static_cast<cudaStream_t>(stream), rows, values, row_shape(shape),
+                PixelOrder(order, shape.num_points));
 }
 
-#define DEEPLAB_INSTANTIATE(T)                                                            \
-  template int labels_to_rows_cuda(const CudaMeanFieldShape&, const T*, T*, T, T, void*); \
-  template int rows_to_labels_cuda(const CudaMeanFieldShape&, const T*, T*, void*);
+#define DEEPLAB_INSTANTIATE(T)                                                                     \
+  template int labels_to_rows_cuda(const CudaMeanFieldShape&, const CudaPixelOrder&, const T*, T*, \
+                                   T, T, void*);                                                   \
+  template int rows_to_labels_cuda(const CudaMeanFieldShape&, const CudaPixelOrder&, const T*, T*, \
+                                   void*);
 DEEPLAB_INSTANTIATE(float)
 DEEPLAB_INSTANTIATE(double)
 #undef DEEPLAB_INSTANTIATE

@@ -97,12 +97,14 @@ struct CudaMeanFieldShape {
 int64_t mean_field_width_cuda(int64_t num_labels);
 
 // rows = factor * values, values [batch][num_labels][num_points]; what fills a row up is `padding`.
+// Rows come in the order of the lattices' points.
 template <class T>
-int labels_to_rows_cuda(const CudaMeanFieldShape& shape, const T* values, T* rows, T factor,
-                        T padding, void* stream);
+int labels_to_rows_cuda(const CudaMeanFieldShape& shape, const CudaPixelOrder& order,
+                        const T* values, T* rows, T factor, T padding, void* stream);
 // The way back.
 template <class T>
-int rows_to_labels_cuda(const CudaMeanFieldShape& shape, const T* rows, T* values, void* stream);
+int rows_to_labels_cuda(const CudaMeanFieldShape& shape, const CudaPixelOrder& order, const T* rows,
+                        T* values, void* stream);
 
 struct CudaPairwiseKernel {
   CudaFilter filter;  // replicas * images is the batch

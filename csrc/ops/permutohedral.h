@@ -138,10 +138,18 @@ void permutohedral_filter_cpu(const Lattice& lattice, Values<const T> in, Values
 // On the device all images of a batch are worked on together, and nothing waits for the device: the
 // number of vertices stays there, and memory is made for the most there could be. All of it is the
 // caller's. Functions return a cudaError_t, 0 for success; stream is a cudaStream_t.
+// The order of points that are the pixels of an image: in tiles of tile x tile of them, within a
+// tile row by row. width: of the image; 0, or a tile of 0: points stay in the order in which they
+// are given.
+struct CudaPixelOrder {
+  int64_t width;
+  int tile;
+};
 struct CudaLatticeShape {
   int64_t images, num_points;  // of each image; images * padded points * (d + 1) < 2^31
   int d;
   bool like_pydensecrf;  // see Features
+  CudaPixelOrder order;  // of the points, and so of the values that are filtered
 };
 
 // Feature k of point i of image b at data[b * image_stride + i * point_stride + k * dim_stride].
@@ -152,9 +160,11 @@ struct CudaFeatures {
 
 size_t lattice_bytes_cuda(const CudaLatticeShape& shape);
 size_t lattice_scratch_bytes_cuda(const CudaLatticeShape& shape);  // while it is built
-// An image with features that are not finite, or too large, gets NaN from every filter.
-int build_lattice_cuda(const CudaLatticeShape& shape, const CudaFeatures& features, void* lattice,
-                       void* scratch, void* stream);
+// An image with features that are not finite, or too large, gets NaN from every filter. Features
+// come in the order of the pixels. near: number vertices so that neighbours lie near each other,
+// and not just in the order of the points that touch them first.
+int build_lattice_cuda(const CudaLatticeShape& shape, const CudaFeatures& features, bool near,
+                       void* lattice, void* scratch, void* stream);
 // Where the vertices of each image begin, [images + 1], in the lattice's memory.
 const int32_t* vertex_begin_cuda(const CudaLatticeShape& shape, const void* lattice);
 
@@ -167,8 +177,11 @@ template <class T>
 int fold_weights_cuda(const CudaLatticeShape& shape, const void* lattice, const float* scale_in,
                       const float* scale_out, void* splat_entries, T* slice_weights, void* stream);
 
-// Scales of the points from their mass K 1, in its place: 1 / K 1, or the root of that.
-int invert_mass_cuda(float* mass, int64_t points, bool root, void* stream);
+// Scales of the points from their mass K 1: 1 / K 1, or the root of that; [images * num_points].
+// rows: of lattice_scale_bytes_cuda, while it works.
+size_t lattice_scale_bytes_cuda(const CudaLatticeShape& shape);
+int lattice_scale_cuda(const CudaLatticeShape& shape, void* lattice, void* rows, float* scale,
+                       bool root, void* stream);
 
 // out = filter(in) for `replicas` batches of values over the same points.
 struct CudaFilter {

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from ._C_types import Quad, Triple
 
-_LatticeSize = tuple[int, int, int, bool]  # images, points, d, like_pydensecrf
+_Order = tuple[int, int]  # of the points: width of the image, tile
+_LatticeSize = tuple[int, int, int, bool, _Order]  # images, points, d, like_pydensecrf
 # size, replicas, addresses: lattice, splat entries, slice weights, the filter's memory
 _Filter = tuple[_LatticeSize, int, int, int, int, int]
 _Batch = Triple  # batch, labels, points
@@ -18,6 +19,7 @@ def build_lattice_cuda(
     size: _LatticeSize,
     features: int,
     strides: Triple,
+    near: bool,
     lattice: int,
     scratch: int,
     stream: int,
@@ -34,7 +36,10 @@ def fold_weights_cuda(
     stream: int,
     /,
 ) -> None: ...
-def invert_mass_cuda(mass: int, points: int, root: bool, stream: int, /) -> None: ...
+def lattice_scale_bytes_cuda(size: _LatticeSize, /) -> int: ...
+def lattice_scale_cuda(
+    size: _LatticeSize, lattice: int, rows: int, scale: int, root: bool, stream: int, /
+) -> None: ...
 def filter_bytes_cuda(dtype: str, filter: _Filter, channels: int, /) -> int: ...
 def permutohedral_filter_cuda(
     dtype: str,
@@ -50,6 +55,7 @@ def mean_field_width_cuda(labels: int, /) -> int: ...
 def labels_to_rows_cuda(
     dtype: str,
     size: _Batch,
+    order: _Order,
     values: int,
     rows: int,
     factor: float,
@@ -58,7 +64,7 @@ def labels_to_rows_cuda(
     /,
 ) -> None: ...
 def rows_to_labels_cuda(
-    dtype: str, size: _Batch, rows: int, values: int, stream: int, /
+    dtype: str, size: _Batch, order: _Order, rows: int, values: int, stream: int, /
 ) -> None: ...
 def mean_field_cuda(
     dtype: str,

@@ -21,6 +21,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "aspp_transpose": ("tiles", "torch"),
     # bias, residual and ReLU after the convolutions of a folded net
     "net_epilogue": ("native", "cudnn"),
+    # side of the tiles of pixels through which the points of the CRF's lattices go
+    "crf_tile": ("8", "16", "off"),
+    # vertices of a lattice numbered so that neighbours are near, or as points touch them first
+    "crf_vertices": ("near", "first"),
 }
 ENVIRONMENT = "DEEPLAB_NATIVE_VARIANTS"
 

@@ -11,15 +11,17 @@ from typing import NamedTuple
 
 import torch
 
-from .. import _C
-from .._native import call_cuda, on_device_of
+from .. import _C, _variants
+from .._native import call_cuda
 
 MOST_ENTRIES = 2**30  # points times d + 1 that 32-bit numbers in the lattice reach
 WORKSPACE_BYTES = 8 * 2**30  # of the images that are worked on at once, unless one alone needs more
 _NONE, _BEFORE, _AFTER = 0, 1, 2  # Normalization of mean_field.h
 
 
-LatticeSize = tuple[int, int, int, bool]  # images, points, d, like_pydensecrf
+PixelOrder = tuple[int, int]  # of points: width of the image, side of the tiles
+AS_GIVEN: PixelOrder = (0, 0)
+LatticeSize = tuple[int, int, int, bool, PixelOrder]  # images, points, d, like_pydensecrf
 # of the lattice, replicas, addresses: lattice, weights to splat and to slice with, memory
 NativeFilter = tuple[LatticeSize, int, int, int, int, int]
 
@@ -27,25 +29,32 @@ NativeFilter = tuple[LatticeSize, int, int, int, int, int]
 class CudaLattice:
     """The lattices of features (N, d), or (B, N, d) for each image; any strides.
 
-    An image whose features are not finite, or too large, gets NaN from every filter.
+    Its points, and the values that are filtered, come in an order of pixels. An image whose
+    features are not finite, or too large, gets NaN from every filter.
     """
 
-    def __init__(self, features: torch.Tensor, *, like_pydensecrf: bool = False) -> None:
+    def __init__(
+        self,
+        features: torch.Tensor,
+        *,
+        like_pydensecrf: bool = False,
+        order: PixelOrder = AS_GIVEN,
+    ) -> None:
         features = features.detach().to(torch.float32)
         if features.ndim == 2:
             features = features[None]
         images, points, d = features.shape
-        self.size = (images, points, d, like_pydensecrf)
+        self.size = (images, points, d, like_pydensecrf, order)
         self.points = images * points
         self.memory = _bytes(_C.lattice_bytes_cuda(self.size), features)
-        with on_device_of(features):  # CUB asks the device how much it needs
-            scratch = _bytes(_C.lattice_scratch_bytes_cuda(self.size), features)
+        scratch = _bytes(_C.lattice_scratch_bytes_cuda(self.size), features)
         call_cuda(
             "build_lattice_cuda",
             features,
             self.size,
             features.data_ptr(),
             features.stride(),
+            _variants.chosen("crf_vertices") == "near",
             self.memory.data_ptr(),
             scratch.data_ptr(),
         )
@@ -83,10 +92,11 @@ class CudaLattice:
 
     def scale(self, *, root: bool) -> torch.Tensor:
         """1 / K 1, or its root, (points,) float32."""
-        mass = self.memory.new_empty(self.points, dtype=torch.float32)
-        CudaFilter(self, 1, 1, *self.weights(torch.float32))(None, mass, transposed=False)
-        call_cuda("invert_mass_cuda", mass, mass.data_ptr(), self.points, root)
-        return mass
+        scale = self.memory.new_empty(self.points, dtype=torch.float32)
+        rows = _bytes(_C.lattice_scale_bytes_cuda(self.size), self.memory)
+        addresses = self.memory.data_ptr(), rows.data_ptr(), scale.data_ptr()
+        call_cuda("lattice_scale_cuda", scale, self.size, *addresses, root)
+        return scale
 
 
 class CudaFilter:
@@ -140,9 +150,11 @@ class FilterParts(NamedTuple):
     weights: tuple[torch.Tensor, torch.Tensor]  # of CudaLattice.weights, with the scales
 
     @classmethod
-    def of(cls, features: torch.Tensor, normalization: int, dtype: torch.dtype) -> FilterParts:
+    def of(
+        cls, features: torch.Tensor, normalization: int, dtype: torch.dtype, order: PixelOrder
+    ) -> FilterParts:
         """As pydensecrf has it; features (N, d), or (B, N, d) for each image."""
-        lattice = CudaLattice(features, like_pydensecrf=True)
+        lattice = CudaLattice(features, like_pydensecrf=True, order=order)
         scales: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
         if normalization != _NONE:
             scale = lattice.scale(root=normalization not in (_BEFORE, _AFTER))
@@ -156,6 +168,12 @@ class FilterParts(NamedTuple):
         """All of its memory."""
         scale = next((s for s in self.scales if s is not None), None)
         return [self.lattice.memory, *self.weights, *([] if scale is None else [scale])]
+
+
+def tiles_of(width: int) -> PixelOrder:
+    """The order of the pixels of an image."""
+    tile = _variants.chosen("crf_tile")
+    return AS_GIVEN if tile == "off" else (width, int(tile))
 
 
 def check_size(name: str, points: int, d: int) -> None:
@@ -174,13 +192,12 @@ def images_at_once(
     dtype = like.dtype
     bytes_, most = 1 + 5 * points * channels * dtype.itemsize, batch
     for d in dimensions:
-        size = (1, points, d, True)
+        size = (1, points, d, True, AS_GIVEN)
         entries = _C.lattice_entries_cuda(size)
         own = (size, 1, 0, 0, 0, 0)
         bytes_ += _C.lattice_bytes_cuda(size) + 3 * entries * dtype.itemsize
         bytes_ += _C.filter_bytes_cuda(dtype_name(dtype), own, channels)
-        with on_device_of(like):
-            bytes_ += _C.lattice_scratch_bytes_cuda(size)
+        bytes_ += _C.lattice_scratch_bytes_cuda(size)
         most = min(most, MOST_ENTRIES // max(1, entries))
     return max(1, min(most, WORKSPACE_BYTES // bytes_))
 

@@ -7,16 +7,19 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from .. import _C
+from .. import _C, _variants
 from .._native import call_cuda
 from ._kept_filters import kept_parts
 from ._lattice_cuda import (
+    AS_GIVEN,
     CudaFilter,
     FilterParts,
     NativeFilter,
+    PixelOrder,
     check_size,
     dtype_name,
     images_at_once,
+    tiles_of,
 )
 from .pairwise_features import Features, PixelFeatures
 
@@ -36,8 +39,10 @@ class CudaMeanField:
         self._unary = unary.detach().contiguous()
         self._dtype = dtype_name(unary.dtype)
         self._width = _C.mean_field_width_cuda(unary.shape[1])
+        widths = {f.width for f in features if isinstance(f, PixelFeatures)}
+        self._order = tiles_of(widths.pop()) if len(widths) == 1 else AS_GIVEN
         self._kernels = [
-            _Kernel(f, c, n, self._unary, self._width)
+            _Kernel(f, c, n, self._unary, self._width, self._order)
             for f, c, n in zip(features, compatibilities, normalizations, strict=True)
         ]
         has_matrix = any(c.ndim == 2 for c in compatibilities)
@@ -52,7 +57,8 @@ class CudaMeanField:
         normalization: int,
     ) -> None:
         """In place of kernel m, with a compatibility of the same shape; the others stay."""
-        self._kernels[m] = _Kernel(features, compatibility, normalization, self._unary, self._width)
+        how = self._unary, self._width, self._order
+        self._kernels[m] = _Kernel(features, compatibility, normalization, *how)
 
     def set_compatibility(self, m: int, compatibility: torch.Tensor) -> None:
         """Of kernel m, of the same shape; its lattice and normalisation stay."""
@@ -110,14 +116,13 @@ class CudaMeanField:
 
     def _rows(self, values: torch.Tensor, factor: float, padding: float) -> torch.Tensor:
         values, rows = values.contiguous(), self._new_rows()
-        where = values.data_ptr(), rows.data_ptr()
-        call_cuda("labels_to_rows_cuda", values, self._dtype, values.shape, *where, factor, padding)
+        how = self._order, values.data_ptr(), rows.data_ptr(), factor, padding
+        call_cuda("labels_to_rows_cuda", values, self._dtype, values.shape, *how)
         return rows
 
     def _labels(self, rows: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        call_cuda(
-            "rows_to_labels_cuda", out, self._dtype, out.shape, rows.data_ptr(), out.data_ptr()
-        )
+        how = self._order, rows.data_ptr(), out.data_ptr()
+        call_cuda("rows_to_labels_cuda", out, self._dtype, out.shape, *how)
         return out
 
 
@@ -131,10 +136,11 @@ class _Kernel:
         normalization: int,
         unary: torch.Tensor,
         width: int,
+        order: PixelOrder,
     ) -> None:
         self._replicas = unary.shape[0] if features.ndim == 2 else 1
         self._dtype, self._width = unary.dtype, width
-        self._parts = _filter_parts(features, normalization, unary)
+        self._parts = _filter_parts(features, normalization, unary, order)
         self.lattice = self._parts.lattice
         self._filter = self._new_filter(*self._parts.weights)
         self.set_compatibility(compatibility)
@@ -161,15 +167,18 @@ class _Kernel:
 
 
 def _filter_parts(
-    features: torch.Tensor | PixelFeatures, normalization: int, unary: torch.Tensor
+    features: torch.Tensor | PixelFeatures,
+    normalization: int,
+    unary: torch.Tensor,
+    order: PixelOrder,
 ) -> FilterParts:
     """Of a kernel of values like the unary; those of positions alone may be kept ones."""
-    how = normalization, unary.dtype
+    how = normalization, unary.dtype, order
     if isinstance(features, torch.Tensor):
         return FilterParts.of(features, *how)
     if features.positions is None:
         return FilterParts.of(features.tensor(), *how)
-    key = (*features.positions, *how)
+    key = (*features.positions, *how, _variants.chosen("crf_vertices"))
     return kept_parts(key, unary, lambda: FilterParts.of(features.tensor(), *how))
 
 
