@@ -6,127 +6,12 @@ keys of neighbours that are found, are left out: the photograph decides their nu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from _lattice_costs import Lattice, build_costs, lattice_bytes
 from _roofline import SECTOR, WARP, Cost, Issue, Phase
 
-SEGMENT = 32  # kSegment of permutohedral_splat.cuh
 MOST_OWN = 3  # kMostOwn of mean_field_chunks.cuh
-
-
-@dataclass(frozen=True)
-class Lattice:
-    """Of `images` images, with `vertices` in all; `replicas` batches of values go over it."""
-
-    points: int
-    d: int
-    images: int
-    vertices: int
-    replicas: int = 1
-
-    @property
-    def corners(self) -> int:
-        return self.d + 1
-
-    @property
-    def entries(self) -> int:
-        """With those of lanes without a point."""
-        return self.images * -(-self.points // WARP) * WARP * self.corners
-
-    @property
-    def real(self) -> int:
-        return self.images * self.points * self.corners
-
-    @property
-    def key_bytes(self) -> int:
-        return 8 * ((self.d + 1) // 2)
-
-    @property
-    def table_bytes(self) -> int:
-        of_image = self.entries // self.images
-        return 4 * self.images * (of_image + of_image // 2 + 1)
-
-    @property
-    def touched(self) -> int:
-        """Of the table, by one access for each vertex: a sector each, all of it at most."""
-        return min(SECTOR * self.vertices, self.table_bytes)
-
-    @property
-    def segments(self) -> int:
-        return self.images * -(-self.points * self.corners // SEGMENT)
-
-    @property
-    def pieces(self) -> int:
-        """Sums that the splat writes: at least one of each vertex and of each segment."""
-        return max(self.vertices, self.segments)
-
-    @property
-    def sort_passes(self) -> int:
-        return -(-max(1, self.entries.bit_length()) // 8)
-
-
-def build_costs(lat: Lattice, kind: str) -> list[Cost]:
-    """features ... rows of one lattice; the image is 3 bytes a pixel, of the bilateral kernel."""
-    e, m, n = 4 * lat.entries, lat.vertices, lat.images * lat.points
-    keys, table, d = lat.key_bytes * lat.entries, lat.touched, lat.d
-    padded = lat.entries / lat.corners
-    image = 3 * n if d > 2 else 0
-    passes = lat.sort_passes
-    neighbour_bytes = 8 * m * lat.corners
-    to_keys = max(lat.key_bytes, SECTOR) * m
-
-    def issues(name: str, threads: float, depth: int = 1) -> list[Issue]:
-        return [Issue(f"permutohedral_build.cu {name}", threads, depth=depth)]
-
-    name = "pairwise_features.cu pairwise_features_kernel<unsigned char>"
-    features = [Issue(name, n, marker="STG.32", of_item=d)]
-    return [
-        Cost(f"{kind} features", 1, image + 4 * d * n, flops=d * n, new=image, issues=features),
-        Cost(f"{kind} memset", 2, lat.table_bytes),
-        Cost(
-            f"{kind} embed",
-            1,
-            4 * d * n + e + keys,
-            flops=(4 * d + 8 * lat.corners) * padded,
-            issues=issues(f"embed_kernel<{d}>", padded),
-        ),
-        # every entry compares its key with that of the one before
-        Cost(
-            f"{kind} insert",
-            1,
-            keys + table + e,
-            asked=2 * keys + SECTOR * m + e,
-            issues=issues("insert_kernel", lat.entries),
-        ),
-        Cost(
-            f"{kind} first", 1, 2 * e + table, 3 * e, issues=issues("first_kernel", lat.entries, 0)
-        ),
-        Cost(f"{kind} scan", 2, 2 * e),
-        Cost(
-            f"{kind} number",
-            1,
-            5 * e + table + SECTOR * m + 4 * m + neighbour_bytes,
-            asked=7 * e + 4 * m + neighbour_bytes,
-            issues=issues("number_kernel", lat.entries),
-        ),
-        Cost(
-            f"{kind} neighbours",
-            1,
-            4 * m + to_keys + min(lat.corners * SECTOR * m, lat.table_bytes) + neighbour_bytes,
-            # a slot, and where the vertex that is found learns of this one
-            asked=lat.corners * (4 * m + to_keys + 2 * SECTOR * m) + neighbour_bytes,
-            issues=issues("neighbours_kernel", m * lat.corners),
-        ),
-        # a histogram, its sum, and for each pass a memset and a kernel over keys and values
-        Cost(f"{kind} sort", 2 + 2 * passes, e + 4 * e * passes),
-        Cost(
-            f"{kind} rows",
-            1,
-            5 * e + 4 * m,
-            6 * e + 4 * m,
-            issues=issues("rows_kernel", lat.entries, 0),
-        ),
-    ]
 
 
 def splat_costs(lat: Lattice, width: int, values: bool) -> list[Cost]:
@@ -187,23 +72,19 @@ def fold_cost(lat: Lattice, scaled: bool) -> Cost:
     scales = 8 * lat.images * lat.points if scaled else 0
     name = "fold_weights_kernel<float>"
     issue = Issue(f"permutohedral_weights.cu {name}", lat.entries, marker="STG.64", depth=1)
-    # for ones, too, the shortest of the loops that the code has for the cases of scales
     return Cost("fold_weights", 1, 24 * lat.entries + scales, issues=[issue])
 
 
 def mass_costs(lat: Lattice, kind: str) -> list[Cost]:
-    """K 1 and the weights with its root: one filter of one channel, and torch's own kernels."""
+    """K 1 and the weights with its root: a filter of one channel, by the lattice's own weights."""
     ones = replace(lat, replicas=1)
     n = lat.images * lat.points
     unique, asked = slice_bytes(ones, 1, 1)
-    name = "permutohedral.cu slice_kernel<float, 1>"
+    name = "permutohedral_weights.cu scale_kernel"
     slice_ = Issue(name, n, inner=("FFMA", n * lat.corners), depth=2)
-    root = Issue("permutohedral_weights.cu invert_mass_kernel", n, marker="STG.32")
     costs = [
-        replace(fold_cost(lat, scaled=False), kernel="fold_weights of ones"),
         *splat_costs(ones, 1, values=False),
-        Cost("slice", 1, unique + 4 * n, asked + 4 * n, flops=2 * ones.real, issues=[slice_]),
-        Cost("root of the mass", 1, 8 * n, issues=[root]),
+        Cost("scale", 1, unique + 4 * n, asked + 4 * n, flops=2 * ones.real, issues=[slice_]),
         fold_cost(lat, scaled=True),
     ]
     return [replace(cost, kernel=f"{kind} {cost.kernel}") for cost in costs]
@@ -240,12 +121,6 @@ def pass_cost(lattices: list[Lattice], points: int, width: int) -> Cost:
     )
 
 
-def lattice_bytes(lat: Lattice) -> float:
-    """Every array that building touches, once: 19 have 4 bytes for each entry."""
-    own = (4 * lat.d) * lat.images * lat.points + lat.table_bytes
-    return own + (lat.key_bytes + 19 * 4) * lat.entries + 8 * lat.vertices * lat.corners
-
-
 def iteration_bytes(lattices: list[Lattice], points: int, width: int) -> float:
     """Every array that an iteration touches, once."""
     total = 2.0 * 4 * width * points
@@ -259,7 +134,10 @@ def iteration_bytes(lattices: list[Lattice], points: int, width: int) -> float:
 def crf_phases(
     batch: int, labels: int, pixels: int, vertices: tuple[int, int], iterations: int = 10
 ) -> list[Phase]:
-    """Of a batch of images with as many vertices each; the spatial lattice serves them all."""
+    """Of a batch of images with as many vertices each; the spatial lattice serves them all.
+
+    It is kept from the batch before, and not built.
+    """
     width = labels if labels <= 2 else -(-labels // 4) * 4
     points = batch * pixels
     spatial = Lattice(pixels, 2, 1, vertices[0], replicas=batch)
@@ -272,11 +150,7 @@ def crf_phases(
         Issue(f"mean_field_rows.cu {name}_kernel<float>", turns, depth=2, least=False)
         for name in ("labels_to_rows", "rows_to_labels")
     )
-    build = [
-        cost
-        for lat, kind in zip(both, ("spatial", "bilateral"), strict=True)
-        for cost in [*build_costs(lat, kind), *mass_costs(lat, kind)]
-    ]
+    build = [*build_costs(bilateral, "bilateral"), *mass_costs(bilateral, "bilateral")]
     build.append(Cost("labels_to_rows", 1, of_labels + rows, new=of_labels, issues=[to_rows]))
     shared = zip(*(splat_costs(lat, width, values=True) for lat in both), strict=True)
     iteration = [one + other for one, other in shared]
@@ -284,7 +158,7 @@ def crf_phases(
     first = pass_cost([], points, width)
     last = Cost("rows_to_labels", 1, of_labels + rows, new=of_labels, issues=[to_labels])
     return [
-        Phase("build", 1, sum(map(lattice_bytes, both)) + of_labels + rows, build),
+        Phase("build", 1, lattice_bytes(bilateral) + of_labels + rows, build),
         Phase("inference", 1, 2 * rows, [first]),
         Phase("inference", iterations, iteration_bytes(both, points, width), iteration),
         Phase("inference", 1, of_labels + rows, [last]),

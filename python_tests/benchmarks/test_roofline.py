@@ -14,6 +14,7 @@ if not BENCHMARKS.exists():
 sys.path.insert(0, str(BENCHMARKS))
 roofline = importlib.import_module("_roofline")
 crf = importlib.import_module("_crf_costs")
+lattice = importlib.import_module("_lattice_costs")
 conv = importlib.import_module("_conv_costs")
 
 ROUND = roofline.Ceilings(
@@ -29,51 +30,61 @@ def no_loops(kernel):
 @pytest.fixture
 def spatial():
     """40 points in 2 blocks of a warp, 3 corners each, for the values of 2 images."""
-    return crf.Lattice(points=40, d=2, images=1, vertices=10, replicas=2)
+    return lattice.Lattice(points=40, d=2, images=1, vertices=10, replicas=2)
 
 
 def test_sizes(spatial):
     assert (spatial.entries, spatial.real, spatial.segments) == (2 * 3 * 32, 120, 4)
-    assert (spatial.key_bytes, spatial.table_bytes) == (8, 4 * (192 + 96 + 1))
+    assert (spatial.record_bytes, spatial.table_bytes) == (8, 4 * (192 + 96 + 1))
     assert (spatial.touched, spatial.pieces) == (10 * 32, 10)
-    assert spatial.sort_passes == 1  # 192 < 2^8
-    bilateral = crf.Lattice(points=40, d=5, images=3, vertices=500)
+    assert (spatial.chunks, spatial.passes(10), spatial.digit_bits) == (1, 1, 4)  # 10 <= 2^4
+    bilateral = lattice.Lattice(points=40, d=5, images=3, vertices=500)
     assert (bilateral.entries, bilateral.real) == (3 * 2 * 6 * 32, 3 * 240)
-    assert (bilateral.key_bytes, bilateral.sort_passes) == (24, 2)
+    assert (bilateral.record_bytes, bilateral.chunks) == (32, 3)
+    assert (bilateral.passes(2**11), bilateral.passes(2**11 + 1)) == (1, 2)
+    assert lattice.Lattice(points=9000, d=5, images=2, vertices=2 * 5000).digit_bits == 7  # 13 bits
     assert bilateral.touched == bilateral.table_bytes == 4 * 3 * (384 + 192 + 1)
 
 
 def test_building(spatial):
-    costs = {c.kernel.partition(" ")[2]: c for c in crf.build_costs(spatial, "spatial")}
-    assert list(costs) == (
-        [
-            "features",
-            "memset",
-            "embed",
-            "insert",
-            "first",
-            "scan",
-            "number",
-            "neighbours",
-            "sort",
-            "rows",
-        ]
-    )
+    costs = {c.kernel.partition(" ")[2]: c for c in lattice.build_costs(spatial, "spatial")}
+    assert list(costs) == [
+        "features",
+        "embed",
+        "insert",
+        "count codes",
+        "sum codes",
+        "place codes",
+        "number",
+        "sort",
+        "rows",
+    ]
     unique = {name: cost.unique for name, cost in costs.items()}
-    e = 192 * 4
+    e, records, codes, digits = 192 * 4, 64 * 8, 1024, 16
     assert unique["features"] == 40 * 2 * 4
-    assert unique["memset"] == 289 * 4
-    assert unique["embed"] == 40 * 2 * 4 + e + 192 * 8
-    assert unique["insert"] == 192 * 8 + 320 + e
-    assert unique["first"] == 2 * e + 320
-    assert unique["scan"] == 2 * e
-    # reads slot, first; writes vertices, keys and values to sort, an entry of each vertex, and that
-    # it has no neighbours on 3 axes
-    assert unique["number"] == 5 * e + 320 + 320 + 40 + 3 * 10 * 8
-    # 10 entries, their keys (a sector each), of the table 3 sectors of each, 3 pairs of neighbours
-    assert unique["neighbours"] == 40 + 320 + 3 * 10 * 32 + 3 * 10 * 8
-    assert unique["sort"] == e + 4 * e and costs["sort"].launches == 4
-    assert unique["rows"] == 5 * e + 40
+    # weights and records; the table is cleared
+    assert unique["embed"] == 40 * 2 * 4 + e + records + 289 * 4
+    assert unique["insert"] == records + 320 + e
+    # slots, of 10 vertices a record (a sector each), the counts of one chunk
+    assert unique["count codes"] == e + 320 + 320 + 4 * codes
+    assert unique["sum codes"] == 2 * 4 * codes
+    # beside that the vertex of an entry and the entry of a vertex, and no neighbours on 3 axes
+    assert unique["place codes"] == e + 320 + 320 + 4 * codes + 320 + 40 + 3 * 10 * 8
+    # reads slots, writes vertices; 10 entries, their records, of the table 3 sectors of each
+    neighbours = 40 + 320 + 3 * 10 * 32 + 3 * 10 * 8
+    assert unique["number"] == 2 * e + 320 + 320 + 4 * digits + neighbours
+    # one pass: vertices and weights, a row's vertex, point and weight, 16 counts three times
+    assert unique["sort"] == 2 * e + 12 * 120 + 3 * 4 * digits and costs["sort"].launches == 2
+    assert unique["rows"] == 4 * 120 + 40 + 40
+
+
+def test_sorting_in_two_passes():
+    one = lattice.Lattice(points=9000, d=5, images=1, vertices=5000)
+    sort = next(c for c in lattice.build_costs(one, "b") if c.kernel == "b sort")
+    e, counts = 4 * 282 * 32 * 6, 27 * 2**7
+    assert sort.launches == 5
+    # an item of 16 bytes is written, counted and put in place
+    assert sort.unique == 2 * e + (3 * 16 + 12) * 54000 + 2 * 3 * 4 * counts
 
 
 def test_filtering(spatial):
@@ -92,7 +103,7 @@ def test_filtering(spatial):
 
 
 def test_splat_of_long_rows():
-    few = crf.Lattice(points=320, d=2, images=1, vertices=2)
+    few = lattice.Lattice(points=320, d=2, images=1, vertices=2)
     assert (few.segments, few.pieces) == (30, 30)
     splat, join, _ = crf.splat_costs(few, width=1, values=False)
     assert splat.unique == 8 * 960 + 4 * 2 + 4 * 30
@@ -125,6 +136,7 @@ def test_phases():
     ]
     assert [c.kernel for c in phases[2].costs] == ["splat", "join", "blur", "mean_field"]
     assert phases[2].costs[2].launches == 3  # of both lattices at once
+    assert not any("spatial" in c.kernel for c in phases[0].costs)  # it is kept
     to_rows = phases[0].costs[-1]
     assert (to_rows.unique, to_rows.new) == (4 * 80 * (3 + 4), 4 * 80 * 3)
 
