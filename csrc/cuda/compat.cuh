@@ -44,6 +44,15 @@ __device__ inline int32_t read_relaxed(const int32_t* from) {
 #endif
 }
 
+// The same from this multiprocessor's own cache, where it may be long out of date.
+__device__ inline int32_t read_cached(const int32_t* from) {
+#if defined(CUDA_EMU)
+  return __atomic_load_n(from, __ATOMIC_RELAXED);
+#else
+  return __ldca(from);
+#endif
+}
+
 // A store that the compiler does not take apart into words.
 __device__ inline void store_whole(float4* to, float4 value) {
 #if defined(CUDA_EMU)

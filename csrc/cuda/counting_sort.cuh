@@ -112,18 +112,41 @@ __device__ inline void sum_digit(const DigitCounts& counts, uint32_t digit, uint
 // Where the items of a chunk belong.
 class ChunkPlaces {
  public:
-  // places[k], among all items of the image, of an item with digits[k] < 2^bits, or with kNoDigit
-  // nothing.
-  __device__ void find(const DigitCounts& counts, uint32_t chunk, int bits,
-                       const uint32_t (&digits)[kRounds], uint32_t (&places)[kRounds]) {
-    rank_in_warps(bits, digits, places);
+  // places[k], among all items of the image, of an item with digits[k] < 2^bits, and its place
+  // among those of the chunk; with kNoDigit nothing. Returns how many items the chunk has.
+  __device__ uint32_t find(const DigitCounts& counts, uint32_t chunk, int bits,
+                           const uint32_t (&digits)[kRounds], uint32_t (&places)[kRounds],
+                           uint32_t (&in_chunk)[kRounds]) {
+    rank_in_warps(bits, digits, in_chunk);
     __syncthreads();
-    sum_over_digits(counts, chunk, 1u << bits);
+    const uint32_t items = sum_over_digits(counts, chunk, 1u << bits);
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < kRounds; ++k) {
-      if (digits[k] != kNoDigit) places[k] += begin_[digits[k]] + of_warp_[own_warp()][digits[k]];
+      if (digits[k] == kNoDigit) continue;
+      in_chunk[k] += of_warp_[own_warp()][digits[k]];
+      places[k] = begin_[digits[k]] + in_chunk[k];
     }
+    __syncthreads();
+    return items;
+  }
+
+  // Puts the items of a chunk where find says, by put(place, item): in the order of the places, so
+  // that neighbouring threads write neighbours.
+  template <class Item, class Put>
+  __device__ void put(uint32_t items, const Item (&item)[kRounds],
+                      const uint32_t (&digits)[kRounds], const uint32_t (&places)[kRounds],
+                      const uint32_t (&in_chunk)[kRounds], const Put& put) {
+    static_assert(sizeof(Item) * kChunk <= sizeof(room_));
+    Item* const sorted = reinterpret_cast<Item*>(room_);
+#pragma unroll
+    for (int k = 0; k < kRounds; ++k) {
+      if (digits[k] == kNoDigit) continue;
+      sorted[in_chunk[k]] = item[k];
+      place_[in_chunk[k]] = places[k];
+    }
+    __syncthreads();
+    for (uint32_t i = threadIdx.x; i < items; i += kChunkThreads) put(place_[i], sorted[i]);
     __syncthreads();
   }
 
@@ -157,26 +180,38 @@ class ChunkPlaces {
   }
 
   // What is before the items of a digit in this chunk: smaller digits, chunks, and warps before.
-  __device__ void sum_over_digits(const DigitCounts& counts, uint32_t chunk, uint32_t digits) {
+  // begin_ is less what is before them in the chunk; that is in of_warp_, too.
+  __device__ uint32_t sum_over_digits(const DigitCounts& counts, uint32_t chunk, uint32_t digits) {
     const uint32_t of_thread = (digits + kChunkThreads - 1) / kChunkThreads;
     const uint32_t first = threadIdx.x * of_thread, end = min(digits, first + of_thread);
-    uint32_t own = 0, all;
-    for (uint32_t i = first; i < end; ++i) own += counts.totals[i];
-    uint32_t before = exclusive_sum(own, warp_sums_, all);
+    uint32_t own = 0, own_in_chunk = 0, all, items;
     for (uint32_t i = first; i < end; ++i) {
-      begin_[i] = before + counts.of_chunk[i * counts.chunks + chunk];
+      own += counts.totals[i];
+      for (uint32_t w = 0; w < kChunkWarps; ++w) own_in_chunk += of_warp_[w][i];
+    }
+    uint32_t before = exclusive_sum(own, warp_sums_, all);
+    uint32_t in_chunk = exclusive_sum(own_in_chunk, warp_sums_, items);
+    for (uint32_t i = first; i < end; ++i) {
+      begin_[i] = before + counts.of_chunk[i * counts.chunks + chunk] - in_chunk;
       before += counts.totals[i];
-      uint32_t in_chunk = 0;
       for (uint32_t w = 0; w < kChunkWarps; ++w) {
         const uint32_t of_warp = of_warp_[w][i];
         of_warp_[w][i] = static_cast<uint16_t>(in_chunk);
         in_chunk += of_warp;
       }
     }
+    return items;
   }
 
-  uint16_t of_warp_[kChunkWarps][kDigits];
-  uint32_t begin_[kDigits];
+  static constexpr uint32_t kItemBytes = 16;
+  union {
+    uint16_t of_warp_[kChunkWarps][kDigits];  // items of a warp with a digit
+    uint4 room_[kChunk * kItemBytes / sizeof(uint4)];
+  };
+  union {
+    uint32_t begin_[kDigits];
+    uint32_t place_[kChunk];
+  };
   uint32_t warp_sums_[kChunkWarps];
 };
 

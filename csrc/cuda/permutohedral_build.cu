@@ -63,7 +63,9 @@ __device__ int64_t claim(const LatticeView& l, const Table& table, const Key<kDi
   const int32_t own = static_cast<int32_t>(entry);
   for (int64_t s = table.start(key.hash());; s = s + 1 == table.capacity ? 0 : s + 1) {
     int32_t* slot = table.slots + first + s;
-    int32_t seen = read_relaxed(slot);
+    // the key of a slot never changes, and its entry only to earlier ones: an old one is as good
+    int32_t seen = read_cached(slot);
+    if (seen < 0) seen = read_relaxed(slot);
     if (seen < 0) seen = atomicCAS(slot, -1, own);
     if (seen < 0) return first + s;
     if (!(table.key<kDim>(l, seen) == key)) continue;

@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kChunkThreads)
     const int64_t image_begin = image * l.num_points * l.corners;
     const SortItem* from = all_items + image_begin;
     SortItem item[kRounds];
-    uint32_t digits[kRounds], places[kRounds];
+    uint32_t digits[kRounds], places[kRounds], in_chunk[kRounds];
 #pragma unroll
     for (int k = 0; k < kRounds; ++k) {
       const uint32_t i = chunk_item(blockIdx.x, k);
@@ -74,18 +74,19 @@ __global__ void __launch_bounds__(kChunkThreads)
       }
       digits[k] = digit.of(item[k].vertex);
     }
-    chunk_places.find(s.counts.of_image(image), blockIdx.x, digit.bits, digits, places);
+    const DigitCounts counts = s.counts.of_image(image);
+    const uint32_t count =
+        chunk_places.find(counts, blockIdx.x, digit.bits, digits, places, in_chunk);
     SortItem* to = sorted + image_begin;
-#pragma unroll
-    for (int k = 0; k < kRounds; ++k) {
-      if (digits[k] == kNoDigit) continue;
+    const auto put = [&](uint32_t place, const SortItem& one) {
       if (last) {
-        l.row_vertices[image_begin + places[k]] = vertex_begin + item[k].vertex;
-        l.row_entries[image_begin + places[k]] = {item[k].point, item[k].weight};
+        l.row_vertices[image_begin + place] = vertex_begin + one.vertex;
+        l.row_entries[image_begin + place] = {one.point, one.weight};
       } else {
-        to[places[k]] = item[k];
+        to[place] = one;
       }
-    }
+    };
+    chunk_places.put(count, item, digits, places, in_chunk, put);
   }
 }
 

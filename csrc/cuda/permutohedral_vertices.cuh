@@ -66,11 +66,13 @@ __global__ void __launch_bounds__(kChunkThreads)
         *l.num_vertices = static_cast<int32_t>(begin + s.image_vertices[image]);
       }
     }
-    uint32_t digits[kRounds], places[kRounds];
+    uint32_t digits[kRounds], places[kRounds], in_chunk[kRounds];
+#pragma unroll
     for (int k = 0; k < kRounds; ++k) {
       digits[k] = first_code<kDim>(l, table, s, image, chunk_item(blockIdx.x, k), bits);
     }
-    chunk_places.find(s.counts.of_image(image), blockIdx.x, bits, digits, places);
+    chunk_places.find(s.counts.of_image(image), blockIdx.x, bits, digits, places, in_chunk);
+#pragma unroll
     for (int k = 0; k < kRounds; ++k) {
       if (digits[k] == kNoDigit) continue;
       const uint32_t vertex = begin + places[k];
