@@ -120,15 +120,15 @@ def build_costs(lat: Lattice, kind: str) -> list[Cost]:
         Cost(
             f"{kind} count codes",
             1,
-            e + table + to_records + 4 * codes,
-            asked=2 * e + to_records + SECTOR * codes,
+            2 * e + table + to_records + 4 * codes,
+            asked=3 * e + to_records + SECTOR * codes,
         ),
         Cost(f"{kind} sum codes", 1, 2 * 4 * codes),
         Cost(
             f"{kind} place codes",
             1,
-            e + table + to_records + 4 * codes + SECTOR * m + 4 * m + neighbour_bytes,
-            asked=2 * e + to_records + SECTOR * (codes + m) + 4 * m + neighbour_bytes,
+            e + 4 * codes + SECTOR * m + table + 4 * m + neighbour_bytes,
+            asked=e + SECTOR * (codes + 2 * m) + 4 * m + neighbour_bytes,
         ),
         # the vertices of the entries, and beside them a slot of each neighbour, and where it learns
         # of this one
@@ -137,25 +137,27 @@ def build_costs(lat: Lattice, kind: str) -> list[Cost]:
             1,
             2 * e
             + table
-            + SECTOR * m
             + 4 * digits
             + 4 * m
             + to_records
             + min(lat.corners * SECTOR * m, lat.table_bytes)
             + neighbour_bytes,
-            asked=4 * e
+            asked=3 * e
             + SECTOR * digits
             + lat.corners * (4 * m + to_records + 2 * SECTOR * m)
             + neighbour_bytes,
         ),
-        # in each pass items are counted (the first time by number), summed up and put in place
+        # in each pass items are counted (the first time by number), summed up and put in place:
+        # those of a digit in a chunk one after the other, at the least a sector of each array
         Cost(
             f"{kind} sort",
             3 * most - 1,
             2 * e + (3 * item * (made - 1) + 12) * lat.real + made * 3 * 4 * digits,
             asked=2 * e
             + 2 * item * (made - 1) * lat.real
-            + SECTOR * (made + 1) * lat.real
+            + (made - 1) * max(item * lat.real, SECTOR * digits)
+            + max(4 * lat.real, SECTOR * digits)
+            + max(8 * lat.real, SECTOR * digits)
             + made * (2 * SECTOR + 8) * digits,
         ),
         Cost(

@@ -15,9 +15,9 @@ struct alignas(16) SortItem {
 struct Scratch {
   uint32_t* records;         // [images][padded points][record_words]
   int32_t* bad_blocks;       // [images][blocks] nonzero: of a point whose features are no good
-  int32_t* slots;            // of all images
+  int32_t* slots;            // of all images: first an entry of the vertex, then the vertex
   int32_t* slot;             // [entries] -> slots
-  int32_t* rank;             // [entries] the vertex, of entries that are the first of a slot
+  uint32_t* code;            // [entries] of the vertex of entries that are the first of a slot
   int32_t* vertex_entry;     // [M] its first entry
   uint32_t* image_vertices;  // [images]
   CountTables counts;
@@ -43,7 +43,7 @@ inline Scratch scratch_view(const LatticeView& l, void* memory, size_t* bytes = 
   s.bad_blocks = arena.take<int32_t>(l.images * l.blocks);
   s.slots = arena.take<int32_t>(l.images * s.capacity);
   s.slot = arena.take<int32_t>(l.entries);
-  s.rank = arena.take<int32_t>(l.entries);
+  s.code = arena.take<uint32_t>(l.entries);
   s.vertex_entry = arena.take<int32_t>(l.entries);
   s.image_vertices = arena.take<uint32_t>(l.images);
   s.counts.chunks = CountTables::chunks_of(l.entries_per_image);

@@ -216,7 +216,8 @@ __device__ uint32_t vertex_code(const Key<kDim>& key, int d, int bits) {
 }
 
 // The hash tables of a batch: `capacity` slots for each image, open addressing. A slot holds the
-// first entry that has its key, or -1: keys are compared where the records of the points lie.
+// first entry that has its key, or -1: keys are compared where the records of the points lie. Once
+// the vertices are numbered it holds the vertex.
 struct Table {
   int32_t* slots;
   const uint32_t* records;  // [images][points of its blocks][record_words]

@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(kChunkThreads)
 // The vertex of a key moved along an axis: by d in its coordinate, -1 in all others. -1 where there
 // is none.
 template <int kDim>
-__device__ int32_t find_moved(const LatticeView& l, const Table& table, const int32_t* rank,
+__device__ int32_t find_moved(const LatticeView& l, const Table& table, const int32_t* vertex_entry,
                               int64_t image, Key<kDim> key, int axis) {
 #pragma unroll
   for (int j = 0; j < Key<kDim>::kMost; ++j) {
@@ -113,7 +113,7 @@ __device__ int32_t find_moved(const LatticeView& l, const Table& table, const in
   for (int64_t s = table.start(key.hash());; s = s + 1 == table.capacity ? 0 : s + 1) {
     const int32_t seen = table.slots[first + s];
     if (seen < 0) return -1;
-    if (table.key<kDim>(l, seen) == key) return rank[seen];
+    if (table.key<kDim>(l, vertex_entry[seen]) == key) return seen;
   }
 }
 
@@ -126,7 +126,7 @@ __device__ void find_neighbours(const LatticeView& l, const Table& table, const 
   const int64_t end = l.vertex_begin[image + 1];
   for (int64_t v = l.vertex_begin[image] + strided_begin(); v < end; v += strided_step()) {
     const auto key = table.key<kDim>(l, s.vertex_entry[v]);
-    const int32_t moved = find_moved<kDim>(l, table, s.rank, image, key, axis);
+    const int32_t moved = find_moved<kDim>(l, table, s.vertex_entry, image, key, axis);
     neighbours[v].x = moved;
     if (moved >= 0) neighbours[moved].y = static_cast<int32_t>(v);
   }
@@ -149,7 +149,7 @@ __global__ void __launch_bounds__(kChunkThreads)
       const uint32_t i = chunk_item(blockIdx.x, k);
       if (i >= l.entries_per_image) continue;
       const int64_t e = image * l.entries_per_image + i;
-      const int32_t vertex = s.rank[s.slots[s.slot[e]]];
+      const int32_t vertex = s.slots[s.slot[e]];
       l.vertices[e] = vertex;
       const bool real = l.lane_point(i) < l.num_points;
       if (real) histogram.add(digit.of(static_cast<uint32_t>(vertex) - begin));
@@ -185,7 +185,7 @@ cudaError_t build(const LatticeView& l, const Scratch& s, const CudaFeatures& fe
   run(insert_kernel<kDim>, entries, table, s);
   run(count_codes_kernel<kDim>, chunks, table, s, code_bits);
   run(sum_codes_kernel, codes, s.counts, code_bits);
-  run(place_codes_kernel<kDim>, chunks, table, s, code_bits);
+  run(place_codes_kernel, chunks, s, code_bits);
   run(number_kernel<kDim>, chunks_and_axes, table, s);
   return error ? error : sort_rows(l, s, stream);
 }

@@ -7,15 +7,7 @@
 namespace deeplab_native {
 namespace {
 
-// The digit of entry i of an image if it is the first of its vertex.
-template <int kDim>
-__device__ uint32_t first_code(const LatticeView& l, const Table& table, const Scratch& s,
-                               int64_t image, uint32_t i, int bits) {
-  const int64_t e = image * l.entries_per_image + i;
-  if (i >= l.entries_per_image || s.slots[s.slot[e]] != e) return kNoDigit;
-  return bits == 0 ? 0 : vertex_code<kDim>(table.key<kDim>(l, e), l.d, bits);
-}
-
+// The codes of the entries that are the first of their vertex, kNoDigit for the others.
 template <int kDim>
 __global__ void __launch_bounds__(kChunkThreads)
     count_codes_kernel(LatticeView l, Table table, Scratch s, int bits) {
@@ -25,9 +17,13 @@ __global__ void __launch_bounds__(kChunkThreads)
     uint32_t count = 0;
     for (int k = 0; k < kRounds; ++k) {
       const uint32_t i = chunk_item(blockIdx.x, k);
-      const uint32_t code = first_code<kDim>(l, table, s, image, i, bits);
-      count += static_cast<uint32_t>(__popc(__ballot_sync(~0u, code != kNoDigit)));
-      if (code != kNoDigit) histogram.add(code);
+      const int64_t e = image * l.entries_per_image + i;
+      const bool there = i < l.entries_per_image, first = there && s.slots[s.slot[e]] == e;
+      uint32_t code = kNoDigit;
+      if (first) code = bits == 0 ? 0 : vertex_code<kDim>(table.key<kDim>(l, e), l.d, bits);
+      if (there) s.code[e] = code;
+      count += static_cast<uint32_t>(__popc(__ballot_sync(~0u, first)));
+      if (first) histogram.add(code);
     }
     if (in_warp() == 0 && count > 0) atomicAdd(s.image_vertices + image, count);
     histogram.store(s.counts.of_image(image), blockIdx.x, 1u << bits);
@@ -53,9 +49,9 @@ __device__ uint32_t vertices_before(const Scratch& s, int64_t image,
   return all;
 }
 
-template <int kDim>
+// From here on a slot holds its vertex.
 __global__ void __launch_bounds__(kChunkThreads)
-    place_codes_kernel(LatticeView l, Table table, Scratch s, int bits) {
+    place_codes_kernel(LatticeView l, Scratch s, int bits) {
   __shared__ ChunkPlaces chunk_places;
   __shared__ uint32_t warp_sums[kChunkWarps];
   for (int64_t image = blockIdx.y; image < l.images; image += gridDim.y) {
@@ -69,7 +65,9 @@ __global__ void __launch_bounds__(kChunkThreads)
     uint32_t digits[kRounds], places[kRounds], in_chunk[kRounds];
 #pragma unroll
     for (int k = 0; k < kRounds; ++k) {
-      digits[k] = first_code<kDim>(l, table, s, image, chunk_item(blockIdx.x, k), bits);
+      const uint32_t i = chunk_item(blockIdx.x, k);
+      const int64_t e = image * l.entries_per_image + i;
+      digits[k] = i < l.entries_per_image ? s.code[e] : kNoDigit;
     }
     chunk_places.find(s.counts.of_image(image), blockIdx.x, bits, digits, places, in_chunk);
 #pragma unroll
@@ -77,7 +75,7 @@ __global__ void __launch_bounds__(kChunkThreads)
       if (digits[k] == kNoDigit) continue;
       const uint32_t vertex = begin + places[k];
       const int64_t e = image * l.entries_per_image + chunk_item(blockIdx.x, k);
-      s.rank[e] = static_cast<int32_t>(vertex);
+      s.slots[s.slot[e]] = static_cast<int32_t>(vertex);
       s.vertex_entry[vertex] = static_cast<int32_t>(e);
       for (int c = 0; c < l.corners; ++c) l.neighbours[c * l.entries + vertex].y = -1;
     }

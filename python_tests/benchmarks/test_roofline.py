@@ -66,13 +66,13 @@ def test_building(spatial):
     assert unique["embed"] == 40 * 2 * 4 + e + records + 289 * 4
     assert unique["insert"] == records + 320 + e
     # slots, of 10 vertices a record (a sector each), the counts of one chunk
-    assert unique["count codes"] == e + 320 + 320 + 4 * codes
+    assert unique["count codes"] == 2 * e + 320 + 320 + 4 * codes
     assert unique["sum codes"] == 2 * 4 * codes
-    # beside that the vertex of an entry and the entry of a vertex, and no neighbours on 3 axes
-    assert unique["place codes"] == e + 320 + 320 + 4 * codes + 320 + 40 + 3 * 10 * 8
+    # codes; slots of vertices, which get these, the entry of a vertex, and no neighbours on 3 axes
+    assert unique["place codes"] == e + 4 * codes + 320 + 320 + 40 + 3 * 10 * 8
     # reads slots, writes vertices; 10 entries, their records, of the table 3 sectors of each
     neighbours = 40 + 320 + 3 * 10 * 32 + 3 * 10 * 8
-    assert unique["number"] == 2 * e + 320 + 320 + 4 * digits + neighbours
+    assert unique["number"] == 2 * e + 320 + 4 * digits + neighbours
     # one pass: vertices and weights, a row's vertex, point and weight, 16 counts three times
     assert unique["sort"] == 2 * e + 12 * 120 + 3 * 4 * digits and costs["sort"].launches == 2
     assert unique["rows"] == 4 * 120 + 40 + 40
