@@ -14,6 +14,7 @@
 #include "ops/atrous_direct.h"
 #include "ops/atrous_im2col.h"
 #include "ops/conv_epilogue.h"
+#include "ops/atrous_pipelined.h"
 #include "ops/pairwise_features.h"
 #include "ops/space_to_batch.h"
 #include "ops/upsample_unary.h"

@@ -85,6 +85,34 @@ void bind_atrous_direct(py::module_& m) {
       Unlocked());
 }
 
+void bind_atrous_pipelined(py::module_& m) {
+  m.def("atrous_pipelined_first_tile_cuda", [](Address) { return atrous_pipelined_first_tile(); });
+  m.def(
+      "atrous_pipelined_cuda",
+      [](Address map, Address weight, Address bias, Address out, Address partial, Quad size,
+         Quad map_stride, Quad out_size, Quad out_stride, Pair kernel, Pair stride, Pair padding,
+         Pair rate, const std::string& type, DirectPair plan, Address stream) {
+        const auto shape =
+            direct_shape(size, map_stride, out_size, out_stride, kernel, stride, padding, rate);
+        check_cuda("atrous_conv2d",
+                   atrous_pipelined_cuda(pointer<const void>(map), pointer<const void>(weight),
+                                         pointer<const void>(bias), pointer<void>(out),
+                                         pointer<void>(partial), shape, direct_type(type),
+                                         {plan[0], plan[1]}, pointer<void>(stream)));
+      },
+      Unlocked());
+  m.def(
+      "channels_last_cuda",
+      [](Address map, Address out, std::array<int64_t, 3> size, std::array<int64_t, 3> map_stride,
+         int64_t padded, int element_size, Address stream) {
+        check_cuda("atrous_conv2d", channels_last_cuda(pointer<const void>(map), pointer<void>(out),
+                                                       {size[0], size[1], size[2], map_stride[0],
+                                                        map_stride[1], map_stride[2], padded},
+                                                       element_size, pointer<void>(stream)));
+      },
+      Unlocked());
+}
+
 void bind_space_to_batch(py::module_& m) {
   m.def(
       "space_to_batch_cuda",
@@ -216,6 +244,7 @@ void bind_cuda(py::module_& m) {
   bind_atrous_direct(m);
   bind_atrous_im2col(m);
   bind_conv_epilogue(m);
+  bind_atrous_pipelined(m);
   bind_crf_cuda(m);
   bind_space_to_batch(m);
   bind_upsample_unary(m);

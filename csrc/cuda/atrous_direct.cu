@@ -1,26 +1,9 @@
-#include <initializer_list>
-
+#include "cuda/add_parts.cuh"
 #include "cuda/atrous_direct.cuh"
-#include "ops/atrous_direct.h"
+#include "cuda/atrous_windows.h"
 
 namespace deeplab_native {
 namespace {
-
-constexpr int64_t kMaxReach = int64_t{1} << 30;  // pixels; two of them still add up in an int
-
-bool all_within(int64_t limit, std::initializer_list<int64_t> sizes) {
-  for (const int64_t size : sizes) {
-    if (size > limit) return false;
-  }
-  return true;
-}
-
-bool indexable(const AtrousDirectShape& s) {
-  return all_within(kMaxReach,
-                    {s.height + 2 * s.pad_h, s.width + 2 * s.pad_w, s.channels, s.filters,
-                     s.kernel_h * s.rate_h, s.kernel_w * s.rate_w, s.kernel_h * s.kernel_w,
-                     s.out_height * s.stride_h, s.out_width * s.stride_w});
-}
 
 template <class T>
 MapView<T> view(const void* data, const std::array<int64_t, 4>& stride, int64_t channels) {
@@ -62,12 +45,6 @@ Result<T> map_result(void* data, void* partial, const void* bias,
 
 unsigned tiles(int64_t items, int tile) { return static_cast<unsigned>((items + tile - 1) / tile); }
 
-template <class T>
-cudaError_t add_parts(const Result<T>& result, int parts, cudaStream_t stream) {
-  return launch(atrous_direct_add_kernel<T>, dim3(strided_blocks(result.size, kAddThreads)),
-                dim3(kAddThreads), 0, stream, result.partial, result.data, result.size, parts);
-}
-
 // launch_tile(kTensor, Tile) starts the product; afterwards its parts are added.
 template <class T, class LaunchTile>
 cudaError_t run_plan(Result<T>& result, DirectPlan plan, cudaStream_t stream,
@@ -83,7 +60,7 @@ cudaError_t run_plan(Result<T>& result, DirectPlan plan, cudaStream_t stream,
     error = launch_tile(NarrowTile{});
   }
   if (error != cudaSuccess || plan.parts < 2) return error;
-  return add_parts(result, plan.parts, stream);
+  return add_parts(result.partial, result.data, result.size, plan.parts, stream);
 }
 
 template <class T, bool kTensor>
@@ -127,43 +104,6 @@ cudaError_t with_type(DirectType type, const Run& run) {
       return run(Float16{}, std::true_type{});
   }
   return cudaErrorInvalidValue;
-}
-
-Window forward_window(const AtrousDirectShape& s) {
-  const auto i = [](int64_t value) { return static_cast<int>(value); };
-  return {i(s.height),
-          i(s.width),
-          i(s.out_height),
-          i(s.out_width),
-          i(s.kernel_h),
-          i(s.kernel_w),
-          i(s.stride_h),
-          i(s.stride_w),
-          i(-s.pad_h),
-          i(-s.pad_w),
-          i(s.rate_h),
-          i(s.rate_w),
-          1,
-          1};
-}
-
-// The other way round: the outputs whose taps lie on a pixel of the map.
-Window gradient_window(const AtrousDirectShape& s) {
-  const auto i = [](int64_t value) { return static_cast<int>(value); };
-  return {i(s.out_height),
-          i(s.out_width),
-          i(s.height),
-          i(s.width),
-          i(s.kernel_h),
-          i(s.kernel_w),
-          1,
-          1,
-          i(s.pad_h),
-          i(s.pad_w),
-          i(-s.rate_h),
-          i(-s.rate_w),
-          i(s.stride_h),
-          i(s.stride_w)};
 }
 
 }  // namespace

@@ -22,35 +22,6 @@ struct WindowProduct {
   Result<T> result;
 };
 
-// The taps that reach the map from at least one row of the tile; with more than 32 taps, all.
-struct TapSet {
-  uint32_t mask;
-  int taps;
-
-  __device__ bool has(int tap) const { return taps > 32 || mask >> tap & 1; }
-  __device__ int count() const { return taps > 32 ? taps : __popc(mask); }
-  __device__ int from(int tap) const {
-    while (tap < taps && !has(tap)) ++tap;
-    return tap;
-  }
-};
-
-template <class Loader>
-__device__ TapSet taps_in_reach(const Loader& loader, const Window& window, uint32_t* shared_mask) {
-  const int taps = window.kernel_h * window.kernel_w;
-  if (taps > 32) return {0, taps};
-  if (threadIdx.x == 0) *shared_mask = 0;
-  __syncthreads();
-  uint32_t mine = 0;
-  for (int tap = 0, i = 0, j = 0; tap < taps; ++tap) {
-    if (loader.reaches(i, j)) mine |= 1u << tap;
-    if (++j == window.kernel_w) j = 0, ++i;
-  }
-  if (mine != 0) atomicOr(shared_mask, mine);  // of bits: in any order the same
-  __syncthreads();
-  return {*shared_mask, taps};
-}
-
 template <class T, bool kTensor, class Tile>
 __global__ void __launch_bounds__(Tile::kThreads, (kMinBlocks<T, kTensor, Tile>))
     atrous_direct_window_kernel(WindowProduct<T> p, int parts) {
@@ -60,7 +31,8 @@ __global__ void __launch_bounds__(Tile::kThreads, (kMinBlocks<T, kTensor, Tile>)
   WindowLoader<T, kTensor, Tile::kRows, Tile::kThreads> a(p.map, p.window, row0, p.result.rows);
   FilterLoader<T, kTensor, Tile::kCols, Tile::kThreads> b(p.filters, col0, p.result.cols);
 
-  const TapSet taps = taps_in_reach(a, p.window, &shared_mask);
+  const TapSet taps =
+      taps_in_reach(p.window, &shared_mask, [&](int i, int j) { return a.reaches(i, j); });
   const int chunks = (p.map.channels + kStepDepth<T> - 1) / kStepDepth<T>;  // of a tap's channels
   const Share share(int64_t{taps.count()} * chunks, blockIdx.z, parts);
   int skip = static_cast<int>(share.begin / chunks), chunk = static_cast<int>(share.begin % chunks);
@@ -144,20 +116,6 @@ __global__ void __launch_bounds__(Tile::kThreads, (kMinBlocks<T, kTensor, Tile>)
   result.data += of_tap;
   if (result.partial != nullptr) result.partial += of_tap;
   write_tile<T, Tile>(sums, shared.bytes, result, channel0, filter0, blockIdx.z);
-}
-
-// ---- the parts of the sums, added in their order ----
-constexpr unsigned kAddThreads = 256;
-
-template <class T>
-__global__ void __launch_bounds__(kAddThreads)
-    atrous_direct_add_kernel(const typename Number<T>::Sum* __restrict__ partial,
-                             T* __restrict__ out, int64_t size, int parts) {
-  for (int64_t i = strided_begin(); i < size; i += strided_step()) {
-    auto sum = partial[i];
-    for (int part = 1; part < parts; ++part) sum += partial[part * size + i];
-    out[i] = Number<T>::from(sum);
-  }
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 // under way while the present one is multiplied.
 #pragma once
 #include "cuda/tile_mma.cuh"
+#include "cuda/window.cuh"
 
 namespace deeplab_native {
 
@@ -65,26 +66,6 @@ struct Stage {
   }
 };
 
-// Where the taps of pixel (y, x) of a grid lie on a map: row (y * step_h + offset_h + i * tap_h) /
-// div_h for tap row i, nothing where that leaves a remainder or the map; columns alike.
-struct Window {
-  int height, width;            // of the map
-  int grid_height, grid_width;  // pixels of the grid, in each of the batch's maps
-  int kernel_h, kernel_w;
-  int step_h, step_w, offset_h, offset_w, tap_h, tap_w, div_h, div_w;
-
-  // The row, or column, of the map; -1 outside.
-  __device__ static int on_map(int place, int div, int size) {
-    if (place < 0) return -1;
-    if (div != 1) {
-      const int quotient = place / div;
-      if (quotient * div != place) return -1;
-      place = quotient;
-    }
-    return place < size ? place : -1;
-  }
-};
-
 // Items: the pixels of a grid; along the channels, one tap after the other.
 template <class T, bool kTensor, int extent, int threads>
 class WindowLoader {
@@ -113,9 +94,7 @@ class WindowLoader {
     bool any = false;
 #pragma unroll
     for (int slot = 0; slot < Staged::kSlots; ++slot) {
-      const Window& w = window_;
-      any |= Window::on_map(y_[slot] + i * w.tap_h, w.div_h, w.height) >= 0 &&
-             Window::on_map(x_[slot] + j * w.tap_w, w.div_w, w.width) >= 0;
+      any |= window_.reaches(y_[slot], x_[slot], i, j);
     }
     return any;
   }

@@ -5,12 +5,14 @@
 // accesses out of bounds (-fsanitize=address), undefined behaviour (-fsanitize=undefined), missing
 // barriers (-fsanitize=thread, where each CUDA thread is a TSan fiber and barriers are the only
 // edges, or a result that changes with CUDA_EMU_SEED) and divergent barriers (a deadlock report).
-// What it cannot: blocks run in order, so races between blocks go unseen; no tensor cores.
+// What it cannot: blocks run in order, so races between blocks go unseen; of tensor cores it has
+// the layout of the fragments (cuda_emu_tensor.h), not the rounding.
 #pragma once
 #include <atomic>
 #include <cmath>
 
 #include "cuda_emu_fibers.h"
+#include "cuda_emu_tensor.h"
 
 // ---- language surface ----
 #define __global__

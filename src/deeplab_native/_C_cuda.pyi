@@ -92,6 +92,38 @@ def atrous_direct_weight_gradient_cuda(
     /,
 ) -> None: ...
 
+# ---- the same by ldmatrix and cp.async, and maps in the layout that it takes ----
+def atrous_pipelined_first_tile_cuda(stream: int, /) -> int: ...
+def atrous_pipelined_cuda(
+    map: int,
+    weight: int,
+    bias: int,
+    out: int,
+    partial: int,
+    size: Quad,
+    map_stride: Quad,
+    out_size: Quad,
+    out_stride: Quad,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    rate: Pair,
+    dtype: str,
+    plan: Pair,
+    stream: int,
+    /,
+) -> None: ...
+def channels_last_cuda(
+    map: int,
+    out: int,
+    size: Triple,
+    map_stride: Triple,
+    padded: int,
+    element_size: int,
+    stream: int,
+    /,
+) -> None: ...
+
 # ---- space to batch ----
 def space_to_batch_cuda(
     map: int,

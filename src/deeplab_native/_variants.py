@@ -25,6 +25,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "crf_tile": ("8", "16", "off"),
     # vertices of a lattice numbered so that neighbours are near, or as points touch them first
     "crf_vertices": ("near", "first"),
+    # tiles of the direct convolution's pipelined kernel, in the order of _atrous_pipelined.TILES;
+    # "registers": the kernel of all devices, whose loads go through registers
+    "direct": ("planned", "256x128", "128x128", "128x64", "64x64", "128x32", "registers"),
 }
 ENVIRONMENT = "DEEPLAB_NATIVE_VARIANTS"
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from .._native import call_cuda, convolutions_use_tf32, memory_format
+from . import _atrous_pipelined
 from .atrous_im2col import Geometry, Pair, output_size, sum_dtype
 
 Grads = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # of input, weight and bias
@@ -77,6 +78,9 @@ def direct_forward(
         device=input.device,
         memory_format=memory_format(input),
     )
+    if _atrous_pipelined.fits(input, weight, size):
+        _atrous_pipelined.forward(input, weight, bias, out, stride, padding, rate)
+        return out
     by_tap = weight.permute(0, 2, 3, 1).contiguous()
     bias = None if bias is None else bias.contiguous()
     _call(
