@@ -1,6 +1,6 @@
 """The emulator itself: its built-ins work, and each planted bug is caught by what should catch it.
 
-Every kernel of emulation/planted.cu runs in a Python of its own, as the sanitized tests do.
+Every kernel of emulation/planted*.cu runs in a Python of its own, as the sanitized tests do.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from python_tests.emulation import sanitize
 from python_tests.emulation.build import build, default_folder
 
 CORRECT = ["barriers", "syncwarp", "shuffles", "votes", "atomics", "dynamic_shared", "indices"]
+TENSOR = ["copies", "load_matrices", "mma_bfloat16", "mma_float16", "mma_tfloat32"]
+PIPELINE_BUGS = ["no_wait_for_copies", "stage_filled_too_early", "misaligned_copy"]
 SEEDS = ["0", "1", "7"]  # ascending, descending, shuffled
 
 
 class Planted:
-    """Runs a kernel of planted.cu as it is ("plain") or under a sanitizer."""
+    """Runs a kernel of planted*.cu as it is ("plain") or under a sanitizer."""
 
     def __init__(self, kind: str) -> None:
         self.kind, self.options = kind, ()
@@ -38,7 +40,8 @@ class Planted:
 
     def run(self, name: str, *, bug: bool, seed: str = "0") -> tuple[int, str]:
         """The exit status (negative: a signal) and stderr."""
-        call = f"ctypes.CDLL({str(self._library())!r}).run_planted({name.encode()!r}, {bug})"
+        function = "run_planted_tensor" if name in (*TENSOR, *PIPELINE_BUGS) else "run_planted"
+        call = f"ctypes.CDLL({str(self._library())!r}).{function}({name.encode()!r}, {bug})"
         done = subprocess.run(
             [*self.python, "-c", f"import ctypes, os; os._exit({call})"],
             env={**self.environment, "CUDA_EMU_SEED": seed},
@@ -73,12 +76,12 @@ def thread() -> Planted:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("name", CORRECT)
+@pytest.mark.parametrize("name", CORRECT + TENSOR)
 def test_built_ins(name, seed, plain):
     assert plain.run(name, bug=False, seed=seed) == (0, "")
 
 
-@pytest.mark.parametrize("name", CORRECT)
+@pytest.mark.parametrize("name", CORRECT + TENSOR)
 def test_built_ins_are_right_for_sanitizers_too(name, any_kind):
     assert any_kind.run(name, bug=False) == (0, "")
 
@@ -109,7 +112,11 @@ def test_thread_sanitizer_finds(name, thread):
 
 
 @pytest.mark.parametrize(
-    "name", ["no_barrier", "no_second_barrier", "no_syncwarp", "last_writer", "float_sum"]
+    "name",
+    [
+        *("no_barrier", "no_second_barrier", "no_syncwarp", "last_writer", "float_sum"),
+        *("no_wait_for_copies", "stage_filled_too_early"),
+    ],
 )
 def test_another_schedule_changes_the_result(name, plain):
     assert len({plain.run(name, bug=True, seed=seed)[0] for seed in SEEDS}) > 1
@@ -119,6 +126,7 @@ def test_another_schedule_changes_the_result(name, plain):
     "name, words",
     [
         ("divergent_barrier", ["barrier deadlock", "__syncthreads, ", "__syncwarp"]),
+        ("misaligned_copy", ["copy_async: misaligned address"]),
         ("not_in_mask", ["__shfl_sync: lane", "is not in mask 0000ffff"]),
     ],
 )

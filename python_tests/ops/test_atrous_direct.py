@@ -1,4 +1,7 @@
-"""The direct convolution: every tile, type, layout and cut of the sums, and what it refuses."""
+"""The direct convolution whose loads go through registers, that of every device.
+
+Every tile, type, layout and cut of the sums, and what it refuses.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from deeplab_native import atrous_conv1d, atrous_conv2d
+from deeplab_native import _variants, atrous_conv1d, atrous_conv2d
 from deeplab_native.ops import _atrous_direct
 from deeplab_native.ops._atrous_direct import LARGE, NARROW, SMALL, Plan, make_plan
 from python_tests.ops.conv_cases import assert_near, tensors
@@ -32,8 +35,9 @@ CASES = {
 
 @pytest.fixture
 def device(cuda_device):
-    """The devices of the direct convolution."""
-    return cuda_device
+    """The devices of the direct convolution, without the kernel of test_atrous_pipelined.py."""
+    with _variants.use({"direct": "registers"}):
+        yield cuda_device
 
 
 def take(monkeypatch, plan):

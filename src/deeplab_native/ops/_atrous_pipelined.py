@@ -6,6 +6,8 @@ and weights by filter, are copied to that layout first.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 
 from .. import _variants
@@ -61,16 +63,16 @@ def clocks(tile: int, parts: int, batch: int, pixels: int, filters: int, steps: 
     """What a multiprocessor is expected to take for its share of the blocks."""
     rows, cols = TILES[tile]
     row_tiles = -(-batch * pixels // rows) if parts == 1 else batch * -(-pixels // rows)
-    blocks = row_tiles * -(-filters // cols) * parts
+    rounds = -(-row_tiles * -(-filters // cols) * parts // MULTIPROCESSORS)
     of_step = max(
-        rows * cols * STEP_BYTES / OPERATIONS,  # 64 terms, two operations each
+        rows * cols * STEP_BYTES / OPERATIONS,  # terms of 2 bytes, two operations each
         (rows + cols) * STEP_BYTES / L2_BYTES,
     )
-    # blocks that share a multiprocessor share its arithmetic and its bytes, but not its waits
-    at_once = BLOCKS_AT_ONCE[tile]
-    rounds = -(-blocks // MULTIPROCESSORS)
-    lonely = 1.0 + 0.4 / min(at_once, rounds) * min(1.0, 2 / (rows * cols / 64 / 64))
-    time = rounds * -(-steps // parts) * of_step * lonely + LATENCY * -(-rounds // at_once)
+    # blocks share a multiprocessor's arithmetic and bytes, and wait beside one another: a single
+    # block of 4 warps loses some two fifths of its time, 8 warps a tenth
+    at_once = min(BLOCKS_AT_ONCE[tile], rounds)
+    waits = 0.4 / at_once * (0.25 if tile == 0 else 1.0)
+    time = rounds * -(-steps // parts) * of_step * (1 + waits) + LATENCY * -(-rounds // at_once)
     if parts > 1:
         moved = (2 * parts + 1) * 4 * batch * pixels * filters
         time += LAUNCH + moved / MULTIPROCESSORS / L2_BYTES
@@ -84,12 +86,16 @@ def make_plan(
 
     first: the first tile that there is room for.
     """
-    if _variants.chosen("direct") != "planned":
-        first = max(first, _variants.number("direct") - 1)
-        tiles = [first]
-    else:
-        tiles = list(range(first, len(TILES)))
     steps = -(-terms * dtype.itemsize // STEP_BYTES)
+    forced = _variants.number("direct") - 1  # -1: planned
+    return _plan(batch, pixels, filters, steps, first, forced)
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    batch: int, pixels: int, filters: int, steps: int, first: int, forced: int
+) -> tuple[int, int]:
+    tiles = range(first, len(TILES)) if forced < 0 else (max(first, forced),)
     part_bytes = 4 * batch * pixels * filters
     most = max(1, min(steps // MIN_STEPS, MAX_PARTS, PART_BYTES // max(1, part_bytes)))
     plans = [(tile, parts) for tile in tiles for parts in range(1, most + 1)]
@@ -97,7 +103,7 @@ def make_plan(
 
 
 def lines(map: torch.Tensor) -> torch.Tensor:
-    """(B, C, H, W) with adjacent channels in whole vectors of 16 bytes, zeros where there were none.
+    """(B, C, H, W) with adjacent channels, whole vectors of 16 bytes; those added are zero.
 
     The map itself where it is like that.
     """
@@ -139,6 +145,8 @@ def forward(
     rate: Pair,
 ) -> None:
     """The convolution, where it `fits`, to `out`, dense in either layout."""
+    if out.numel() == 0:
+        return
     batch, filters, height, width = out.shape
     map, by_tap = lines(input), lines(weight)
     if not by_tap.is_contiguous(memory_format=torch.channels_last):
