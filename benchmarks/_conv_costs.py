@@ -5,12 +5,14 @@ Products that torch computes (cuBLAS, cuDNN) count at the same ceilings, with ev
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
 import torch
 
 from _roofline import WARP, Cost, Issue, Phase
+from deeplab_native.ops import _atrous_pipelined as pipelined
 from deeplab_native.ops._aspp_offsets import merge_taps
 from deeplab_native.ops._atrous_direct import NARROW, SMALL, STEP_BYTES, TILES, make_plan
 from deeplab_native.ops._conv_algorithms import windows
@@ -18,7 +20,7 @@ from deeplab_native.ops._conv_algorithms import windows
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 SHARED_TURNS = 3  # of shared memory for 32 items of a strided row, see NOTES.md
 TILE_NAMES = ("128, 128, 32, 64", "64, 64, 32, 32", "128, 32, 32, 32")  # tile_shape.cuh
-ELEMENTS = {"bfloat16": "Bfloat16, true", "float32": "float, false"}
+ELEMENTS = {"bfloat16": "Bfloat16", "float32": "float"}
 BITS = {"bfloat16": "unsigned short", "float32": "unsigned int"}
 
 
@@ -95,8 +97,59 @@ def taps_in_reach(c: Conv, rows: int) -> int:
     return reached
 
 
+def taps_by_rectangle(c: Conv, rows: int, images: int) -> int:
+    """The same, for pixels in the order of cuda/tap_order.cuh: tiles of `images` maps each."""
+    cuts = sorted({0, c.size, *(cut for cut in (c.rate, c.size - c.rate) if 0 < cut < c.size)})
+    ranges = list(itertools.pairwise(cuts))
+    order = [
+        [(y, x) for y in range(*ys) for x in range(*xs)] * images for ys in ranges for xs in ranges
+    ]
+    pixels = list(itertools.chain(*order))
+    reached = 0
+    for first in range(0, len(pixels), rows):
+        tile = set(pixels[first : first + rows])
+        reached += sum(
+            any(0 <= y + dy < c.size and 0 <= x + dx < c.size for y, x in tile)
+            for dy in (-c.rate, 0, c.rate)
+            for dx in (-c.rate, 0, c.rate)
+        )
+    return reached * (c.batch // images)
+
+
+def pipelined_costs(c: Conv) -> list[Cost]:
+    """The direct convolution of channels_last bf16 maps on compute capability 9.0.
+
+    What its loop issues, two instructions for an mma, is a third of what it may.
+    """
+    plan = pipelined.make_plan(c.batch, c.size**2, c.filters, 9 * c.channels, DTYPES[c.dtype], 0)
+    (rows, cols), parts = pipelined.TILES[plan[0]], plan[1]
+    warp_rows, warp_cols = ((64, 64), (64, 64), (64, 32), (32, 32), (32, 32))[plan[0]]
+    taps = taps_by_rectangle(c, rows, c.batch if parts == 1 else 1)
+    line = pipelined.STEP_BYTES
+    steps = taps * -(-c.filters // cols) * -(-c.channels * c.item // line)
+    warps = rows // warp_rows * cols // warp_cols
+    out = c.out_bytes if parts == 1 else 4 * parts * c.filters * c.pixels
+    costs = [
+        Cost("weights by tap", 1, 2 * c.weight_bytes, new=c.weight_bytes),
+        product(
+            "atrous_pipelined",
+            2.0 * c.channels * c.filters * c.valid,
+            c.dtype,
+            c.map_bytes + c.weight_bytes + out,
+            asked=steps * (rows + cols) * line + out,
+            new=c.map_bytes,
+            shared=steps * (warps * (warp_rows + warp_cols) + rows + cols) * line,
+        ),
+    ]
+    if parts > 1:
+        costs.append(Cost("atrous_direct_add", 1, out + c.out_bytes))
+    return costs
+
+
 def direct_costs(c: Conv) -> list[Cost]:
     """channels_last; a block skips the taps that reach the map from none of its pixels."""
+    if c.dtype != "float32":
+        return pipelined_costs(c)
     plan = make_plan(c.pixels, c.filters, 9 * c.channels, 1, DTYPES[c.dtype])
     height, width = TILES[plan.tile]
     warp_rows, warp_cols = 32, 32 if plan.tile in (SMALL, NARROW) else 64
@@ -104,15 +157,13 @@ def direct_costs(c: Conv) -> list[Cost]:
     across = -(-c.filters // width)
     steps = taps_in_reach(c, height) * across * -(-c.channels * c.item // STEP_BYTES)
     out = c.out_bytes if plan.parts == 1 else 4 * plan.parts * c.filters * c.pixels
-    tensor = c.dtype != "float32"
-    marker = "tensor" if tensor else "FFMA"
     depth = STEP_BYTES // c.item
-    of_warp = warp_rows * warp_cols * depth // (16 * 8 * 16 if tensor else WARP)
+    of_warp = warp_rows * warp_cols * depth // WARP
     issue = Issue(
-        f"atrous_direct.cu atrous_direct_window_kernel<{ELEMENTS[c.dtype]}, "
+        f"atrous_direct.cu atrous_direct_window_kernel<{ELEMENTS[c.dtype]}, false, "
         f"TileShape<{TILE_NAMES[plan.tile]}> >",
         steps * warps * WARP,
-        marker=marker,
+        marker="FFMA",
         of_item=of_warp,
     )
     costs = [
@@ -162,7 +213,7 @@ def aspp_costs(size: int, batch: int, dtype: str, channels: int, filters: int) -
     y = item * taps * padded * pixels
     image = item * channels * pixels
     words = padded if dense else padded * item // 16
-    element = ELEMENTS[dtype].partition(",")[0]
+    element = ELEMENTS[dtype]
     whole = "true" if padded == filters else "false"
     kernel = (
         f"gather_dense_kernel<{element}>" if dense else f"gather_pixels_kernel<{element}, {whole}>"

@@ -17,6 +17,7 @@ from deeplab_native.layers import AtrousConv2d
 from deeplab_native.models import create_model
 from deeplab_native.models._inference import Ready, ready
 from deeplab_native import CRFParams, MeanField, aspp, dense_crf
+from deeplab_native import aspp, atrous_conv2d
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,28 @@ def crf_inputs(
     noise = torch.randn(batch, 3, height, width, generator=generator)
     image = (255 * smooth + 4 * noise).clamp(0, 255).to(torch.uint8)
     return unary.to(device), image.to(device)
+def direct(device: torch.device, emulated: bool) -> Iterator[Case]:
+    """Layers of VGG-16 and ResNet-101 in bf16; parts of the sums may round differently."""
+    layers = [  # channels, filters, rate, size
+        *((512, 1024, rate, 41) for rate in (4, 12, 24)),
+        (512, 1024, 12, 65),
+        (2048, 21, 12, 41),
+        (256, 256, 2, 41),
+    ]
+    for channels, filters, rate, size in [(72, 40, 4, 7)] if emulated else layers:
+        for batch in (1, 2) if emulated else (1, 8):
+            for layout in (torch.contiguous_format, torch.channels_last):
+                inputs = []
+                for _ in range(1 if emulated else 3):
+                    map = torch.randn(batch, channels, size, size, device=device).bfloat16()
+                    weight = torch.randn(filters, channels, 3, 3, device=device).bfloat16()
+                    inputs.append((map.contiguous(memory_format=layout), weight))
+                name = f"{channels}->{filters} r={rate} {batch}x{size} {layout}".replace(
+                    "torch.", ""
+                )
+                conv = partial(atrous_conv2d, padding=rate, rate=rate, algorithm="direct")
+                # of sums as large as the root of their terms, 8 bits of five times that
+                yield Case(name, conv, inputs, 5 * (9 * channels) ** 0.5 * 2**-8)
 
 
 # Switch -> its cases on a device; small ones, of the same kind, where the kernels are emulated.
@@ -113,4 +136,5 @@ CASES: dict[str, Callable[[torch.device, bool], Iterator[Case]]] = {
     "net_epilogue": net_epilogue,
     "crf_tile": crf_cases,
     "crf_vertices": crf_cases,
+    "direct": direct,
 }
