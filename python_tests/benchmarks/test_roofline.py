@@ -151,14 +151,33 @@ def test_convolution():
     library = conv.library_conv(c)
     assert library.tensor == ("tensor16", 2 * 64 * 32 * 9 * 16)
     assert library.unique == c.map_bytes + c.weight_bytes + c.out_bytes
-    by_tap, product, *_ = conv.direct_costs(c)
+    by_tap, product, add = conv.direct_costs(c)
     assert by_tap.unique == 2 * c.weight_bytes
-    # one narrow block of 128 x 32, 9 taps of 2 steps, 64 bytes of each row and column; 4 warps
-    plan_parts = 2  # 18 steps, 8 at least of each part
-    assert product.asked >= 9 * 2 * 160 * 64 and product.shared == 9 * 2 * 4 * 64 * 64
-    assert product.unique == c.map_bytes + c.weight_bytes + 4 * plan_parts * 32 * 16
+    # one block of 64 x 64, 9 taps of a step, 128 bytes of each row and column; 4 warps of 32 x 32
+    parts = 2  # 9 steps, 4 at least of each part
+    assert product.asked == 9 * 128 * 128 + 4 * parts * 32 * 16
+    assert product.shared == 9 * (4 * 64 + 128) * 128
+    assert product.unique == c.map_bytes + c.weight_bytes + 4 * parts * 32 * 16
+    assert add.unique == 4 * parts * 32 * 16 + c.out_bytes
     columns = conv.im2col_costs(c)[0]
     assert columns.unique == c.map_bytes + 9 * c.map_bytes
+
+
+def test_direct_convolution_of_float32():
+    c = conv.Conv(channels=64, filters=32, rate=2, size=4, batch=1, dtype="float32")
+    by_tap, product, *_ = conv.direct_costs(c)
+    assert by_tap.unique == 2 * c.weight_bytes
+    # one narrow block of 128 x 32, 9 taps of 4 steps, 64 bytes of each row and column; 4 warps
+    parts = 4  # 36 steps, 8 at least of each part
+    assert product.asked >= 9 * 4 * 160 * 64 and product.shared == 9 * 4 * 4 * 64 * 64
+    assert product.unique == c.map_bytes + c.weight_bytes + 4 * parts * 32 * 16
+
+
+def test_taps_of_pixels_by_rectangle():
+    c = conv.Conv(channels=64, filters=32, rate=12, size=41, batch=8, dtype="bfloat16")
+    assert conv.taps_by_rectangle(c, 256, 8) < 0.8 * conv.taps_in_reach(c, 256)
+    assert conv.taps_by_rectangle(c, 256, 8) >= c.valid / 256
+    assert conv.taps_by_rectangle(c, 1, 1) == c.valid
 
 
 def test_blocks():

@@ -99,7 +99,7 @@ def _plan(
     part_bytes = 4 * batch * pixels * filters
     most = max(1, min(steps // MIN_STEPS, MAX_PARTS, PART_BYTES // max(1, part_bytes)))
     plans = [(tile, parts) for tile in tiles for parts in range(1, most + 1)]
-    return min(plans, key=lambda plan: clocks(*plan, batch, pixels, filters, steps))
+    return min(plans, key=lambda plan: clocks(plan[0], plan[1], batch, pixels, filters, steps))
 
 
 def lines(map: torch.Tensor) -> torch.Tensor:
