@@ -57,7 +57,7 @@ __global__ void copies_kernel(const uint4* in, int* out) {
 // out: 4 registers of each lane; matrix m, row r, 2-byte element e holds 100 m + 8 r + e.
 __global__ void load_matrices_kernel(uint32_t* out) {
   __shared__ uint4 memory[4 * 8];
-  auto* matrices = reinterpret_cast<uint16_t(*)[8][8]>(memory);
+  auto* matrices = reinterpret_cast<uint16_t (*)[8][8]>(memory);
   const int lane = static_cast<int>(threadIdx.x), m = lane / 8, r = lane % 8;
   for (int e = 0; e < 8; ++e) matrices[m][r][e] = static_cast<uint16_t>(100 * m + 8 * r + e);
   __syncwarp();
