@@ -138,15 +138,25 @@ struct FilterSet {
 template <class T>
 constexpr int kFilterBlocks = sizeof(T) == 4 ? 4 : 2;
 
-// f(replica, image) for the images of a filter that blockIdx.z has.
+// f(replica, image, b) for the images of a filter that blockIdx.z has; values b of the batch.
 template <class T, class F>
 __device__ void each_image(const FilterView<T>& filter, const F& f) {
   const int64_t images = filter.lattice.images;
   const uint32_t end = static_cast<uint32_t>(filter.replicas * images);
   for (uint32_t z = blockIdx.z; z < end; z += gridDim.z) {
     const uint32_t replica = filter.replicas == 1 ? 0 : z / static_cast<uint32_t>(images);
-    f(int64_t{replica}, int64_t{z} - int64_t{replica} * images);
+    f(int64_t{replica}, int64_t{z} - int64_t{replica} * images, z);
   }
+}
+
+// Where the rows of one image begin in `rows`, [replicas M][width], so that row v of the lattice
+// lies `stride` <= width channels times v from there: where fewer channels are worked on, their
+// rows lie side by side.
+template <class T, class U>
+__device__ U* image_rows(const FilterView<T>& f, U* rows, int64_t replica, int64_t image,
+                         int64_t width, uint32_t stride) {
+  if (replica > 0) rows += replica * *f.lattice.num_vertices * width;
+  return rows + f.lattice.vertex_begin[image] * (width - stride);
 }
 
 // Where the rows of a filter are after its d + 1 blurs, of which every two go from one buffer to
@@ -156,19 +166,18 @@ __host__ __device__ const T* blurred_rows(const FilterView<T>& f) {
   return (f.lattice.corners + 1) / 2 % 2 == 0 ? f.rows : f.other_rows;
 }
 
-// What a filter has made of one image, from a channel on: to be sliced at the image's points.
+// What a filter has made of one image, from a channel on: to be sliced at the image's points. Rows
+// are `width` channels apart in the memory of the filter, `stride` of them are worked on.
 template <class T>
 class FilteredImage {
  public:
   __device__ FilteredImage(const FilterView<T>& f, int64_t replica, int64_t image, int64_t width,
-                           int64_t channel)
+                           uint32_t stride, int64_t channel)
       : lattice_(f.lattice),
         image_(image),
-        width_(width),
-        rows_(blurred_rows(f) + channel),
-        weights_(f.slice_weights) {
-    if (replica > 0) rows_ += replica * *f.lattice.num_vertices * width;
-  }
+        width_(stride),
+        rows_(image_rows(f, blurred_rows(f), replica, image, width, stride) + channel),
+        weights_(f.slice_weights) {}
 
   // The kChunks chunks at a point, `step` channels apart, of which `has(k)` says which there are;
   // NaN where the image has no lattice.
@@ -183,6 +192,12 @@ class FilteredImage {
     // of positions there are 3 corners, of positions and colours 6: so many loads are on their way
     constexpr int kAtOnce = 3;
     int r = 0;
+    if constexpr (kChunks == 1 && sizeof(T) * W == 16) {  // there are registers for twice as many
+#pragma unroll 1
+      for (; r + 2 * kAtOnce <= lattice_.corners; r += 2 * kAtOnce) {
+        add_corners<2 * kAtOnce>(weights + r * kWarp, vertices + r * kWarp, step, has, sums);
+      }
+    }
 #pragma unroll 1
     for (; r + kAtOnce <= lattice_.corners; r += kAtOnce) {
       add_corners<kAtOnce>(weights + r * kWarp, vertices + r * kWarp, step, has, sums);
@@ -220,10 +235,13 @@ class FilteredImage {
   const T* weights_;
 };
 
+struct HotStep;  // cuda/hot_labels.cuh
+
 // values [replicas * images * num_points][width] (null: all ones) -> blurred_rows of every filter.
+// hot: of a mean field that works on some labels alone, with chunks of 4 of float; else null.
 template <class T>
 cudaError_t splat_and_blur(const FilterSet<T>& set, const T* values, int64_t width, bool reversed,
-                           cudaStream_t stream);
+                           const HotStep* hot, cudaStream_t stream);
 
 // The rows of a filter in memory of filter_bytes_cuda.
 template <class T>

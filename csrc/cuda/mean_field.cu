@@ -22,6 +22,8 @@ struct KernelSet {
 struct PassShape {
   int64_t batch, num_points, labels, width;
   uint32_t group, group_bits;  // threads to a point, 2^group_bits
+
+  __device__ RowWidth rows() const { return {width, static_cast<uint32_t>(width)}; }
 };
 
 template <class T>
@@ -41,7 +43,7 @@ __device__ void subtract_matrix(Own& own, const FilterView<T>& f, const T* matri
                                 const PassShape& s, int64_t b, uint32_t point) {
   using C = Chunk<T, W>;
   T* row = filtered + (b * s.num_points + point) * s.width;
-  own.each_sliced(f, b, point, s.width,
+  own.each_sliced(f, b, point, s.rows(),
                   [&](C&, const C& sliced, int64_t offset) { sliced.store(row + offset); });
   __syncwarp();
   own.each([&](C& x, int64_t offset) {
@@ -68,7 +70,7 @@ __device__ void add_kernels(Own& own, const KernelSet<T>& set, T* filtered, cons
     }
     const bool potts = set.kinds[m] == CompatibilityKind::kPotts;
     const T w = *compatibility;
-    own.each_sliced(f, b, point, s.width, [&](C& x, const C& sliced, int64_t offset) {
+    own.each_sliced(f, b, point, s.rows(), [&](C& x, const C& sliced, int64_t offset) {
       if (potts) return x.add_scaled(w, sliced);
       const uint32_t left = static_cast<uint32_t>(s.labels - offset);
       for (uint32_t k = 0; k < W; ++k) {
@@ -198,7 +200,7 @@ int mean_field_cuda(const CudaMeanFieldShape& shape, const std::vector<CudaPairw
   if (!q_is_given) step(pass<T>({}, shape, negative_unary, q, nullptr, true, stream));
   for (int update = 0; update < updates && !error; ++update) {
     for (const KernelSet<T>& set : sets) {
-      if (set.filters.count) step(splat_and_blur<T>(set.filters, q, width, false, stream));
+      if (set.filters.count) step(splat_and_blur<T>(set.filters, q, width, false, nullptr, stream));
     }
     const T* from = negative_unary;
     for (size_t i = 0; i < sets.size(); ++i) {

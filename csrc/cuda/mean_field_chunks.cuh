@@ -7,13 +7,19 @@ namespace deeplab_native {
 template <class T>
 constexpr int kMostOwn = sizeof(T) == 4 ? 3 : 1;  // chunks in the registers of a thread
 
+// How the channels of a point's rows lie: see FilteredImage.
+struct RowWidth {
+  int64_t width;
+  uint32_t stride;
+};
+
 // What a filter has made of values b of a batch, from a channel on.
 template <class T>
-__device__ FilteredImage<T> filtered_image(const FilterView<T>& f, int64_t b, int64_t width,
+__device__ FilteredImage<T> filtered_image(const FilterView<T>& f, int64_t b, RowWidth width,
                                            int64_t channel) {
   const uint32_t images = static_cast<uint32_t>(f.lattice.images), all = static_cast<uint32_t>(b);
   const uint32_t replica = f.replicas == 1 ? 0 : images == 1 ? all : all / images;
-  return FilteredImage<T>(f, replica, all - replica * images, width, channel);
+  return FilteredImage<T>(f, replica, all - replica * images, width.width, width.stride, channel);
 }
 
 // kOwn chunks, which stay in registers. Those of a pair of threads lie side by side, every second
@@ -42,8 +48,8 @@ struct OwnChunks {
 
   // f(chunk, what the filter makes of it, offset): a corner is looked up once for all chunks.
   template <class F>
-  __device__ void each_sliced(const FilterView<T>& filter, int64_t b, uint32_t point, int64_t width,
-                              const F& f) {
+  __device__ void each_sliced(const FilterView<T>& filter, int64_t b, uint32_t point,
+                              RowWidth width, const F& f) {
     C sums[kOwn];
     const auto mine = [this](int k) { return has(k); };
     filtered_image(filter, b, width, begin()).slice(point, kStep, mine, sums);
@@ -74,8 +80,8 @@ struct OwnChunks<T, W, 0> {
     }
   }
   template <class F>
-  __device__ void each_sliced(const FilterView<T>& filter, int64_t b, uint32_t point, int64_t width,
-                              const F& f) {
+  __device__ void each_sliced(const FilterView<T>& filter, int64_t b, uint32_t point,
+                              RowWidth width, const F& f) {
     each([&](C& x, int64_t offset) {
       C sum[1];
       filtered_image(filter, b, width, offset).slice(point, 0, [](int) { return true; }, sum);

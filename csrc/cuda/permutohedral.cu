@@ -33,25 +33,26 @@ struct Blur {
 
 // The axes that come as numbers 2 step and 2 step + 1, from one buffer into the other: a row that
 // is needed blurred along the first axis is blurred again wherever it is needed, with the same
-// bits. So all rows come and go once for two axes, in half the launches. The vertices of all images
-// are one row after another: blockIdx.z has a replica.
+// bits. So all rows come and go once for two axes, in half the launches.
 template <class T, int W>
 __global__ void __launch_bounds__(kRowThreads, (kFilterBlocks<T>))
-    blur_kernel(FilterSet<T> set, int64_t width, int step, bool reversed) {
+    blur_kernel(FilterSet<T> set, HotStep hot, int64_t width, int step, bool reversed) {
   const FilterView<T>& f = set.filters[blockIdx.y];
   const LatticeView& l = f.lattice;
   const int first = 2 * step, second = first + 1;
   if (first >= l.corners) return;
   const bool two = second < l.corners;
-  const int64_t vertices = *l.num_vertices;
   const int2* along_first = l.neighbours + (reversed ? l.d - first : first) * l.entries;
   const int2* along_second = l.neighbours + (reversed ? l.d - second : second) * l.entries;
-  for (int64_t replica = blockIdx.z; replica < f.replicas; replica += gridDim.z) {
-    const int64_t base = replica * vertices * width;
-    const T* source = (step % 2 == 0 ? f.rows : f.other_rows) + base;
-    T* target = (step % 2 == 0 ? f.other_rows : f.rows) + base;
-    each_chunk<W>(0, vertices, width, [&](uint32_t row, uint32_t offset) {
-      const Blur<T, W> blur{source + offset, width};
+  each_image(f, [&](int64_t replica, int64_t image, int64_t b) {
+    const uint32_t channels = hot.stride(b, width);
+    T* const rows = image_rows(f, f.rows, replica, image, width, channels);
+    T* const other_rows = image_rows(f, f.other_rows, replica, image, width, channels);
+    const T* const source = step % 2 == 0 ? rows : other_rows;
+    T* const target = step % 2 == 0 ? other_rows : rows;
+    const int64_t from = l.vertex_begin[image], to = l.vertex_begin[image + 1];
+    each_chunk<W>(from, to, channels, [&](uint32_t row, uint32_t offset) {
+      const Blur<T, W> blur{source + offset, channels};
       const int32_t own = static_cast<int32_t>(row);
       const int2 near = two ? along_second[row] : int2{-1, -1};
       const int2 none{-1, -1};
@@ -62,19 +63,20 @@ __global__ void __launch_bounds__(kRowThreads, (kFilterBlocks<T>))
       if (near.x >= 0) sum.add(blur.row(near.x, before));
       if (near.y >= 0) sum.add(blur.row(near.y, after));
       result.add_scaled(T(0.5), sum);
-      result.store(row_at(target + offset, row, width));
+      result.store(row_at(target + offset, row, channels));
     });
-  }
+  });
 }
 
 template <class T, int W>
 __global__ void __launch_bounds__(kRowThreads, (kFilterBlocks<T>))
     slice_kernel(FilterView<T> f, T* __restrict__ out, int64_t width) {
   const LatticeView& l = f.lattice;
-  each_image(f, [&](int64_t replica, int64_t image) {
-    T* image_out = out + (replica * l.images + image) * l.num_points * width;
-    each_chunk<W>(0, l.num_points, width, [&](uint32_t point, uint32_t offset) {
-      const FilteredImage<T> filtered(f, replica, image, width, offset);
+  const auto channels = static_cast<uint32_t>(width);
+  each_image(f, [&](int64_t replica, int64_t image, int64_t b) {
+    T* image_out = out + b * l.num_points * width;
+    each_chunk<W>(0, l.num_points, channels, [&](uint32_t point, uint32_t offset) {
+      const FilteredImage<T> filtered(f, replica, image, width, channels, offset);
       Chunk<T, W> sum[1];
       filtered.slice(point, 0, [](int) { return true; }, sum);
       sum[0].store(row_at(image_out + offset, point, width));
@@ -109,33 +111,37 @@ template FilterView<double> filter_view(const CudaFilter&, int64_t, size_t*);
 
 template <class T>
 cudaError_t splat_and_blur(const FilterSet<T>& set, const T* values, int64_t width, bool reversed,
-                           cudaStream_t stream) {
+                           const HotStep* hot, cudaStream_t stream) {
   const int chunk = values ? chunk_width<T>(width, values, nullptr) : 1;
   const int64_t chunks = width / chunk;
-  int64_t segments = 0, image_vertices = 0, vertices = 0, images = 0, replicas = 0;
+  int64_t segments = 0, image_vertices = 0, images = 0;
   int axes = 0;
   for (int k = 0; k < set.count; ++k) {
     const FilterView<T>& f = set.filters[k];
     segments = std::max(segments, Segments(f.lattice).count);
     image_vertices = std::max(image_vertices, f.lattice.entries_per_image);
-    vertices = std::max(vertices, f.lattice.entries);
     images = std::max(images, f.replicas * f.lattice.images);
-    replicas = std::max(replicas, f.replicas);
     axes = std::max(axes, f.lattice.corners);
   }
+  const HotStep step_of = hot ? *hot : HotStep{};
   const unsigned count = static_cast<unsigned>(set.count);
   return with_chunk(chunk, [&](auto c) {
     constexpr int W = decltype(c)::value;
-    const auto run = [&](const ChunkGrid& g, auto kernel, auto... arguments) {
-      return launch(kernel, g.grid, g.block, 0, stream, set, arguments...);
+    const auto run = [&](dim3 grid, auto kernel, auto... arguments) {
+      return launch(kernel, grid, dim3(kRowThreads), 0, stream, set, step_of, arguments...);
     };
-    auto splat = splat_kernel<T, W, false>;
-    if constexpr (W == 1) splat = values ? splat : splat_kernel<T, 1, true>;
+    auto splat = splat_kernel<T, W, false, false>;
+    if constexpr (W == 1) splat = values ? splat : splat_kernel<T, 1, true, false>;
+    if constexpr (W == kHotChunk && std::is_same_v<T, float>) {
+      splat = hot ? splat_kernel<T, W, false, true> : splat;
+    }
     cudaError_t error = run(chunk_grid(segments, chunks, count, images), splat, values, width);
     if (!error) {
-      error = run(chunk_grid(image_vertices, chunks, count, images), join_kernel<T, W>, width);
+      // its threads count vertices, too, but one for all chunks
+      const int64_t joined = std::max((segments + kWarp) * chunks, image_vertices);
+      error = run(chunk_grid(joined, 1, count, images), join_kernel<T, W>, width);
     }
-    const ChunkGrid blur = chunk_grid(vertices, chunks, count, replicas);
+    const dim3 blur = chunk_grid(image_vertices, chunks, count, images);
     for (int step = 0; 2 * step < axes && !error; ++step) {
       error = run(blur, blur_kernel<T, W>, width, step, reversed);
     }
@@ -143,9 +149,9 @@ cudaError_t splat_and_blur(const FilterSet<T>& set, const T* values, int64_t wid
   });
 }
 template cudaError_t splat_and_blur(const FilterSet<float>&, const float*, int64_t, bool,
-                                    cudaStream_t);
+                                    const HotStep*, cudaStream_t);
 template cudaError_t splat_and_blur(const FilterSet<double>&, const double*, int64_t, bool,
-                                    cudaStream_t);
+                                    const HotStep*, cudaStream_t);
 
 template <class T>
 size_t filter_bytes_cuda(const CudaFilter& filter, int64_t num_channels) {
@@ -166,12 +172,14 @@ int permutohedral_filter_cuda(const CudaFilter& filter, const T* in, T* out, int
   const FilterView<T>& f = set.filters[0];
   const int64_t points = f.replicas * f.lattice.images * f.lattice.num_points;
   if (points == 0) return cudaSuccess;
-  if (const auto error = splat_and_blur(set, in, num_channels, transposed, stream)) return error;
+  if (const auto error = splat_and_blur(set, in, num_channels, transposed, nullptr, stream)) {
+    return error;
+  }
   return with_chunk(chunk_width<T>(num_channels, out, nullptr), [&](auto c) {
     constexpr int W = decltype(c)::value;
     const int64_t images = f.replicas * f.lattice.images;
-    const ChunkGrid g = chunk_grid(f.lattice.num_points, num_channels / W, 1, images);
-    return launch(slice_kernel<T, W>, g.grid, g.block, 0, stream, f, out, num_channels);
+    const dim3 grid = chunk_grid(f.lattice.num_points, num_channels / W, 1, images);
+    return launch(slice_kernel<T, W>, grid, dim3(kRowThreads), 0, stream, f, out, num_channels);
   });
 }
 template int permutohedral_filter_cuda(const CudaFilter&, const float*, float*, int64_t, bool,

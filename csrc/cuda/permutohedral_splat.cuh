@@ -1,7 +1,7 @@
 // The splat of a filter: values at the points to sums on the vertices. What a thread works on, and
 // what blockIdx is, permutohedral.cu says.
 #pragma once
-#include "cuda/lattice.cuh"
+#include "cuda/hot_labels.cuh"
 #include "cuda/rows.cuh"
 
 namespace deeplab_native {
@@ -20,40 +20,64 @@ struct Segments {
       : entries(l.num_points * l.corners), count((entries + kSegment - 1) / kSegment) {}
 };
 
+// The marginals exp(-U - log Z) of a chunk at a point, whose number counts all images of a lattice.
+template <int W>
+__device__ Chunk<float, W> cold_marginals(const HotStep& hot, int64_t b, int64_t image,
+                                          uint32_t point, uint32_t offset) {
+  const int64_t at = point + (b - image) * hot.num_points;
+  const float log_sum = hot.log_sum_before[at];
+  Chunk<float, W> c =
+      Chunk<float, W>::load(hot.negative_unary + at * hot.chunks * kHotChunk + offset);
+  for (int k = 0; k < W; ++k) c.v[k] = exp(c.v[k] - log_sum);
+  return c;
+}
+
 // Adds up segments of the entries, which are sorted by vertex: rows that lie in one segment are
 // done; of the others the part at the segment's begin goes to partials[segment][0] and the part at
 // its end to [1] (and 0 to [0], which nothing reads, where a row begins the segment). The skewed
 // lengths of the rows (1 to some 10,000 entries) cost nothing.
 // kOnes: instead of the values, which there are none of.
-template <class T, int W, bool kOnes>
+// kHot: the values are marginals of hot labels; those of chunks that were cold before are made of
+// their energies.
+template <class T, int W, bool kOnes, bool kHot>
 __global__ void __launch_bounds__(kRowThreads, (kFilterBlocks<T>))
-    splat_kernel(FilterSet<T> set, const T* __restrict__ values, int64_t width) {
+    splat_kernel(FilterSet<T> set, HotStep hot, const T* __restrict__ values, int64_t width) {
   const FilterView<T>& f = set.filters[blockIdx.y];
   const LatticeView& l = f.lattice;
   using C = Chunk<T, W>;
   const Segments segments(l);
-  const int64_t vertices = *l.num_vertices;
-  const int64_t all_segments = l.images * segments.count;
-  const int64_t all_entries = l.images * segments.entries;
-  each_image(f, [&](int64_t replica, int64_t image) {
+  each_image(f, [&](int64_t replica, int64_t image, int64_t b) {
     const int64_t image_begin = image * segments.entries;
-    each_chunk<W>(0, segments.count, width, [&](int64_t segment, uint32_t offset) {
+    const uint32_t channels = kHot ? hot.hot_chunks(b) * kHotChunk : static_cast<uint32_t>(width);
+    const uint32_t given = kHot ? static_cast<uint32_t>(hot.count_before[b]) * kHotChunk : channels;
+    if (kHot && blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) {
+      hot.count[b] = static_cast<int32_t>(channels / kHotChunk);
+    }
+    // entries say image * num_points + point
+    const T* const from_image = values + l.num_points * (b * width - image * given);
+    T* const rows = image_rows(f, f.rows, replica, image, width, channels);
+    T* const partials = f.partials + b * segments.count * 2 * width;
+    each_chunk<W>(0, segments.count, channels, [&](int64_t segment, uint32_t offset) {
       const int64_t begin = image_begin + segment * kSegment;
       const auto count =
           static_cast<uint32_t>(min(kSegment, segments.entries - segment * kSegment));
       const SplatEntry<T>* const own = f.splat_entries + begin;
-      const T* from = values + replica * l.images * l.num_points * width + offset;
-      T* partial = f.partials + offset +
-                   (replica * all_segments + image * segments.count + segment) * 2 * width;
+      const bool stored = !kHot || offset < given;
+      const T* from = stored ? from_image + offset : nullptr;
+      T* partial = partials + offset + segment * 2 * channels;
       uint32_t row_from = kNoRow;  // the entry with which the present row begins
       C sum = C::filled(T(0));
       const auto target = [&] {
         if (row_from == kNoRow) return partial;
-        const uint32_t vertex = l.row_vertices[begin + row_from];
-        return row_at(f.rows + replica * vertices * width + offset, vertex, width);
+        return row_at(rows + offset, l.row_vertices[begin + row_from], channels);
       };
       const auto load = [&](const SplatEntry<T>& entry) {
-        return kOnes ? C::filled(T(1)) : C::load(row_at(from, entry.point & ~kBeginsRow, width));
+        if (kOnes) return C::filled(T(1));
+        const uint32_t point = entry.point & ~kBeginsRow;
+        if constexpr (kHot) {
+          if (!stored) return cold_marginals<W>(hot, b, image, point, offset);
+        }
+        return C::load(row_at(from, point, given));
       };
       const auto add = [&](uint32_t i, const SplatEntry<T>& entry, const C& value) {
         if (entry.begins_row()) {
@@ -85,42 +109,91 @@ __global__ void __launch_bounds__(kRowThreads, (kFilterBlocks<T>))
       }
 #pragma unroll 1
       for (; i < count; ++i) add(i, own[i], load(own[i]));
-      const bool last = begin + count == all_entries;
+      const bool last = begin + count == l.images * segments.entries;
       const bool ends = last || own[count].begins_row();
-      sum.store(row_from == kNoRow || ends ? target() : partial + width);
+      sum.store(row_from == kNoRow || ends ? target() : partial + channels);
     });
   });
 }
 
-// Rows of more than one segment: the sum of their parts, in order. Rows of none: 0.
+constexpr uint32_t kAlone = 8;  // parts of a row that one thread adds up alone
+
+// The sum of what 32 lanes have, in a fixed order; all of a warp come together.
+template <class T, int W>
+__device__ Chunk<T, W> warp_sum(Chunk<T, W> x) {
+  for (int d = kWarp / 2; d > 0; d /= 2) {
+    for (int k = 0; k < W; ++k) x.v[k] += __shfl_xor_sync(~0u, x.v[k], d);
+  }
+  return x;
+}
+
+// Rows of more than one segment: the sum of their parts, by the thread of the segment in which they
+// begin, of which there is one at most in each. So a row with thousands of parts has hundreds of
+// threads with nothing else to do, and long rows are far apart: a warp of 32 segments, for one
+// chunk, adds up those of more than kAlone parts together. The order of a sum depends on the number
+// of its parts alone. Rows of none: 0.
 template <class T, int W>
 __global__ void __launch_bounds__(kRowThreads, at_least_blocks(5, kRowThreads))
-    join_kernel(FilterSet<T> set, int64_t width) {
+    join_kernel(FilterSet<T> set, HotStep hot, int64_t width) {
   const FilterView<T>& f = set.filters[blockIdx.y];
   const LatticeView& l = f.lattice;
   using C = Chunk<T, W>;
   const Segments segments(l);
-  const int64_t vertices = *l.num_vertices;
-  each_image(f, [&](int64_t replica, int64_t image) {
-    const T* partials = f.partials + (replica * l.images + image) * segments.count * 2 * width;
-    const int64_t image_begin = image * segments.entries;
-    const int64_t from = l.vertex_begin[image], to = l.vertex_begin[image + 1];
-    each_chunk<W>(from, to, width, [&](uint32_t row, uint32_t offset) {
-      const int64_t begin = l.row_begin[row], end = l.row_begin[row + 1];
-      const int64_t first = (begin - image_begin) / kSegment;
-      const int64_t last = begin < end ? (end - 1 - image_begin) / kSegment : first;
-      if (begin < end && first == last) return;
+  const uint32_t lane = threadIdx.x % kWarp;
+  const auto count = static_cast<uint32_t>(segments.count);
+  each_image(f, [&](int64_t replica, int64_t image, int64_t b) {
+    const uint32_t channels = hot.stride(b, width), chunks = channels / W;
+    const uint32_t image_begin = static_cast<uint32_t>(image * segments.entries);
+    const T* const partials = f.partials + b * segments.count * 2 * width;
+    T* const rows = image_rows(f, f.rows, replica, image, width, channels);
+    const uint32_t tasks = (count + kWarp - 1) / kWarp * chunks;
+    const uint32_t warps = gridDim.x * (blockDim.x / kWarp);
+    for (uint32_t task = blockIdx.x * (blockDim.x / kWarp) + threadIdx.x / kWarp; task < tasks;
+         task += warps) {
+      const uint32_t group = task / chunks, offset = (task - group * chunks) * W;
+      const uint32_t segment = group * kWarp + lane;
+      // the part of a segment's first row, and with `channels` more of its last
+      const T* const own = partials + int64_t{segment} * 2 * channels + offset;
+      uint32_t row = 0, more = 0;
+      if (segment < count) {
+        const uint32_t last =
+            min((segment + 1) * uint32_t{kSegment}, static_cast<uint32_t>(segments.entries)) - 1;
+        row = l.row_vertices[image_begin + last];
+        const uint32_t begin = l.row_begin[row] - image_begin;
+        const uint32_t end = l.row_begin[row + 1] - image_begin;
+        if (begin / kSegment == segment) more = (end - 1) / kSegment - segment;
+      }
       C sum = C::filled(T(0));
-      if (begin < end) {
-        const T* partial = partials + first * 2 * width + offset;
-        sum = C::load(partial + width);
-#pragma unroll 8
-        for (int64_t s = first + 1; s <= last; ++s) {
-          sum.add(C::load(partial + (s - first) * 2 * width));
+      if (more > 0) sum = C::load(own + channels);
+      if (more <= kAlone) {
+#pragma unroll
+        for (uint32_t s = 1; s <= kAlone; ++s) {
+          if (s <= more) sum.add(C::load(own + s * 2 * channels));
         }
       }
-      sum.store(row_at(f.rows + replica * vertices * width + offset, row, width));
-    });
+      for (uint32_t todo = __ballot_sync(~0u, more > kAlone); todo != 0; todo &= todo - 1) {
+        const int starter = __ffs(static_cast<int>(todo)) - 1;
+        const uint32_t parts = __shfl_sync(~0u, more, starter);
+        const T* const first = own + (int64_t{starter} - lane + 1) * 2 * channels;
+        C part = C::filled(T(0));
+#pragma unroll 8
+        for (uint32_t s = lane; s < parts; s += kWarp) {
+          part.add(C::load(first + int64_t{s} * 2 * channels));
+        }
+        part = warp_sum(part);
+        if (static_cast<int>(lane) == starter) sum.add(part);
+      }
+      if (more > 0) sum.store(row_at(rows + offset, row, channels));
+    }
+    const uint32_t to = l.vertex_begin[image + 1];
+    const uint32_t step = gridDim.x * blockDim.x;
+    for (uint32_t v = l.vertex_begin[image] + blockIdx.x * blockDim.x + threadIdx.x; v < to;
+         v += step) {
+      if (l.row_begin[v] != l.row_begin[v + 1]) continue;
+      for (uint32_t c = 0; c < channels; c += W) {
+        C::filled(T(0)).store(row_at(rows + c, v, channels));
+      }
+    }
   });
 }
 

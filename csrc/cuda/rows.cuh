@@ -11,28 +11,43 @@ constexpr int64_t kMaxRowBlocks = 1 << 20;  // the kernels stride over what a gr
 __device__ inline int64_t first_row() { return int64_t{blockIdx.x} * blockDim.y + threadIdx.y; }
 __device__ inline int64_t row_step() { return int64_t{gridDim.x} * blockDim.y; }
 
-// f(row, offset) for every chunk of W channels of the rows from begin to end, a chunk to
-// threadIdx.x. Rows and channels fit 31 bits: addresses of 32 bits take a third of the
-// instructions.
+// The threads of a block of kRowThreads, a row of channels to each `lanes` of them: how many are
+// needed may be known on the device alone.
+struct RowThreads {
+  uint32_t lanes, rows;  // threads to a row, rows to a block
+  uint32_t lane, row;    // this thread's; a row beyond the last has nothing to do
+
+  __device__ explicit RowThreads(uint32_t chunks)
+      : lanes(min(chunks, kRowThreads)),
+        rows(kRowThreads / lanes),
+        lane(threadIdx.x % lanes),
+        row(threadIdx.x / lanes) {}
+};
+
+// f(row, offset) for every chunk of W channels of the rows from begin to end, a chunk to a thread.
+// Rows and channels fit 31 bits: addresses of 32 bits take a third of the instructions.
 template <int W, class F>
-__device__ void each_chunk(int64_t begin, int64_t end, int64_t width, const F& f) {
-  const uint32_t last = static_cast<uint32_t>(end), step = gridDim.x * blockDim.y;
-  const uint32_t channels = static_cast<uint32_t>(width);
-  const uint32_t first = static_cast<uint32_t>(begin) + blockIdx.x * blockDim.y + threadIdx.y;
-  for (uint32_t offset = threadIdx.x * W; offset < channels; offset += blockDim.x * W) {
+__device__ void each_chunk(int64_t begin, int64_t end, uint32_t channels, const F& f) {
+  const RowThreads mine(channels / W);
+  if (mine.row >= mine.rows) return;
+  const uint32_t last = static_cast<uint32_t>(end), step = gridDim.x * mine.rows;
+  const uint32_t first = static_cast<uint32_t>(begin) + blockIdx.x * mine.rows + mine.row;
+  for (uint32_t offset = mine.lane * W; offset < channels; offset += mine.lanes * W) {
     for (uint32_t row = first; row < last; row += step) f(row, offset);
   }
 }
 
-// The grid for each_chunk: x for the rows, as many blocks as fill the device; y and z as given.
-struct ChunkGrid {
-  dim3 block, grid;
-};
-inline ChunkGrid chunk_grid(int64_t rows, int64_t chunks, unsigned y, int64_t z) {
-  const unsigned width = static_cast<unsigned>(std::min<int64_t>(chunks, kRowThreads));
-  const dim3 block(width, kRowThreads / width);
-  const unsigned blocks = strided_blocks((rows + block.y - 1) / block.y * kRowThreads, kRowThreads);
-  return {block, dim3(blocks, y, static_cast<unsigned>(std::min(z, kMaxGrid)))};
+// The grid for each_chunk: x for the rows; y and z as given. No more blocks in all than fill the
+// device twice, or 64 along x: many that find nothing to do take as long as the work.
+inline dim3 chunk_grid(int64_t rows, int64_t chunks, unsigned y, int64_t z) {
+  const int64_t in_block = kRowThreads / std::min<int64_t>(chunks, kRowThreads);
+  const unsigned filling =
+      strided_blocks((rows + in_block - 1) / in_block * kRowThreads, kRowThreads);
+  const int64_t others = std::max<int64_t>(1, y * z);
+  const int64_t most =
+      std::max<int64_t>(64, int64_t{strided_blocks(INT64_MAX / 2, kRowThreads)} * 2 / others);
+  return dim3(static_cast<unsigned>(std::min<int64_t>(filling, most)), y,
+              static_cast<unsigned>(std::min(z, kMaxGrid)));
 }
 
 // As many threads along a row as it has items, in powers of two, and as many rows as then fit.
