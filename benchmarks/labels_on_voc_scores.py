@@ -4,8 +4,8 @@
 
 The data is that of crf_on_voc_scores.py. Labels of a photo are ordered by their largest marginal
 after the initial softmax (Q0) or the first update (Q1); a chunk of 4 of them is worked on where
-those from it on have a larger sum of marginals than `most_cold` of csrc/ops/mean_field.h allows.
-In tiles of 16 x 16 pixels, labels are counted that pass it alone. Runs on the CPU, all labels exact.
+those from it on have a larger sum of marginals than csrc/cuda/hot_labels.cuh allows. In tiles of
+16 x 16 pixels, labels are counted that pass it alone. Runs on the CPU, all labels exact.
 """
 
 from __future__ import annotations

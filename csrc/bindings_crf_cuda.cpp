@@ -116,12 +116,22 @@ void bind_lattice(py::module_& m) {
       Unlocked());
 }
 
+using Batch = std::array<int64_t, 3>;  // images, labels, points
+
+std::vector<CudaPairwiseKernel> pairwise_kernels(const std::vector<PairwiseKernel>& kernels) {
+  std::vector<CudaPairwiseKernel> native;
+  for (const auto& [filter, kind, compatibility] : kernels) {
+    native.push_back({filter_of(filter), static_cast<CompatibilityKind>(kind),
+                      pointer<const void>(compatibility)});
+  }
+  return native;
+}
+
 void bind_mean_field(py::module_& m) {
-  using Size = std::array<int64_t, 3>;  // batch, labels, points
   m.def("mean_field_width_cuda", &mean_field_width_cuda);
   m.def(
       "labels_to_rows_cuda",
-      [](const std::string& dtype, Size s, const Order& order, Address values, Address rows,
+      [](const std::string& dtype, Batch s, const Order& order, Address values, Address rows,
          double factor, double padding, Address stream) {
         with_float(dtype, [&](auto type) {
           using T = Value<decltype(type)>;
@@ -135,7 +145,7 @@ void bind_mean_field(py::module_& m) {
       Unlocked());
   m.def(
       "rows_to_labels_cuda",
-      [](const std::string& dtype, Size s, const Order& order, Address rows, Address values,
+      [](const std::string& dtype, Batch s, const Order& order, Address rows, Address values,
          Address stream) {
         with_float(dtype, [&](auto type) {
           using T = Value<decltype(type)>;
@@ -147,14 +157,10 @@ void bind_mean_field(py::module_& m) {
       Unlocked());
   m.def(
       "mean_field_cuda",
-      [](const std::string& dtype, Size s, const std::vector<PairwiseKernel>& kernels,
+      [](const std::string& dtype, Batch s, const std::vector<PairwiseKernel>& kernels,
          Address negative_unary, Address q, Address scratch, int updates, bool q_is_given,
          bool softmax, Address stream) {
-        std::vector<CudaPairwiseKernel> native;
-        for (const auto& [filter, kind, compatibility] : kernels) {
-          native.push_back({filter_of(filter), static_cast<CompatibilityKind>(kind),
-                            pointer<const void>(compatibility)});
-        }
+        const auto native = pairwise_kernels(kernels);
         with_float(dtype, [&](auto type) {
           using T = Value<decltype(type)>;
           check_cuda("mean_field",
@@ -166,11 +172,37 @@ void bind_mean_field(py::module_& m) {
       Unlocked());
 }
 
+void bind_hot_labels(py::module_& m) {
+  m.def("hot_labels_bytes_cuda",
+        [](Batch s, int updates) { return hot_labels_bytes_cuda({s[0], s[1], s[2]}, updates); });
+  m.def(
+      "hot_mean_field_cuda",
+      [](Batch s, const std::vector<PairwiseKernel>& kernels, Address negative_unary, Address q,
+         Address memory, int updates, Address stream) {
+        check_cuda("mean_field",
+                   hot_mean_field_cuda({s[0], s[1], s[2]}, pairwise_kernels(kernels),
+                                       pointer<const float>(negative_unary), pointer<float>(q),
+                                       pointer<void>(memory), updates, pointer<void>(stream)));
+      },
+      Unlocked());
+  m.def(
+      "hot_rows_to_labels_cuda",
+      [](Batch s, const Order& order, Address rows, Address values, Address memory, int updates,
+         Address stream) {
+        check_cuda("mean_field",
+                   hot_rows_to_labels_cuda({s[0], s[1], s[2]}, pixel_order(order),
+                                           pointer<const float>(rows), pointer<float>(values),
+                                           pointer<void>(memory), updates, pointer<void>(stream)));
+      },
+      Unlocked());
+}
+
 }  // namespace
 
 void bind_crf_cuda(py::module_& m) {
   bind_lattice(m);
   bind_mean_field(m);
+  bind_hot_labels(m);
   m.def(
       "pairwise_features_cuda",
       [](Address image, const std::string& dtype, Quad strides, int64_t batch, int64_t height,

@@ -119,6 +119,18 @@ template <class T>
 int mean_field_cuda(const CudaMeanFieldShape& shape, const std::vector<CudaPairwiseKernel>& kernels,
                     const T* negative_unary, T* q, T* scratch, int updates, bool q_is_given,
                     bool softmax, void* stream);
+
+// The same from the start, with softmax, of the labels that matter (cuda/hot_labels.cuh): for 1 to
+// kMaxFilters kernels without matrices that are normalised after filtering or on both sides. q is
+// then for hot_rows_to_labels_cuda alone, with the same memory of hot_labels_bytes_cuda; that is 0
+// where there are too few labels to choose from, or too many.
+size_t hot_labels_bytes_cuda(const CudaMeanFieldShape& shape, int updates);
+int hot_mean_field_cuda(const CudaMeanFieldShape& shape,
+                        const std::vector<CudaPairwiseKernel>& kernels, const float* negative_unary,
+                        float* q, void* memory, int updates, void* stream);
+int hot_rows_to_labels_cuda(const CudaMeanFieldShape& shape, const CudaPixelOrder& order,
+                            const float* rows, float* values, void* memory, int updates,
+                            void* stream);
 #endif
 
 }  // namespace deeplab_native

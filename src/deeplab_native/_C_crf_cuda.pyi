@@ -79,6 +79,27 @@ def mean_field_cuda(
     stream: int,
     /,
 ) -> None: ...
+def hot_labels_bytes_cuda(size: _Batch, updates: int, /) -> int: ...
+def hot_mean_field_cuda(
+    size: _Batch,
+    kernels: Sequence[tuple[_Filter, int, int]],
+    negative_unary: int,
+    q: int,
+    memory: int,
+    updates: int,
+    stream: int,
+    /,
+) -> None: ...
+def hot_rows_to_labels_cuda(
+    size: _Batch,
+    order: _Order,
+    rows: int,
+    values: int,
+    memory: int,
+    updates: int,
+    stream: int,
+    /,
+) -> None: ...
 def pairwise_features_cuda(
     image: int,
     dtype: str,

@@ -28,6 +28,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     # tiles of the direct convolution's pipelined kernel, in the order of _atrous_pipelined.TILES;
     # "registers": the kernel of all devices, whose loads go through registers
     "direct": ("planned", "256x128", "128x128", "128x64", "64x64", "128x32", "registers"),
+    # the CRF on labels that matter, or on all of them in every update
+    "crf_labels": ("hot", "all"),
 }
 ENVIRONMENT = "DEEPLAB_NATIVE_VARIANTS"
 

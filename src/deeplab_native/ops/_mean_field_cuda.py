@@ -23,6 +23,7 @@ from ._lattice_cuda import (
 )
 from .pairwise_features import Features, PixelFeatures
 
+_AFTER, _SYMMETRIC = 2, 3  # Normalization of mean_field.h
 _MOST_KERNELS = 8  # that one launch works on: kMaxFilters of lattice.cuh
 
 
@@ -47,6 +48,12 @@ class CudaMeanField:
         ]
         has_matrix = any(c.ndim == 2 for c in compatibilities)
         self._needs_scratch = has_matrix or len(features) > _MOST_KERNELS
+        self._can_leave_labels_out = (
+            unary.dtype == torch.float32
+            and 0 < len(features) <= _MOST_KERNELS
+            and not has_matrix
+            and all(n in (_AFTER, _SYMMETRIC) for n in normalizations)
+        )
         self._negative_unary = self._rows(self._unary, -1.0, -math.inf)
 
     def set_kernel(
@@ -59,12 +66,21 @@ class CudaMeanField:
         """In place of kernel m, with a compatibility of the same shape; the others stay."""
         how = self._unary, self._width, self._order
         self._kernels[m] = _Kernel(features, compatibility, normalization, *how)
+        self._can_leave_labels_out &= normalization in (_AFTER, _SYMMETRIC)
 
     def set_compatibility(self, m: int, compatibility: torch.Tensor) -> None:
         """Of kernel m, of the same shape; its lattice and normalisation stay."""
         self._kernels[m].set_compatibility(compatibility)
 
     def inference(self, iterations: int, out: torch.Tensor) -> torch.Tensor:
+        if (
+            iterations > 0
+            and self._can_leave_labels_out
+            and _variants.chosen("crf_labels") == "hot"
+        ):
+            size = _C.hot_labels_bytes_cuda(self._unary.shape, iterations)
+            if size > 0:
+                return self._run_hot(size, iterations, out)
         return self._run(None, iterations, out, softmax=True)
 
     def step(self, q: torch.Tensor) -> torch.Tensor:
@@ -109,6 +125,25 @@ class CudaMeanField:
             softmax,
         )
         return self._labels(rows, out)
+
+    def _run_hot(self, memory_bytes: int, updates: int, out: torch.Tensor) -> torch.Tensor:
+        """`inference` on the labels that matter: csrc/cuda/hot_labels.cuh."""
+        rows = self._new_rows()
+        memory = torch.empty(memory_bytes, dtype=torch.uint8, device=rows.device)
+        kernels = [kernel.with_memory() for kernel in self._kernels]
+        call_cuda(
+            "hot_mean_field_cuda",
+            self._unary,
+            self._unary.shape,
+            [native for native, _ in kernels],
+            self._negative_unary.data_ptr(),
+            rows.data_ptr(),
+            memory.data_ptr(),
+            updates,
+        )
+        where = self._order, rows.data_ptr(), out.data_ptr(), memory.data_ptr()
+        call_cuda("hot_rows_to_labels_cuda", out, self._unary.shape, *where, updates)
+        return out
 
     def _new_rows(self, count: int = 1) -> torch.Tensor:
         batch, _, points = self._unary.shape
