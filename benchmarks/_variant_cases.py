@@ -10,9 +10,10 @@ from functools import partial
 import torch
 from torch.nn.functional import interpolate
 
+import bench_crf
 from _cuda_timing import Inputs
 from _head import RATES
-from deeplab_native import aspp
+from deeplab_native import aspp, dense_crf
 from deeplab_native.layers import AtrousConv2d
 from deeplab_native.models import create_model
 from deeplab_native.models._inference import Ready, ready
@@ -128,6 +129,24 @@ def direct(device: torch.device, emulated: bool) -> Iterator[Case]:
                 yield Case(name, conv, inputs, 5 * (9 * channels) ** 0.5 * 2**-8)
 
 
+def crf_labels(device: torch.device, small: bool) -> Iterator[Case]:
+    """Scores as sharp as a net's, of which some labels matter, and some of which all do."""
+    for batch, alpha, beta in ((1, 80, 13), (1, 67, 3), (16, 80, 13), (16, 67, 3)):
+        case = (
+            bench_crf.Case(24, 31, 21, 9, beta)
+            if small
+            else bench_crf.Case(375, 500, 21, alpha, beta)
+        )
+        unary, image = bench_crf.sample(case)
+        for kind, sharper in (("sharp", 4.0), ("all labels", 0.2)):
+            energies = -(-sharper * unary).log_softmax(1)
+            given = [x.repeat(2 if small else batch, 1, 1, 1).to(device) for x in (energies, image)]
+            crf = partial(dense_crf, params=case.params, iterations=3 if small else 10)
+            yield Case(f"{case.name}, {batch} {kind}", crf, [tuple(given)], tolerance=5e-5)
+        if small:
+            return
+
+
 # Switch -> its cases on a device; small ones, of the same kind, where the kernels are emulated.
 CASES: dict[str, Callable[[torch.device, bool], Iterator[Case]]] = {
     "aspp_float_taps": partial(aspp_cases, dtype=torch.float32, last=True),
@@ -137,4 +156,5 @@ CASES: dict[str, Callable[[torch.device, bool], Iterator[Case]]] = {
     "crf_tile": crf_cases,
     "crf_vertices": crf_cases,
     "direct": direct,
+    "crf_labels": crf_labels,
 }

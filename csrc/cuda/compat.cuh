@@ -6,6 +6,7 @@
 #include "cuda_emu.h"
 // Shared memory whose size the launch gives: an array of T.
 #define DEEPLAB_DYNAMIC_SHARED(T, name) T* name = reinterpret_cast<T*>(emu::blk->smem.data())
+#define __grid_constant__
 #else
 #include <cuda_runtime.h>
 #define DEEPLAB_DYNAMIC_SHARED(T, name)                                  \

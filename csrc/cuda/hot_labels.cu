@@ -65,9 +65,11 @@ __global__ void __launch_bounds__(kThreads)
 __device__ float bound_of(const HotKernels& kernels, uint32_t labels) {
   float weights = 0;
   for (int m = 0; m < kernels.count; ++m) {
+    const float* const own = kernels.compatibilities[m];
+    const uint32_t count = kernels.kinds[m] == CompatibilityKind::kVector ? labels : 1;
     float most = 0;
-    for (uint32_t l = 0; l < (kernels.vector[m] ? labels : 1); ++l) {
-      const float w = fabs(kernels.compatibilities[m][l]);
+    for (uint32_t l = 0; l < count; ++l) {
+      const float w = fabs(own[l]);
       if (!(w <= most)) most = w;
     }
     weights += most;
@@ -76,11 +78,11 @@ __device__ float bound_of(const HotKernels& kernels, uint32_t labels) {
   return kEnergy / (weights <= 1 ? 1 : weights);  // NaN for NaN
 }
 
-// ordered = the rows with each label at its place, rest[c] = log sum exp(-U) from chunk c on,
-// most[b][c] the largest sum of a chunk's marginals.
+// The rows with each label at its place and their softmax q, rest[c] = log sum exp(-U) from chunk c
+// on, most[b][c] the largest sum of a chunk's marginals.
 __global__ void __launch_bounds__(kThreads)
-    order_kernel(const float* negative_unary, const uint32_t* label_most, HotKernels kernels,
-                 HotMemory to, Rows s) {
+    order_kernel(const float* negative_unary, const uint32_t* label_most,
+                 const __grid_constant__ HotKernels kernels, HotMemory to, float* q, Rows s) {
   DEEPLAB_DYNAMIC_SHARED(int32_t, label_at);  // [width]
   using C = Chunk<float, kHotChunk>;
   if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) {
@@ -89,6 +91,7 @@ __global__ void __launch_bounds__(kThreads)
   const uint32_t chunks = s.width / kHotChunk, points = static_cast<uint32_t>(s.num_points);
   for (int64_t b = blockIdx.y; b < s.batch; b += gridDim.y) {
     const uint32_t* const own_most = label_most + b * s.width;
+    if (blockIdx.x == 0 && threadIdx.x == 0) to.counts[b] = static_cast<int32_t>(chunks);
     __syncthreads();  // the labels of the image before are no longer read
     for (uint32_t l = threadIdx.x; l < s.width; l += blockDim.x) {
       uint32_t place = 0;
@@ -116,10 +119,13 @@ __global__ void __launch_bounds__(kThreads)
         to.rest[c * s.batch * s.num_points + at] = most + log(sum);
       }
       for (uint32_t c = 0; c < chunks; ++c) {
+        C x;
         float own = 0;
         for (int k = 0; k < kHotChunk; ++k) {
-          own += exp(row[label_at[c * kHotChunk + k]] - most) / sum;
+          x.v[k] = exp(row[label_at[c * kHotChunk + k]] - most) / sum;
+          own += x.v[k];
         }
+        if (here) x.store(q + at * s.width + c * kHotChunk);
         const uint32_t bits = warp_max(ordered_bits(own));
         if (threadIdx.x % kWarp == 0) raise(to.most + b * chunks + c, bits);
       }
@@ -177,7 +183,8 @@ dim3 image_grid(const Rows& s, int64_t items, unsigned threads) {
 }  // namespace
 
 cudaError_t order_labels(const CudaMeanFieldShape& shape, const float* negative_unary,
-                         const HotKernels& kernels, const HotMemory& to, cudaStream_t stream) {
+                         const HotKernels& kernels, const HotMemory& to, float* q,
+                         cudaStream_t stream) {
   const Rows s = rows_of(shape);
   auto error = cudaMemsetAsync(to.zeros, 0, to.zero_bytes, stream);
   const dim3 grid = image_grid(s, s.num_points, kThreads);
@@ -186,7 +193,7 @@ cudaError_t order_labels(const CudaMeanFieldShape& shape, const float* negative_
     step(launch(label_most_kernel, grid, kThreads, 0, stream, negative_unary, to.label_most, s));
   if (!error)
     step(launch(order_kernel, grid, kThreads, s.width * sizeof(int32_t), stream, negative_unary,
-                to.label_most, kernels, to, s));
+                to.label_most, kernels, to, q, s));
   return error;
 }
 

@@ -9,7 +9,7 @@ namespace deeplab_native {
 struct HotKernels {
   int32_t labels;
   int count;
-  bool vector[kMaxFilters];
+  CompatibilityKind kinds[kMaxFilters];  // no matrix
   const float* compatibilities[kMaxFilters];
 };
 
@@ -21,8 +21,8 @@ struct HotMemory {
   float* bound;           // [1]
   void* zeros;            // what begins as 0:
   size_t zero_bytes;
-  int32_t* counts;  // [updates + 1][batch] chunks that are stored after an update: none at first
-  uint32_t* most;   // [updates + 1][batch][chunks]
+  int32_t* counts;       // [updates + 1][batch] chunks that are stored after an update
+  uint32_t* most;        // [updates + 1][batch][chunks]
   uint32_t* label_most;  // [batch][width]
 
   // Update 1, 2, ...
@@ -49,8 +49,9 @@ struct HotMemory {
 
 HotMemory hot_memory(const CudaMeanFieldShape& shape, int updates, void* base,
                      size_t* bytes = nullptr);
-// rows of -U -> all that the first update needs.
+// Rows of -U -> all that the first update needs, and q = softmax(-U), labels in their order.
 cudaError_t order_labels(const CudaMeanFieldShape& shape, const float* negative_unary,
-                         const HotKernels& kernels, const HotMemory& to, cudaStream_t stream);
+                         const HotKernels& kernels, const HotMemory& to, float* q,
+                         cudaStream_t stream);
 
 }  // namespace deeplab_native

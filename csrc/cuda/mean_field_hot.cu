@@ -34,14 +34,15 @@ __device__ void add_messages(Own& own, const FilterSet<float>& filters, const Ho
                              const HotStep& hot, int64_t b, uint32_t point, RowWidth width) {
   for (int m = 0; m < filters.count; ++m) {
     const float* const compatibility = kernels.compatibilities[m];
-    const bool vector = kernels.vector[m];
+    const bool potts = kernels.kinds[m] == CompatibilityKind::kPotts;
     const int32_t* const labels = hot.labels + b * width.width;
     const float w = *compatibility;
+    const int32_t count = kernels.labels;
     own.each_sliced(filters.filters[m], b, point, width, [&](C& x, const C& f, int64_t offset) {
-      if (!vector) return x.add_scaled(w, f);
+      if (potts) return x.add_scaled(w, f);
       for (int k = 0; k < kHotChunk; ++k) {
         const int32_t label = labels[offset + k];
-        if (label < kernels.labels) x.v[k] -= compatibility[label] * f.v[k];
+        if (label < count) x.v[k] -= compatibility[label] * f.v[k];
       }
     });
   }
@@ -62,17 +63,16 @@ __device__ void pass(const FilterSet<float>& filters, const HotKernels& kernels,
   const int64_t first_point = b * hot.num_points;
   float* const rows = out + first_point * width.width;
   const bool rests = chunks < hot.chunks;
-  const float* const rest = hot.rest + chunks * hot.batch * hot.num_points + first_point;
-  uint32_t most_of[kOwn] = {}, most_rest = 0;  // over the points, bits
   for (uint32_t first = begin; first < points; first += step) {
     const uint32_t p = first + (in_warp >> group_bits);
     const bool active = p < points;
     const uint32_t point = active ? p : points - 1;
     OwnChunks<float, kHotChunk, kOwn> own(nullptr, chunks, lane, group);
     own.each(
-        [&](C& x, int64_t offset) { x = C::load(unary + int64_t{point} * width.width + offset); });
-    const float cold = rests ? rest[point] : -INFINITY;
+        [&](C& x, int64_t offset) { x = C::load(row_at(unary + offset, point, width.width)); });
     add_messages(own, filters, kernels, hot, b, point, width);
+    const float cold =
+        rests ? hot.rest[chunks * hot.batch * hot.num_points + first_point + point] : -INFINITY;
     float most = cold;
     own.each([&](C& x, int64_t) {
       for (int k = 0; k < kHotChunk; ++k) most = max(most, x.v[k]);
@@ -87,39 +87,37 @@ __device__ void pass(const FilterSet<float>& filters, const HotKernels& kernels,
     });
     const float cold_sum = exp(cold - most);
     sum = group_sum(sum, group) + cold_sum;
+    if (active && lane == 0) hot.log_sum[first_point + point] = most + log(sum);
     const float inverse_sum = 1 / sum;
-    most_rest = max(most_rest, ordered_bits(cold_sum * inverse_sum));
+    uint32_t* const most_after = hot.most_after + b * hot.chunks;
     for (int i = 0; i < kOwn; ++i) {
-      if (!own.has(i)) continue;
       C& x = own.chunk[i];
       float chunk_sum = 0;
-      for (int k = 0; k < kHotChunk; ++k) {
-        x.v[k] *= inverse_sum;
-        chunk_sum += x.v[k];
+      if (own.has(i)) {
+        for (int k = 0; k < kHotChunk; ++k) {
+          x.v[k] *= inverse_sum;
+          chunk_sum += x.v[k];
+        }
       }
-      most_of[i] = max(most_of[i], ordered_bits(chunk_sum));
+      const uint32_t bits = same_lane_max(ordered_bits(chunk_sum), group);
+      if (in_warp < group && own.has(i)) raise(most_after + own.first + 2 * i, bits);
+    }
+    if (rests) {
+      const float cold_marginals = cold_sum * inverse_sum;
+      const uint32_t bits = same_lane_max(ordered_bits(cold_marginals), group);
+      // which of the cold labels have grown is not known: all of them may
+      const bool grown = !(__uint_as_float(bits) <= *hot.bound);
+      if (in_warp == 0) raise(most_after + (grown ? hot.chunks - 1 : chunks), bits);
     }
     if (!active) continue;
     own.each([&](C& x, int64_t offset) { x.store(row_at(rows + offset, point, stride)); });
-    if (lane == 0) hot.log_sum[first_point + point] = most + log(sum);
-  }
-  uint32_t* const most_after = hot.most_after + b * hot.chunks;
-  const OwnChunks<float, kHotChunk, kOwn> own(nullptr, chunks, lane, group);
-  for (int i = 0; i < kOwn; ++i) {
-    const uint32_t bits = same_lane_max(most_of[i], group);
-    if (in_warp < group && own.has(i)) raise(most_after + own.first + 2 * i, bits);
-  }
-  most_rest = same_lane_max(most_rest, group);
-  if (in_warp == 0 && rests) {
-    // which of the cold labels have grown is not known: all of them may
-    const bool grown = !(__uint_as_float(most_rest) <= *hot.bound);
-    raise(most_after + (grown ? hot.chunks - 1 : chunks), most_rest);
   }
 }
 
 // blockIdx.y has an image. The warps stay whole, as in mean_field.cu.
 __global__ void __launch_bounds__(kThreads, 5)
-    hot_mean_field_kernel(FilterSet<float> filters, HotKernels kernels, HotStep hot, float* out) {
+    hot_mean_field_kernel(FilterSet<float> filters, const __grid_constant__ HotKernels kernels,
+                          HotStep hot, float* out) {
   for (int64_t b = blockIdx.y; b < hot.batch; b += gridDim.y) {
     const uint32_t chunks = static_cast<uint32_t>(hot.count[b]);
     uint32_t bits = chunks > 1;
@@ -156,11 +154,11 @@ int hot_mean_field_cuda(const CudaMeanFieldShape& shape,
   for (const CudaPairwiseKernel& kernel : kernels) {
     if (kernel.kind == CompatibilityKind::kMatrix) return cudaErrorInvalidValue;
     filters.filters[filters.count++] = filter_view<float>(kernel.filter, width);
-    hot.vector[hot.count] = kernel.kind == CompatibilityKind::kVector;
+    hot.kinds[hot.count] = kernel.kind;
     hot.compatibilities[hot.count++] = static_cast<const float*>(kernel.compatibility);
   }
   const HotMemory labels = hot_memory(shape, updates, memory);
-  cudaError_t error = order_labels(shape, negative_unary, hot, labels, stream);
+  cudaError_t error = order_labels(shape, negative_unary, hot, labels, q, stream);
   for (int update = 1; update <= updates && !error; ++update) {
     const HotStep step = labels.step(shape, update);
     error = splat_and_blur<float>(filters, q, width, false, &step, stream);

@@ -32,6 +32,72 @@ __device__ Chunk<float, W> cold_marginals(const HotStep& hot, int64_t b, int64_t
   return c;
 }
 
+// The sums of one image.
+template <class T, int W>
+struct SplatImage {
+  const FilterView<T>& filter;
+  int64_t begin;     // its entries ...
+  uint32_t entries;  // ... and how many
+  T* rows;
+  T* partials;
+  uint32_t channels;  // of a row
+};
+
+// Adds up one segment of chunks at `offset`; value(point) is what a point has, kMost of them are on
+// their way at once.
+template <int kMost, class T, int W, class Value>
+__device__ void splat_segment(const SplatImage<T, W>& image, uint32_t segment, uint32_t offset,
+                              const Value& value_of) {
+  using C = Chunk<T, W>;
+  const LatticeView& l = image.filter.lattice;
+  const uint32_t from = segment * static_cast<uint32_t>(kSegment);
+  const int64_t begin = image.begin + from;
+  const uint32_t count = min(static_cast<uint32_t>(kSegment), image.entries - from);
+  const SplatEntry<T>* const own = image.filter.splat_entries + begin;
+  T* const partial = image.partials + int64_t{segment} * 2 * image.channels + offset;
+  uint32_t row_from = kNoRow;  // the entry with which the present row begins
+  C sum = C::filled(T(0));
+  const auto target = [&] {
+    if (row_from == kNoRow) return partial;
+    return row_at(image.rows + offset, l.row_vertices[begin + row_from], image.channels);
+  };
+  const auto add = [&](uint32_t i, const SplatEntry<T>& entry, const C& value) {
+    if (entry.begins_row()) {
+      sum.store(target());
+      sum = C::filled(T(0));
+      row_from = i;
+    }
+    sum.add_scaled(entry.weight, value);
+  };
+  uint32_t i = 0;
+  if constexpr (kMost > 1) {
+    for (; i + kMost <= count; i += kMost) {
+      SplatEntry<T> entry[kMost];
+      C value[kMost];
+      uint32_t points = 0;
+#pragma unroll
+      for (int k = 0; k < kMost; ++k) entry[k] = own[i + k];
+#pragma unroll
+      for (int k = 0; k < kMost; ++k) {
+        value[k] = value_of(entry[k].point & ~kBeginsRow);
+        points |= entry[k].point;
+      }
+      if ((points & kBeginsRow) == 0) {  // mostly
+#pragma unroll
+        for (int k = 0; k < kMost; ++k) sum.add_scaled(entry[k].weight, value[k]);
+      } else {
+#pragma unroll
+        for (int k = 0; k < kMost; ++k) add(i + k, entry[k], value[k]);
+      }
+    }
+  }
+#pragma unroll 1
+  for (; i < count; ++i) add(i, own[i], value_of(own[i].point & ~kBeginsRow));
+  const bool last = begin + count == l.images * image.entries;
+  const bool ends = last || own[count].begins_row();
+  sum.store(row_from == kNoRow || ends ? target() : partial + image.channels);
+}
+
 // Adds up segments of the entries, which are sorted by vertex: rows that lie in one segment are
 // done; of the others the part at the segment's begin goes to partials[segment][0] and the part at
 // its end to [1] (and 0 to [0], which nothing reads, where a row begins the segment). The skewed
@@ -40,14 +106,12 @@ __device__ Chunk<float, W> cold_marginals(const HotStep& hot, int64_t b, int64_t
 // kHot: the values are marginals of hot labels; those of chunks that were cold before are made of
 // their energies.
 template <class T, int W, bool kOnes, bool kHot>
-__global__ void __launch_bounds__(kRowThreads, (kFilterBlocks<T>))
+__global__ void __launch_bounds__(kRowThreads, (kHot ? 3 : kFilterBlocks<T>))
     splat_kernel(FilterSet<T> set, HotStep hot, const T* __restrict__ values, int64_t width) {
   const FilterView<T>& f = set.filters[blockIdx.y];
   const LatticeView& l = f.lattice;
-  using C = Chunk<T, W>;
   const Segments segments(l);
   each_image(f, [&](int64_t replica, int64_t image, int64_t b) {
-    const int64_t image_begin = image * segments.entries;
     const uint32_t channels = kHot ? hot.hot_chunks(b) * kHotChunk : static_cast<uint32_t>(width);
     const uint32_t given = kHot ? static_cast<uint32_t>(hot.count_before[b]) * kHotChunk : channels;
     if (kHot && blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) {
@@ -55,64 +119,28 @@ __global__ void __launch_bounds__(kRowThreads, (kFilterBlocks<T>))
     }
     // entries say image * num_points + point
     const T* const from_image = values + l.num_points * (b * width - image * given);
-    T* const rows = image_rows(f, f.rows, replica, image, width, channels);
-    T* const partials = f.partials + b * segments.count * 2 * width;
-    each_chunk<W>(0, segments.count, channels, [&](int64_t segment, uint32_t offset) {
-      const int64_t begin = image_begin + segment * kSegment;
-      const auto count =
-          static_cast<uint32_t>(min(kSegment, segments.entries - segment * kSegment));
-      const SplatEntry<T>* const own = f.splat_entries + begin;
-      const bool stored = !kHot || offset < given;
-      const T* from = stored ? from_image + offset : nullptr;
-      T* partial = partials + offset + segment * 2 * channels;
-      uint32_t row_from = kNoRow;  // the entry with which the present row begins
-      C sum = C::filled(T(0));
-      const auto target = [&] {
-        if (row_from == kNoRow) return partial;
-        return row_at(rows + offset, l.row_vertices[begin + row_from], channels);
-      };
-      const auto load = [&](const SplatEntry<T>& entry) {
-        if (kOnes) return C::filled(T(1));
-        const uint32_t point = entry.point & ~kBeginsRow;
-        if constexpr (kHot) {
-          if (!stored) return cold_marginals<W>(hot, b, image, point, offset);
-        }
-        return C::load(row_at(from, point, given));
-      };
-      const auto add = [&](uint32_t i, const SplatEntry<T>& entry, const C& value) {
-        if (entry.begins_row()) {
-          sum.store(target());
-          sum = C::filled(T(0));
-          row_from = i;
-        }
-        sum.add_scaled(entry.weight, value);
-      };
-      uint32_t i = 0;
-      for (; i + kAtOnce <= count; i += kAtOnce) {
-        SplatEntry<T> entry[kAtOnce];
-        C value[kAtOnce];
-        uint32_t points = 0;
-#pragma unroll
-        for (int k = 0; k < kAtOnce; ++k) entry[k] = own[i + k];
-#pragma unroll
-        for (int k = 0; k < kAtOnce; ++k) {
-          value[k] = load(entry[k]);
-          points |= entry[k].point;
-        }
-        if ((points & kBeginsRow) == 0) {  // mostly
-#pragma unroll
-          for (int k = 0; k < kAtOnce; ++k) sum.add_scaled(entry[k].weight, value[k]);
-        } else {
-#pragma unroll
-          for (int k = 0; k < kAtOnce; ++k) add(i + k, entry[k], value[k]);
-        }
-      }
-#pragma unroll 1
-      for (; i < count; ++i) add(i, own[i], load(own[i]));
-      const bool last = begin + count == l.images * segments.entries;
-      const bool ends = last || own[count].begins_row();
-      sum.store(row_from == kNoRow || ends ? target() : partial + channels);
+    const SplatImage<T, W> own{f,
+                               image * segments.entries,
+                               static_cast<uint32_t>(segments.entries),
+                               image_rows(f, f.rows, replica, image, width, channels),
+                               f.partials + b * segments.count * 2 * width,
+                               channels};
+    const uint32_t stored = min(given, channels);
+    each_chunk<W>(0, segments.count, stored, [&](uint32_t segment, uint32_t offset) {
+      const T* const from = from_image + offset;
+      splat_segment<kAtOnce>(own, segment, offset, [=](uint32_t point) {
+        return kOnes ? Chunk<T, W>::filled(T(1)) : Chunk<T, W>::load(row_at(from, point, given));
+      });
     });
+    if constexpr (kHot) {
+      if (stored == channels) return;
+      // seldom: labels that have grown, one entry at a time, which takes few registers
+      each_chunk<W>(0, segments.count, channels - stored, [&](uint32_t segment, uint32_t offset) {
+        splat_segment<1>(own, segment, stored + offset, [&](uint32_t point) {
+          return cold_marginals<W>(hot, b, image, point, stored + offset);
+        });
+      });
+    }
   });
 }
 
@@ -133,7 +161,8 @@ __device__ Chunk<T, W> warp_sum(Chunk<T, W> x) {
 // chunk, adds up those of more than kAlone parts together. The order of a sum depends on the number
 // of its parts alone. Rows of none: 0.
 template <class T, int W>
-__global__ void __launch_bounds__(kRowThreads, at_least_blocks(5, kRowThreads))
+__global__ void __launch_bounds__(kRowThreads,
+                                  (at_least_blocks(sizeof(T) == 4 ? 5 : 3, kRowThreads)))
     join_kernel(FilterSet<T> set, HotStep hot, int64_t width) {
   const FilterView<T>& f = set.filters[blockIdx.y];
   const LatticeView& l = f.lattice;
