@@ -105,7 +105,7 @@ template <class T, int kOwn>
 constexpr int kMinBlocks = sizeof(T) == 8 ? 4
                            : kOwn == 3    ? 5
                            : kOwn == 2    ? 6
-                                          : 8;
+                                          : 7;
 
 // out = softmax(from - sum_m C_m (K_m q)), or without the softmax; row by row, so that from and
 // out may be the same. blockIdx.y has an image. The warps stay whole: groups beyond the last point

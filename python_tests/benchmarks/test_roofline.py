@@ -15,6 +15,7 @@ sys.path.insert(0, str(BENCHMARKS))
 roofline = importlib.import_module("_roofline")
 crf = importlib.import_module("_crf_costs")
 lattice = importlib.import_module("_lattice_costs")
+field = importlib.import_module("_mean_field_costs")
 conv = importlib.import_module("_conv_costs")
 
 ROUND = roofline.Ceilings(
@@ -94,7 +95,9 @@ def test_filtering(spatial):
     assert splat.unique == 8 * 120 + 4 * 10 + 2 * 40 * row + 2 * 10 * row
     assert splat.asked == 32 * 2 * (120 + 10) + 2 * 120 * row + 2 * 10 * row
     assert splat.flops == 2 * 4 * 2 * 120
-    assert join.unique == 4 * 10  # fewer segments than vertices: no parts at the least
+    # where 10 rows begin, a sector of each of 4 segments; fewer of these: no parts at the least
+    assert join.unique == 4 * 10 + 4 * 32
+    assert join.asked == 2 * (4 * 10 + 3 * 4 * 32) and join.issues[0].threads == 2 * 4
     # two axes at once and the third: every row read and written, the neighbours of the lattice once
     assert blur.launches == 2 and blur.unique == 2 * 2 * 20 * row + 3 * 8 * 10
     # 9 rows read for one of two axes, 3 for one of the third; pairs of neighbours, two in sectors
@@ -107,27 +110,27 @@ def test_splat_of_long_rows():
     assert (few.segments, few.pieces) == (30, 30)
     splat, join, _ = crf.splat_costs(few, width=1, values=False)
     assert splat.unique == 8 * 960 + 4 * 2 + 4 * 30
-    assert join.unique == 4 * 2 + 4 * 28
+    assert join.unique == 4 * 2 + 32 * 30 + 4 * 28
 
 
 def test_a_pass(spatial):
-    cost = crf.pass_cost([spatial], points=80, width=4)
+    cost = field.pass_cost([spatial], points=80, width=4)
     row = 4 * 4
     # unary and result, both weights of an entry, the rows of both images
     assert cost.unique == 2 * 80 * row + 8 * 120 + 2 * 10 * row
     # one thread has a point: 32 points read 128 bytes of an array at once
     assert cost.asked == 2 * 80 * row + 2 * 2 * 4 * 120 + 2 * 120 * row
     assert cost.flops == 4 * 80 * (2 * 4 + 5)
-    wide = crf.pass_cost([spatial], points=80, width=24)  # 2 threads with 3 chunks a point
+    wide = field.pass_cost([spatial], points=80, width=24)  # 2 threads with 3 chunks a point
     assert wide.issues[0].threads == 2 * 80 and wide.issues[0].kernel.endswith("<float, 4, 3>")
     assert wide.asked - 2 * 80 * 96 - 2 * 120 * 96 == 2 * 2 * 4 * 120
-    wider = crf.pass_cost([spatial], points=80, width=200)  # 50 chunks: 32 threads a point
+    wider = field.pass_cost([spatial], points=80, width=200)  # 50 chunks: 32 threads a point
     assert wider.asked - 2 * 80 * 800 - 2 * 120 * 800 == 2 * 2 * 32 * 120
-    assert crf.pass_cost([], points=80, width=4).unique == 2 * 80 * row
+    assert field.pass_cost([], points=80, width=4).unique == 2 * 80 * row
 
 
 def test_phases():
-    phases = crf.crf_phases(batch=2, labels=3, pixels=40, vertices=(10, 20), iterations=5)
+    phases = field.crf_phases(batch=2, labels=3, pixels=40, vertices=(10, 20), iterations=5)
     assert [(p.name, p.repeats) for p in phases] == [
         ("build", 1),
         ("inference", 1),
@@ -139,6 +142,25 @@ def test_phases():
     assert not any("spatial" in c.kernel for c in phases[0].costs)  # it is kept
     to_rows = phases[0].costs[-1]
     assert (to_rows.unique, to_rows.new) == (4 * 80 * (3 + 4), 4 * 80 * 3)
+
+
+def test_hot_labels(spatial):
+    """3 chunks in the first update and 1 in the 4 others, of 20 labels."""
+    phases = field.crf_phases(2, 20, 40, (10, 20), iterations=5, hot=(3, 1))
+    names = [[c.kernel for c in p.costs] for p in phases[1:]]
+    update = ["splat", "join", "blur", "mean_field"]
+    assert names == [["label_most", "order"], update, update, ["rows_to_labels"]]
+    assert [p.repeats for p in phases] == [1, 1, 1, 4, 1]
+    most, order = phases[1].costs
+    assert (most.unique, order.unique) == (80 * 80, 3 * 80 * 80 + 5 * 4 * 80)
+    splat = phases[3].costs[0]
+    assert splat.issues[0].kernel.endswith("splat_kernel<float, 4, false, true>")
+    cost = field.hot_pass_cost([spatial], points=80, width=20, hot=1)
+    # a sector of -U, 16 bytes of q, two logs; weights and vertices, rows of 16 bytes of both images
+    assert cost.unique == 80 * (32 + 16 + 8) + 8 * 120 + 2 * 10 * 16
+    wide = field.hot_pass_cost([spatial], points=80, width=24, hot=6)
+    assert wide.issues[0].threads == 2 * 80
+    assert wide.unique == 80 * (96 + 96 + 8) + 8 * 120 + 2 * 10 * 96
 
 
 # ---- convolution ----
