@@ -1,7 +1,7 @@
 """What the kernels of the mean field move and compute, and with the lattices the whole dense CRF.
 
-Sizes of arrays in bytes, of all images of a batch; float32. Of the hot labels the photograph decides
-how many there are.
+Sizes of arrays in bytes, of all images of a batch; float32. How many labels are hot, the photograph
+decides.
 """
 
 from __future__ import annotations

@@ -36,6 +36,21 @@ __device__ uint32_t warp_max(uint32_t x) {
   return x;
 }
 
+// raise() of to[i], i < count, by the largest of what the threads of a warp have: as many at once
+// as it has lanes, since each waits for what is there. own(i) is the value of a thread.
+template <class Own>
+__device__ void raise_each(uint32_t* to, uint32_t count, const Own& own) {
+  const uint32_t lane = threadIdx.x % kWarp;
+  for (uint32_t first = 0; first < count; first += kWarp) {
+    uint32_t mine = 0;
+    for (uint32_t i = first; i < min(count, first + kWarp); ++i) {
+      const uint32_t bits = warp_max(ordered_bits(own(i)));
+      if (i - first == lane) mine = bits;
+    }
+    if (first + lane < count) raise(to + first + lane, mine);
+  }
+}
+
 __device__ float largest(const float* row, uint32_t width) {
   float most = -INFINITY;
   for (uint32_t l = 0; l < width; l += kHotChunk) {
@@ -54,10 +69,8 @@ __global__ void __launch_bounds__(kThreads)
     const float most = largest(row, s.width);
     float sum = 0;
     for (uint32_t l = 0; l < s.width; ++l) sum += exp(row[l] - most);
-    for (uint32_t l = 0; l < s.width; ++l) {
-      const uint32_t bits = warp_max(ordered_bits(exp(row[l] - most) / sum));
-      if (threadIdx.x % kWarp == 0) raise(label_most + b * s.width + l, bits);
-    }
+    raise_each(label_most + b * s.width, s.width,
+               [&](uint32_t l) { return exp(row[l] - most) / sum; });
   });
 }
 
@@ -118,7 +131,7 @@ __global__ void __launch_bounds__(kThreads)
         x.store(ordered + c * kHotChunk);
         to.rest[c * s.batch * s.num_points + at] = most + log(sum);
       }
-      for (uint32_t c = 0; c < chunks; ++c) {
+      raise_each(to.most + b * chunks, chunks, [&](uint32_t c) {
         C x;
         float own = 0;
         for (int k = 0; k < kHotChunk; ++k) {
@@ -126,9 +139,8 @@ __global__ void __launch_bounds__(kThreads)
           own += x.v[k];
         }
         if (here) x.store(q + at * s.width + c * kHotChunk);
-        const uint32_t bits = warp_max(ordered_bits(own));
-        if (threadIdx.x % kWarp == 0) raise(to.most + b * chunks + c, bits);
-      }
+        return own;
+      });
     }
   }
 }
