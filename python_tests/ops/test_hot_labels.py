@@ -102,6 +102,25 @@ def test_each_image_of_a_batch_for_itself(cuda_device):
     assert torch.equal(q, dn.dense_crf(unary, image, problems[0][2], iterations=4))
 
 
+def test_a_cuda_graph_replays_on_images_with_other_labels(cuda):
+    """How many labels are hot is known on the device alone: one graph serves any."""
+    problems = [problem(21, s, cuda, batch=1) for s in (16, 0.1, 6)]
+    given = problems[0][0].clone(), problems[0][1].clone()
+    warm = torch.cuda.Stream()
+    warm.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(warm):  # as torch asks for before a capture
+        dn.dense_crf(*given, problems[0][2], iterations=4)
+    torch.cuda.current_stream().wait_stream(warm)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        q = dn.dense_crf(*given, problems[0][2], iterations=4)
+    for unary, image, params in problems:
+        given[0].copy_(unary)
+        given[1].copy_(image)
+        graph.replay()
+        assert torch.equal(q, dn.dense_crf(unary, image, params, iterations=4))
+
+
 def test_energies_that_are_not_finite_spoil_their_image_alone(cuda_device):
     unary, image, params = problem(21, 9, cuda_device)
     expected = dn.dense_crf(unary, image, params, iterations=3)
