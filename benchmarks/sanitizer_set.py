@@ -74,7 +74,8 @@ def crfs(device: torch.device) -> Iterator[Call]:
             for labels in (2, 21, 150):  # each another kernel
                 matrix = torch.eye(labels, device=device, dtype=dtype)
                 kernels = [(features, 2.0), (features, matrix[0], "after"), (features, matrix)]
-                yield partial(dn.mean_field, kernels=kernels, iterations=2), new(1, labels, 60)
+                for some in (kernels, kernels[:2]):  # of all labels, of those that matter
+                    yield partial(dn.mean_field, kernels=some, iterations=2), new(1, labels, 60)
             kernels = [(features, 0.1)] * 9  # more than one launch works on
             yield partial(dn.mean_field, kernels=kernels, iterations=2), new(1, 3, 60)
         image = torch.randint(0, 255, (2, 3, 12, 9), device=device).to(torch.uint8)
