@@ -142,7 +142,8 @@ def crf_labels(device: torch.device, small: bool) -> Iterator[Case]:
             energies = -(-sharper * unary).log_softmax(1)
             given = [x.repeat(2 if small else batch, 1, 1, 1).to(device) for x in (energies, image)]
             crf = partial(dense_crf, params=case.params, iterations=3 if small else 10)
-            yield Case(f"{case.name}, {batch} {kind}", crf, [tuple(given)], tolerance=5e-5)
+            sets = [tuple(x.clone() for x in given) for _ in range(1 if small else 3)]
+            yield Case(f"{case.name}, {batch} {kind}", crf, sets, tolerance=5e-5)
         if small:
             return
 
