@@ -13,12 +13,10 @@ from torch.nn.functional import interpolate
 import bench_crf
 from _cuda_timing import Inputs
 from _head import RATES
-from deeplab_native import aspp, dense_crf
+from deeplab_native import CRFParams, MeanField, aspp, atrous_conv2d, dense_crf
 from deeplab_native.layers import AtrousConv2d
 from deeplab_native.models import create_model
 from deeplab_native.models._inference import Ready, ready
-from deeplab_native import CRFParams, MeanField, aspp, dense_crf
-from deeplab_native import aspp, atrous_conv2d
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,8 @@ def net_epilogue(device: torch.device, emulated: bool) -> Iterator[Case]:
             scale = float(run(*inputs[0]).abs().max())
         # bfloat16: 8 bits, over a hundred layers
         yield Case(f"resnet101 {side} x{batch}", run, inputs, tolerance=0.1 * scale)
+
+
 def crf_cases(device: torch.device, emulated: bool) -> Iterator[Case]:
     """A whole CRF, its lattices alone, and batches: what the order of points and vertices moves."""
     height, width, labels = (24, 33, 4) if emulated else (375, 500, 21)
@@ -105,6 +105,8 @@ def crf_inputs(
     noise = torch.randn(batch, 3, height, width, generator=generator)
     image = (255 * smooth + 4 * noise).clamp(0, 255).to(torch.uint8)
     return unary.to(device), image.to(device)
+
+
 def direct(device: torch.device, emulated: bool) -> Iterator[Case]:
     """Layers of VGG-16 and ResNet-101 in bf16; parts of the sums may round differently."""
     layers = [  # channels, filters, rate, size

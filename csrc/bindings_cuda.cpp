@@ -243,8 +243,8 @@ void bind_cuda(py::module_& m) {
   bind_aspp_kernels(m);
   bind_atrous_direct(m);
   bind_atrous_im2col(m);
-  bind_conv_epilogue(m);
   bind_atrous_pipelined(m);
+  bind_conv_epilogue(m);
   bind_crf_cuda(m);
   bind_space_to_batch(m);
   bind_upsample_unary(m);
