@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kThreads)
   const LatticeView& l = f.lattice;
   each_item(l.images, l.num_points, [&](int64_t image, uint32_t point) {
     Chunk<float, 1> mass[1];
-    FilteredImage<float>(f, 0, image, 1, 0).slice(point, 0, [](int) { return true; }, mass);
+    FilteredImage<float>(f, 0, image, 1, 1, 0).slice(point, 0, [](int) { return true; }, mass);
     const double k = static_cast<double>(alpha * mass[0].v[0]) + 1e-20;  // where there is no mass
     scale[image * l.num_points + point] = static_cast<float>(1.0 / (root ? sqrt(k) : k));
   });
@@ -73,7 +73,8 @@ int lattice_scale_cuda(const CudaLatticeShape& shape, void* lattice, void* rows,
   const FilterSet<float> set{1, {filter_view<float>(mass_filter(shape, lattice, rows), 1)}};
   const LatticeView& l = set.filters[0].lattice;
   if (l.entries == 0) return cudaSuccess;
-  if (const auto error = splat_and_blur<float>(set, nullptr, 1, false, stream)) return error;
+  if (const auto error = splat_and_blur<float>(set, nullptr, 1, false, nullptr, stream))
+    return error;
   return launch(scale_kernel, item_grid(l.images, l.num_points, kThreads), kThreads, 0, stream,
                 set.filters[0], alpha_of(l.d), scale, root);
 }
