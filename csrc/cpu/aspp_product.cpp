@@ -239,9 +239,10 @@ void forward(const void* input, const std::vector<AsppBranch>& branches, const v
     group.batch = std::min(shape.images, shape.batch - first);
     product(static_cast<const T*>(input) + first * shape.channels * plane, panels.data(), y.data(),
             group, taps, num_threads);
-    aspp_gather_cpu(y.data(), bias, static_cast<T*>(out) + first * shape.filters * plane,
-                    {group.batch, group.filters, group.height, group.width, group.filters, false},
-                    taps, type, num_threads);
+    aspp_gather_cpu(
+        y.data(), bias, static_cast<T*>(out) + first * shape.filters * plane,
+        {group.batch, group.filters, group.height, group.width, group.filters, false, false}, taps,
+        type, num_threads);
   }
 }
 
