@@ -16,8 +16,9 @@ namespace {
 using Order = std::tuple<int64_t, int>;  // width and tile of CudaPixelOrder
 // images, points, d, like_pydensecrf, order
 using LatticeSize = std::tuple<int64_t, int64_t, int, bool, Order>;
-// size of the lattice, replicas, addresses: lattice, splat entries, slice weights, filter's memory
-using Filter = std::tuple<LatticeSize, int64_t, Address, Address, Address, Address>;
+// size of the lattice, replicas, addresses: lattice, splat entries, slice weights, filter's memory;
+// half_scale
+using Filter = std::tuple<LatticeSize, int64_t, Address, Address, Address, Address, float>;
 using PairwiseKernel = std::tuple<Filter, int, Address>;  // with kind and address of compatibility
 
 CudaPixelOrder pixel_order(const Order& order) { return {std::get<0>(order), std::get<1>(order)}; }
@@ -28,13 +29,14 @@ CudaLatticeShape lattice_shape(const LatticeSize& s) {
 }
 
 CudaFilter filter_of(const Filter& f) {
-  const auto& [size, replicas, lattice, splat_entries, slice_weights, memory] = f;
+  const auto& [size, replicas, lattice, splat_entries, slice_weights, memory, half_scale] = f;
   return {lattice_shape(size),
           replicas,
           pointer<void>(lattice),
           pointer<const void>(splat_entries),
           pointer<const void>(slice_weights),
-          pointer<void>(memory)};
+          pointer<void>(memory),
+          half_scale};
 }
 
 // Calls run with a null pointer of the type that is named.

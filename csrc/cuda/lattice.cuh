@@ -4,7 +4,7 @@
 #include <cmath>
 #include <type_traits>
 
-#include "cuda/compat.cuh"
+#include "cuda/half_words.cuh"
 #include "ops/permutohedral.h"
 
 namespace deeplab_native {
@@ -94,12 +94,23 @@ struct alignas(sizeof(T) * W) Chunk {
   T v[W];
 
   __device__ static Chunk load(const T* from) { return *reinterpret_cast<const Chunk*>(from); }
+  // Of 4 floats that are stored as float16, in 8 bytes.
+  __device__ static Chunk load(const Float16* from) {
+    const HalfWords words = *reinterpret_cast<const HalfWords*>(from);
+    Chunk c;
+    widen(words.first, c.v[0], c.v[1]);
+    widen(words.second, c.v[2], c.v[3]);
+    return c;
+  }
   __device__ void store(T* to) const {
     if constexpr (sizeof(T) * W == 16 && W == 4) {  // else the compiler may store word by word
       store_whole(reinterpret_cast<float4*>(to), make_float4(v[0], v[1], v[2], v[3]));
     } else {
       *reinterpret_cast<Chunk*>(to) = *this;
     }
+  }
+  __device__ void store(Float16* to) const {
+    *reinterpret_cast<HalfWords*>(to) = {narrow(v[0], v[1]), narrow(v[2], v[3])};
   }
   __device__ static Chunk filled(T value) {
     Chunk c;
@@ -109,6 +120,9 @@ struct alignas(sizeof(T) * W) Chunk {
   __device__ void add(const Chunk& other) {
     for (int k = 0; k < W; ++k) v[k] += other.v[k];
   }
+  __device__ void scale(T factor) {
+    for (int k = 0; k < W; ++k) v[k] *= factor;
+  }
   __device__ void add_scaled(T factor, const Chunk& other) {
     for (int k = 0; k < W; ++k) v[k] += factor * other.v[k];
   }
@@ -116,21 +130,30 @@ struct alignas(sizeof(T) * W) Chunk {
 
 // A filter in work: the lattices with their weights, and the rows of values on their vertices.
 // Several batches of values over the same points are `replicas`: rows r M ... (r + 1) M - 1.
-template <class T>
+// Row: what rows are stored as, of chunks of 4 floats also Float16. Every sum is a T.
+template <class T, class Row = T>
 struct FilterView {
   LatticeView lattice;
   int64_t replicas;
   const SplatEntry<T>* splat_entries;  // [entries] in the order of row_entries
   const T* slice_weights;              // [entries]
-  T *rows, *other_rows;                // [replicas M][width]
+  Row *rows, *other_rows;              // [replicas M][width], of Float16 times row_scale
   T* partials;                         // [replicas][segments][2][width], see splat_kernel
+  T row_scale, sum_scale;              // a power of 2, and 1 / row_scale
+
+  // A sum of the splat to its row.
+  template <int W>
+  __device__ void store_row(Chunk<T, W> sum, Row* to) const {
+    if constexpr (!std::is_same_v<T, Row>) sum.scale(row_scale);
+    sum.store(to);
+  }
 };
 
 constexpr int kMaxFilters = 8;  // that one launch works on
-template <class T>
+template <class T, class Row = T>
 struct FilterSet {
   int count;
-  FilterView<T> filters[kMaxFilters];
+  FilterView<T, Row> filters[kMaxFilters];
 };
 
 // Blocks of a multiprocessor that filter at a time, at the least: with a bound of its own the
@@ -139,8 +162,8 @@ template <class T>
 constexpr int kFilterBlocks = sizeof(T) == 4 ? 4 : 2;
 
 // f(replica, image, b) for the images of a filter that blockIdx.z has; values b of the batch.
-template <class T, class F>
-__device__ void each_image(const FilterView<T>& filter, const F& f) {
+template <class T, class Row, class F>
+__device__ void each_image(const FilterView<T, Row>& filter, const F& f) {
   const int64_t images = filter.lattice.images;
   const uint32_t end = static_cast<uint32_t>(filter.replicas * images);
   for (uint32_t z = blockIdx.z; z < end; z += gridDim.z) {
@@ -152,8 +175,8 @@ __device__ void each_image(const FilterView<T>& filter, const F& f) {
 // Where the rows of one image begin in `rows`, [replicas M][width], so that row v of the lattice
 // lies `stride` <= width channels times v from there: where fewer channels are worked on, their
 // rows lie side by side.
-template <class T, class U>
-__device__ U* image_rows(const FilterView<T>& f, U* rows, int64_t replica, int64_t image,
+template <class T, class Row, class U>
+__device__ U* image_rows(const FilterView<T, Row>& f, U* rows, int64_t replica, int64_t image,
                          int64_t width, uint32_t stride) {
   if (replica > 0) rows += replica * *f.lattice.num_vertices * width;
   return rows + f.lattice.vertex_begin[image] * (width - stride);
@@ -161,23 +184,24 @@ __device__ U* image_rows(const FilterView<T>& f, U* rows, int64_t replica, int64
 
 // Where the rows of a filter are after its d + 1 blurs, of which every two go from one buffer to
 // the other.
-template <class T>
-__host__ __device__ const T* blurred_rows(const FilterView<T>& f) {
+template <class T, class Row>
+__host__ __device__ const Row* blurred_rows(const FilterView<T, Row>& f) {
   return (f.lattice.corners + 1) / 2 % 2 == 0 ? f.rows : f.other_rows;
 }
 
 // What a filter has made of one image, from a channel on: to be sliced at the image's points. Rows
 // are `width` channels apart in the memory of the filter, `stride` of them are worked on.
-template <class T>
+template <class T, class Row = T>
 class FilteredImage {
  public:
-  __device__ FilteredImage(const FilterView<T>& f, int64_t replica, int64_t image, int64_t width,
-                           uint32_t stride, int64_t channel)
+  __device__ FilteredImage(const FilterView<T, Row>& f, int64_t replica, int64_t image,
+                           int64_t width, uint32_t stride, int64_t channel)
       : lattice_(f.lattice),
         image_(image),
         width_(stride),
         rows_(image_rows(f, blurred_rows(f), replica, image, width, stride) + channel),
-        weights_(f.slice_weights) {}
+        weights_(f.slice_weights),
+        sum_scale_(f.sum_scale) {}
 
   // The kChunks chunks at a point, `step` channels apart, of which `has(k)` says which there are;
   // NaN where the image has no lattice.
@@ -206,6 +230,9 @@ class FilteredImage {
     for (; r < lattice_.corners; ++r) {
       add_corners<1>(weights + r * kWarp, vertices + r * kWarp, step, has, sums);
     }
+    if constexpr (!std::is_same_v<T, Row>) {
+      for (int k = 0; k < kChunks; ++k) sums[k].scale(sum_scale_);
+    }
   }
 
  private:
@@ -221,7 +248,7 @@ class FilteredImage {
     }
 #pragma unroll
     for (int r = 0; r < kCorners; ++r) {
-      const T* row = row_at(rows_, vertex[r], width_);
+      const Row* row = row_at(rows_, vertex[r], width_);
 #pragma unroll
       for (int k = 0; k < kChunks; ++k) {
         if (has(k)) sums[k].add_scaled(weight[r], Chunk<T, W>::load(row + k * step));
@@ -231,21 +258,29 @@ class FilteredImage {
 
   const LatticeView& lattice_;
   int64_t image_, width_;
-  const T* rows_;
+  const Row* rows_;
   const T* weights_;
+  const T sum_scale_;
 };
 
 struct HotStep;  // cuda/hot_labels.cuh
 
 // values [replicas * images * num_points][width] (null: all ones) -> blurred_rows of every filter.
 // hot: of a mean field that works on some labels alone, with chunks of 4 of float; else null.
-template <class T>
-cudaError_t splat_and_blur(const FilterSet<T>& set, const T* values, int64_t width, bool reversed,
-                           const HotStep* hot, cudaStream_t stream);
+// Rows that are narrower than T have chunks of 4 channels.
+template <class T, class Row>
+cudaError_t splat_and_blur(const FilterSet<T, Row>& set, const T* values, int64_t width,
+                           bool reversed, const HotStep* hot, cudaStream_t stream);
 
 // The rows of a filter in memory of filter_bytes_cuda.
+template <class T, class Row = T>
+FilterView<T, Row> filter_view(const CudaFilter& filter, int64_t width, size_t* bytes = nullptr);
+
+// Whether the rows of a filter are stored as Float16: where that is asked for, and chunks are of 4.
 template <class T>
-FilterView<T> filter_view(const CudaFilter& filter, int64_t width, size_t* bytes = nullptr);
+bool has_half_rows(const CudaFilter& filter, int64_t width) {
+  return std::is_same_v<T, float> && filter.half_scale > 0 && width % 4 == 0;
+}
 
 // Widest chunk of a row: 4 where rows of this width at these addresses can be read so, else 1.
 template <class T>

@@ -12,9 +12,9 @@ namespace {
 
 constexpr unsigned kThreads = 128;  // few: the registers of large blocks do not add up to all
 
-template <class T>
+template <class T, class Row = T>
 struct KernelSet {
-  FilterSet<T> filters;
+  FilterSet<T, Row> filters;
   CompatibilityKind kinds[kMaxFilters];
   const T* compatibilities[kMaxFilters];
 };
@@ -38,8 +38,8 @@ __device__ T group_sum(T x, int group) {
 }
 
 // x -= M F: F passes through memory, since every label needs all of it.
-template <class T, int W, class Own>
-__device__ void subtract_matrix(Own& own, const FilterView<T>& f, const T* matrix, T* filtered,
+template <class T, int W, class Row, class Own>
+__device__ void subtract_matrix(Own& own, const FilterView<T, Row>& f, const T* matrix, T* filtered,
                                 const PassShape& s, int64_t b, uint32_t point) {
   using C = Chunk<T, W>;
   T* row = filtered + (b * s.num_points + point) * s.width;
@@ -57,12 +57,12 @@ __device__ void subtract_matrix(Own& own, const FilterView<T>& f, const T* matri
   __syncwarp();  // the next kernel writes the row again
 }
 
-template <class T, int W, class Own>
-__device__ void add_kernels(Own& own, const KernelSet<T>& set, T* filtered, const PassShape& s,
+template <class T, int W, class Row, class Own>
+__device__ void add_kernels(Own& own, const KernelSet<T, Row>& set, T* filtered, const PassShape& s,
                             int64_t b, uint32_t point) {
   using C = Chunk<T, W>;
   for (int m = 0; m < set.filters.count; ++m) {
-    const FilterView<T>& f = set.filters.filters[m];
+    const FilterView<T, Row>& f = set.filters.filters[m];
     const T* compatibility = set.compatibilities[m];
     if (set.kinds[m] == CompatibilityKind::kMatrix) {
       subtract_matrix<T, W>(own, f, compatibility, filtered, s, b, point);
@@ -110,9 +110,9 @@ constexpr int kMinBlocks = sizeof(T) == 8 ? 4
 // out = softmax(from - sum_m C_m (K_m q)), or without the softmax; row by row, so that from and
 // out may be the same. blockIdx.y has an image. The warps stay whole: groups beyond the last point
 // work on the last one, and do not write.
-template <class T, int W, int kOwn>
+template <class T, int W, int kOwn, class Row = T>
 __global__ void __launch_bounds__(kThreads, (kMinBlocks<T, kOwn>))
-    mean_field_kernel(KernelSet<T> set, const T* from, T* out, T* __restrict__ filtered,
+    mean_field_kernel(KernelSet<T, Row> set, const T* from, T* out, T* __restrict__ filtered,
                       PassShape s, bool softmax) {
   using C = Chunk<T, W>;
   const uint32_t lane = threadIdx.x & (s.group - 1), in_warp = threadIdx.x % kWarp;
@@ -144,9 +144,9 @@ PassShape pass_shape(const CudaMeanFieldShape& shape, int64_t width, int64_t chu
   return {shape.batch, shape.num_points, shape.num_labels, width, 1u << bits, bits};
 }
 
-template <class T>
-cudaError_t pass(const KernelSet<T>& set, const CudaMeanFieldShape& shape, const T* from, T* out,
-                 T* filtered, bool softmax, cudaStream_t stream) {
+template <class T, class Row>
+cudaError_t pass(const KernelSet<T, Row>& set, const CudaMeanFieldShape& shape, const T* from,
+                 T* out, T* filtered, bool softmax, cudaStream_t stream) {
   const int64_t width = mean_field_width_cuda(shape.num_labels);
   const int64_t chunks = width % 4 == 0 ? width / 4 : 1;
   const PassShape s = pass_shape<T>(shape, width, chunks);
@@ -155,31 +155,58 @@ cudaError_t pass(const KernelSet<T>& set, const CudaMeanFieldShape& shape, const
                     static_cast<unsigned>(std::min(s.batch, kMaxGrid)));
     return launch(kernel, grid, kThreads, 0, stream, set, from, out, filtered, s, softmax);
   };
-  if (width == 1) return run(mean_field_kernel<T, 1, 1>);
-  if (width == 2) return run(mean_field_kernel<T, 2, 1>);
-  const int64_t own = (chunks + s.group - 1) / s.group;
-  if (own == 1) return run(mean_field_kernel<T, 4, 1>);
-  if constexpr (kMostOwn<T> == 3) {
-    if (own == 2) return run(mean_field_kernel<T, 4, 2>);
-    if (own == 3) return run(mean_field_kernel<T, 4, 3>);
+  if constexpr (std::is_same_v<T, Row>) {
+    if (width == 1) return run(mean_field_kernel<T, 1, 1>);
+    if (width == 2) return run(mean_field_kernel<T, 2, 1>);
   }
-  return run(mean_field_kernel<T, 4, 0>);
+  const int64_t own = (chunks + s.group - 1) / s.group;
+  if (own == 1) return run(mean_field_kernel<T, 4, 1, Row>);
+  if constexpr (kMostOwn<T> == 3) {
+    if (own == 2) return run(mean_field_kernel<T, 4, 2, Row>);
+    if (own == 3) return run(mean_field_kernel<T, 4, 3, Row>);
+  }
+  return run(mean_field_kernel<T, 4, 0, Row>);
 }
 
-template <class T>
-std::vector<KernelSet<T>> kernel_sets(const std::vector<CudaPairwiseKernel>& kernels,
-                                      int64_t width) {
-  std::vector<KernelSet<T>> sets;
+template <class T, class Row>
+std::vector<KernelSet<T, Row>> kernel_sets(const std::vector<CudaPairwiseKernel>& kernels,
+                                           int64_t width) {
+  std::vector<KernelSet<T, Row>> sets;
   for (const CudaPairwiseKernel& kernel : kernels) {
     if (sets.empty() || sets.back().filters.count == kMaxFilters) sets.push_back({});
-    KernelSet<T>& set = sets.back();
+    KernelSet<T, Row>& set = sets.back();
     const int m = set.filters.count++;
-    set.filters.filters[m] = filter_view<T>(kernel.filter, width);
+    set.filters.filters[m] = filter_view<T, Row>(kernel.filter, width);
     set.kinds[m] = kernel.kind;
     set.compatibilities[m] = static_cast<const T*>(kernel.compatibility);
   }
   if (sets.empty()) sets.push_back({});
   return sets;
+}
+
+template <class T, class Row>
+cudaError_t update_all(const CudaMeanFieldShape& shape,
+                       const std::vector<CudaPairwiseKernel>& kernels, const T* negative_unary,
+                       T* q, T* scratch, int updates, bool softmax, cudaStream_t stream) {
+  const int64_t width = mean_field_width_cuda(shape.num_labels);
+  const int64_t points = shape.batch * shape.num_points;
+  const auto sets = kernel_sets<T, Row>(kernels, width);
+  T *sums = scratch, *filtered = scratch ? scratch + points * width : nullptr;
+  cudaError_t error = cudaSuccess;
+  const auto step = [&](cudaError_t result) { error = error ? error : result; };
+  for (int update = 0; update < updates && !error; ++update) {
+    for (const KernelSet<T, Row>& set : sets) {
+      if (set.filters.count) step(splat_and_blur(set.filters, q, width, false, nullptr, stream));
+    }
+    const T* from = negative_unary;
+    for (size_t i = 0; i < sets.size(); ++i) {
+      const bool last = i + 1 == sets.size();
+      const bool normalised = last && (softmax || update + 1 < updates);
+      step(pass(sets[i], shape, from, last ? q : sums, filtered, normalised, stream));
+      from = sums;
+    }
+  }
+  return error;
 }
 
 }  // namespace
@@ -190,27 +217,23 @@ int mean_field_cuda(const CudaMeanFieldShape& shape, const std::vector<CudaPairw
                     bool softmax, void* stream_address) {
   const auto stream = static_cast<cudaStream_t>(stream_address);
   const int64_t width = mean_field_width_cuda(shape.num_labels);
-  const int64_t points = shape.batch * shape.num_points;
-  if (points == 0) return cudaSuccess;
-  if (shape.num_points > INT32_MAX) return cudaErrorInvalidValue;
-  const auto sets = kernel_sets<T>(kernels, width);
-  T *sums = scratch, *filtered = scratch ? scratch + points * width : nullptr;
-  cudaError_t error = cudaSuccess;
-  const auto step = [&](cudaError_t result) { error = error ? error : result; };
-  if (!q_is_given) step(pass<T>({}, shape, negative_unary, q, nullptr, true, stream));
-  for (int update = 0; update < updates && !error; ++update) {
-    for (const KernelSet<T>& set : sets) {
-      if (set.filters.count) step(splat_and_blur<T>(set.filters, q, width, false, nullptr, stream));
-    }
-    const T* from = negative_unary;
-    for (size_t i = 0; i < sets.size(); ++i) {
-      const bool last = i + 1 == sets.size();
-      const bool normalised = last && (softmax || update + 1 < updates);
-      step(pass<T>(sets[i], shape, from, last ? q : sums, filtered, normalised, stream));
-      from = sums;
+  if (shape.batch * shape.num_points == 0) return cudaSuccess;
+  bool half = false;
+  if (shape.num_points > INT32_MAX || !find_half_rows<T>(kernels, width, &half)) {
+    return cudaErrorInvalidValue;
+  }
+  if (!q_is_given) {
+    T* const none = nullptr;
+    const auto error = pass(KernelSet<T>{}, shape, negative_unary, q, none, true, stream);
+    if (error) return error;
+  }
+  if constexpr (std::is_same_v<T, float>) {
+    if (half) {
+      return update_all<T, Float16>(shape, kernels, negative_unary, q, scratch, updates, softmax,
+                                    stream);
     }
   }
-  return error;
+  return update_all<T, T>(shape, kernels, negative_unary, q, scratch, updates, softmax, stream);
 }
 
 template int mean_field_cuda(const CudaMeanFieldShape&, const std::vector<CudaPairwiseKernel>&,

@@ -1,11 +1,23 @@
 // The labels of one point that one thread of the mean field's pass has, and their filtered values.
 #pragma once
+#include <vector>
+
 #include "cuda/lattice.cuh"
+#include "ops/mean_field.h"
 
 namespace deeplab_native {
 
 template <class T>
 constexpr int kMostOwn = sizeof(T) == 4 ? 3 : 1;  // chunks in the registers of a thread
+
+// Whether all kernels have rows of Float16; false where some have and some have not.
+template <class T>
+bool find_half_rows(const std::vector<CudaPairwiseKernel>& kernels, int64_t width, bool* half) {
+  size_t count = 0;
+  for (const CudaPairwiseKernel& kernel : kernels) count += has_half_rows<T>(kernel.filter, width);
+  *half = count > 0;
+  return count == 0 || count == kernels.size();
+}
 
 // How the channels of a point's rows lie: see FilteredImage.
 struct RowWidth {
@@ -14,12 +26,13 @@ struct RowWidth {
 };
 
 // What a filter has made of values b of a batch, from a channel on.
-template <class T>
-__device__ FilteredImage<T> filtered_image(const FilterView<T>& f, int64_t b, RowWidth width,
-                                           int64_t channel) {
+template <class T, class Row>
+__device__ FilteredImage<T, Row> filtered_image(const FilterView<T, Row>& f, int64_t b,
+                                                RowWidth width, int64_t channel) {
   const uint32_t images = static_cast<uint32_t>(f.lattice.images), all = static_cast<uint32_t>(b);
   const uint32_t replica = f.replicas == 1 ? 0 : images == 1 ? all : all / images;
-  return FilteredImage<T>(f, replica, all - replica * images, width.width, width.stride, channel);
+  return FilteredImage<T, Row>(f, replica, all - replica * images, width.width, width.stride,
+                               channel);
 }
 
 // kOwn chunks, which stay in registers. Those of a pair of threads lie side by side, every second
@@ -47,8 +60,8 @@ struct OwnChunks {
   }
 
   // f(chunk, what the filter makes of it, offset): a corner is looked up once for all chunks.
-  template <class F>
-  __device__ void each_sliced(const FilterView<T>& filter, int64_t b, uint32_t point,
+  template <class Row, class F>
+  __device__ void each_sliced(const FilterView<T, Row>& filter, int64_t b, uint32_t point,
                               RowWidth width, const F& f) {
     C sums[kOwn];
     const auto mine = [this](int k) { return has(k); };
@@ -79,8 +92,8 @@ struct OwnChunks<T, W, 0> {
       x.store(memory + c * W);
     }
   }
-  template <class F>
-  __device__ void each_sliced(const FilterView<T>& filter, int64_t b, uint32_t point,
+  template <class Row, class F>
+  __device__ void each_sliced(const FilterView<T, Row>& filter, int64_t b, uint32_t point,
                               RowWidth width, const F& f) {
     each([&](C& x, int64_t offset) {
       C sum[1];

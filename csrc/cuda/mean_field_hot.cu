@@ -29,9 +29,10 @@ __device__ uint32_t same_lane_max(uint32_t x, uint32_t group) {
   return x;
 }
 
-template <class Own>
-__device__ void add_messages(Own& own, const FilterSet<float>& filters, const HotKernels& kernels,
-                             const HotStep& hot, int64_t b, uint32_t point, RowWidth width) {
+template <class Own, class Row>
+__device__ void add_messages(Own& own, const FilterSet<float, Row>& filters,
+                             const HotKernels& kernels, const HotStep& hot, int64_t b,
+                             uint32_t point, RowWidth width) {
   for (int m = 0; m < filters.count; ++m) {
     const float* const compatibility = kernels.compatibilities[m];
     const bool potts = kernels.kinds[m] == CompatibilityKind::kPotts;
@@ -49,9 +50,10 @@ __device__ void add_messages(Own& own, const FilterSet<float>& filters, const Ho
 }
 
 // Points of image b, `group` threads to each.
-template <int kOwn>
-__device__ void pass(const FilterSet<float>& filters, const HotKernels& kernels, const HotStep& hot,
-                     float* out, int64_t b, uint32_t chunks, uint32_t group_bits) {
+template <int kOwn, class Row>
+__device__ void pass(const FilterSet<float, Row>& filters, const HotKernels& kernels,
+                     const HotStep& hot, float* out, int64_t b, uint32_t chunks,
+                     uint32_t group_bits) {
   const uint32_t group = 1u << group_bits;
   const uint32_t lane = threadIdx.x & (group - 1), in_warp = threadIdx.x % kWarp;
   const uint32_t begin = (blockIdx.x * blockDim.x + threadIdx.x - in_warp) >> group_bits;
@@ -115,8 +117,9 @@ __device__ void pass(const FilterSet<float>& filters, const HotKernels& kernels,
 }
 
 // blockIdx.y has an image. The warps stay whole, as in mean_field.cu.
+template <class Row>
 __global__ void __launch_bounds__(kThreads, 5)
-    hot_mean_field_kernel(FilterSet<float> filters, const __grid_constant__ HotKernels kernels,
+    hot_mean_field_kernel(FilterSet<float, Row> filters, const __grid_constant__ HotKernels kernels,
                           HotStep hot, float* out) {
   for (int64_t b = blockIdx.y; b < hot.batch; b += gridDim.y) {
     const uint32_t chunks = static_cast<uint32_t>(hot.count[b]);
@@ -129,14 +132,33 @@ __global__ void __launch_bounds__(kThreads, 5)
   }
 }
 
-cudaError_t hot_pass(const CudaMeanFieldShape& shape, const FilterSet<float>& filters,
+template <class Row>
+cudaError_t hot_pass(const CudaMeanFieldShape& shape, const FilterSet<float, Row>& filters,
                      const HotKernels& kernels, const HotStep& step, float* q,
                      cudaStream_t stream) {
   uint32_t group = 2;
   while (group < kWarp && kMostOwn<float> * group < step.chunks) group *= 2;
   const dim3 grid(strided_blocks(shape.num_points * group, kThreads),
                   static_cast<unsigned>(std::min(shape.batch, kMaxGrid)));
-  return launch(hot_mean_field_kernel, grid, kThreads, 0, stream, filters, kernels, step, q);
+  return launch(hot_mean_field_kernel<Row>, grid, kThreads, 0, stream, filters, kernels, step, q);
+}
+
+template <class Row>
+cudaError_t update_hot(const CudaMeanFieldShape& shape,
+                       const std::vector<CudaPairwiseKernel>& kernels, const HotKernels& hot,
+                       const HotMemory& labels, float* q, int updates, cudaStream_t stream) {
+  const int64_t width = mean_field_width_cuda(shape.num_labels);
+  FilterSet<float, Row> filters{};
+  for (const CudaPairwiseKernel& kernel : kernels) {
+    filters.filters[filters.count++] = filter_view<float, Row>(kernel.filter, width);
+  }
+  cudaError_t error = cudaSuccess;
+  for (int update = 1; update <= updates && !error; ++update) {
+    const HotStep step = labels.step(shape, update);
+    error = splat_and_blur(filters, q, width, false, &step, stream);
+    if (!error) error = hot_pass(shape, filters, hot, step, q, stream);
+  }
+  return error;
 }
 
 }  // namespace
@@ -147,24 +169,22 @@ int hot_mean_field_cuda(const CudaMeanFieldShape& shape,
   const auto stream = static_cast<cudaStream_t>(stream_address);
   const int64_t width = mean_field_width_cuda(shape.num_labels);
   if (shape.batch * shape.num_points == 0) return cudaSuccess;
-  if (shape.num_points > INT32_MAX || kernels.size() > kMaxFilters) return cudaErrorInvalidValue;
-  FilterSet<float> filters{};
+  bool half = false;
+  if (shape.num_points > INT32_MAX || kernels.size() > kMaxFilters ||
+      !find_half_rows<float>(kernels, width, &half)) {
+    return cudaErrorInvalidValue;
+  }
   HotKernels hot{};
   hot.labels = static_cast<int32_t>(shape.num_labels);
   for (const CudaPairwiseKernel& kernel : kernels) {
     if (kernel.kind == CompatibilityKind::kMatrix) return cudaErrorInvalidValue;
-    filters.filters[filters.count++] = filter_view<float>(kernel.filter, width);
     hot.kinds[hot.count] = kernel.kind;
     hot.compatibilities[hot.count++] = static_cast<const float*>(kernel.compatibility);
   }
   const HotMemory labels = hot_memory(shape, updates, memory);
-  cudaError_t error = order_labels(shape, negative_unary, hot, labels, q, stream);
-  for (int update = 1; update <= updates && !error; ++update) {
-    const HotStep step = labels.step(shape, update);
-    error = splat_and_blur<float>(filters, q, width, false, &step, stream);
-    if (!error) error = hot_pass(shape, filters, hot, step, q, stream);
-  }
-  return error;
+  if (const auto error = order_labels(shape, negative_unary, hot, labels, q, stream)) return error;
+  return half ? update_hot<Float16>(shape, kernels, hot, labels, q, updates, stream)
+              : update_hot<float>(shape, kernels, hot, labels, q, updates, stream);
 }
 
 }  // namespace deeplab_native

@@ -11,10 +11,10 @@ namespace deeplab_native {
 namespace {
 
 // [1/2, 1, 1/2] along one axis, of the rows of one buffer.
-template <class T, int W>
+template <class T, int W, class Row>
 struct Blur {
   using C = Chunk<T, W>;
-  const T* from;
+  const Row* from;
   int64_t width;
 
   __device__ C load(int32_t row) const {
@@ -34,10 +34,10 @@ struct Blur {
 // The axes that come as numbers 2 step and 2 step + 1, from one buffer into the other: a row that
 // is needed blurred along the first axis is blurred again wherever it is needed, with the same
 // bits. So all rows come and go once for two axes, in half the launches.
-template <class T, int W>
+template <class T, int W, class Row = T>
 __global__ void __launch_bounds__(kRowThreads, (kFilterBlocks<T>))
-    blur_kernel(FilterSet<T> set, HotStep hot, int64_t width, int step, bool reversed) {
-  const FilterView<T>& f = set.filters[blockIdx.y];
+    blur_kernel(FilterSet<T, Row> set, HotStep hot, int64_t width, int step, bool reversed) {
+  const FilterView<T, Row>& f = set.filters[blockIdx.y];
   const LatticeView& l = f.lattice;
   const int first = 2 * step, second = first + 1;
   if (first >= l.corners) return;
@@ -46,13 +46,13 @@ __global__ void __launch_bounds__(kRowThreads, (kFilterBlocks<T>))
   const int2* along_second = l.neighbours + (reversed ? l.d - second : second) * l.entries;
   each_image(f, [&](int64_t replica, int64_t image, int64_t b) {
     const uint32_t channels = hot.stride(b, width);
-    T* const rows = image_rows(f, f.rows, replica, image, width, channels);
-    T* const other_rows = image_rows(f, f.other_rows, replica, image, width, channels);
-    const T* const source = step % 2 == 0 ? rows : other_rows;
-    T* const target = step % 2 == 0 ? other_rows : rows;
+    Row* const rows = image_rows(f, f.rows, replica, image, width, channels);
+    Row* const other_rows = image_rows(f, f.other_rows, replica, image, width, channels);
+    const Row* const source = step % 2 == 0 ? rows : other_rows;
+    Row* const target = step % 2 == 0 ? other_rows : rows;
     const int64_t from = l.vertex_begin[image], to = l.vertex_begin[image + 1];
     each_chunk<W>(from, to, channels, [&](uint32_t row, uint32_t offset) {
-      const Blur<T, W> blur{source + offset, channels};
+      const Blur<T, W, Row> blur{source + offset, channels};
       const int32_t own = static_cast<int32_t>(row);
       const int2 near = two ? along_second[row] : int2{-1, -1};
       const int2 none{-1, -1};
@@ -92,32 +92,37 @@ cudaError_t with_chunk(int chunk, const Run& run) {
 
 }  // namespace
 
-template <class T>
-FilterView<T> filter_view(const CudaFilter& filter, int64_t width, size_t* bytes) {
-  FilterView<T> f{};
+template <class T, class Row>
+FilterView<T, Row> filter_view(const CudaFilter& filter, int64_t width, size_t* bytes) {
+  FilterView<T, Row> f{};
   f.lattice = lattice_view(filter.shape, filter.lattice);
   f.replicas = filter.replicas;
   f.splat_entries = static_cast<const SplatEntry<T>*>(filter.splat_entries);
   f.slice_weights = static_cast<const T*>(filter.slice_weights);
+  if (filter.half_scale > 0) {
+    f.row_scale = T(filter.half_scale);
+    f.sum_scale = 1 / f.row_scale;
+  }
   Arena arena(filter.memory);
-  f.rows = arena.take<T>(f.replicas * f.lattice.entries * width);
-  f.other_rows = arena.take<T>(f.replicas * f.lattice.entries * width);
+  f.rows = arena.take<Row>(f.replicas * f.lattice.entries * width);
+  f.other_rows = arena.take<Row>(f.replicas * f.lattice.entries * width);
   f.partials = arena.take<T>(f.replicas * f.lattice.images * Segments(f.lattice).count * 2 * width);
   if (bytes) *bytes = arena.used();
   return f;
 }
 template FilterView<float> filter_view(const CudaFilter&, int64_t, size_t*);
 template FilterView<double> filter_view(const CudaFilter&, int64_t, size_t*);
+template FilterView<float, Float16> filter_view(const CudaFilter&, int64_t, size_t*);
 
-template <class T>
-cudaError_t splat_and_blur(const FilterSet<T>& set, const T* values, int64_t width, bool reversed,
-                           const HotStep* hot, cudaStream_t stream) {
+template <class T, class Row>
+cudaError_t splat_and_blur(const FilterSet<T, Row>& set, const T* values, int64_t width,
+                           bool reversed, const HotStep* hot, cudaStream_t stream) {
   const int chunk = values ? chunk_width<T>(width, values, nullptr) : 1;
   const int64_t chunks = width / chunk;
   int64_t segments = 0, image_vertices = 0, images = 0;
   int axes = 0;
   for (int k = 0; k < set.count; ++k) {
-    const FilterView<T>& f = set.filters[k];
+    const FilterView<T, Row>& f = set.filters[k];
     segments = std::max(segments, Segments(f.lattice).count);
     image_vertices = std::max(image_vertices, f.lattice.entries_per_image);
     images = std::max(images, f.replicas * f.lattice.images);
@@ -125,32 +130,39 @@ cudaError_t splat_and_blur(const FilterSet<T>& set, const T* values, int64_t wid
   }
   const HotStep step_of = hot ? *hot : HotStep{};
   const unsigned count = static_cast<unsigned>(set.count);
-  return with_chunk(chunk, [&](auto c) {
+  const auto with_width = [&](auto c) {
     constexpr int W = decltype(c)::value;
     const auto run = [&](dim3 grid, auto kernel, auto... arguments) {
       return launch(kernel, grid, dim3(kRowThreads), 0, stream, set, step_of, arguments...);
     };
-    auto splat = splat_kernel<T, W, false, false>;
+    auto splat = splat_kernel<T, W, false, false, Row>;
     if constexpr (W == 1) splat = values ? splat : splat_kernel<T, 1, true, false>;
     if constexpr (W == kHotChunk && std::is_same_v<T, float>) {
-      splat = hot ? splat_kernel<T, W, false, true> : splat;
+      splat = hot ? splat_kernel<T, W, false, true, Row> : splat;
     }
     cudaError_t error = run(chunk_grid(segments, chunks, count, images), splat, values, width);
     if (!error) {
       // its threads count vertices, too, but one for all chunks
       const int64_t joined = std::max((segments + kWarp) * chunks, image_vertices);
-      error = run(chunk_grid(joined, 1, count, images), join_kernel<T, W>, width);
+      error = run(chunk_grid(joined, 1, count, images), join_kernel<T, W, Row>, width);
     }
     const dim3 blur = chunk_grid(image_vertices, chunks, count, images);
     for (int step = 0; 2 * step < axes && !error; ++step) {
-      error = run(blur, blur_kernel<T, W>, width, step, reversed);
+      error = run(blur, blur_kernel<T, W, Row>, width, step, reversed);
     }
     return error;
-  });
+  };
+  if constexpr (std::is_same_v<T, Row>) {
+    return with_chunk(chunk, with_width);
+  } else {
+    return chunk == 4 ? with_width(std::integral_constant<int, 4>{}) : cudaErrorInvalidValue;
+  }
 }
 template cudaError_t splat_and_blur(const FilterSet<float>&, const float*, int64_t, bool,
                                     const HotStep*, cudaStream_t);
 template cudaError_t splat_and_blur(const FilterSet<double>&, const double*, int64_t, bool,
+                                    const HotStep*, cudaStream_t);
+template cudaError_t splat_and_blur(const FilterSet<float, Float16>&, const float*, int64_t, bool,
                                     const HotStep*, cudaStream_t);
 
 template <class T>
@@ -158,7 +170,11 @@ size_t filter_bytes_cuda(const CudaFilter& filter, int64_t num_channels) {
   size_t bytes = 0;
   CudaFilter sized = filter;
   sized.memory = nullptr;
-  filter_view<T>(sized, num_channels, &bytes);
+  if (has_half_rows<T>(filter, num_channels)) {
+    filter_view<float, Float16>(sized, num_channels, &bytes);
+  } else {
+    filter_view<T>(sized, num_channels, &bytes);
+  }
   return bytes;
 }
 template size_t filter_bytes_cuda<float>(const CudaFilter&, int64_t);

@@ -33,20 +33,20 @@ __device__ Chunk<float, W> cold_marginals(const HotStep& hot, int64_t b, int64_t
 }
 
 // The sums of one image.
-template <class T, int W>
+template <class T, int W, class Row>
 struct SplatImage {
-  const FilterView<T>& filter;
+  const FilterView<T, Row>& filter;
   int64_t begin;     // its entries ...
   uint32_t entries;  // ... and how many
-  T* rows;
+  Row* rows;
   T* partials;
   uint32_t channels;  // of a row
 };
 
 // Adds up one segment of chunks at `offset`; value(point) is what a point has, kMost of them are on
 // their way at once.
-template <int kMost, class T, int W, class Value>
-__device__ void splat_segment(const SplatImage<T, W>& image, uint32_t segment, uint32_t offset,
+template <int kMost, class T, int W, class Row, class Value>
+__device__ void splat_segment(const SplatImage<T, W, Row>& image, uint32_t segment, uint32_t offset,
                               const Value& value_of) {
   using C = Chunk<T, W>;
   const LatticeView& l = image.filter.lattice;
@@ -57,13 +57,21 @@ __device__ void splat_segment(const SplatImage<T, W>& image, uint32_t segment, u
   T* const partial = image.partials + int64_t{segment} * 2 * image.channels + offset;
   uint32_t row_from = kNoRow;  // the entry with which the present row begins
   C sum = C::filled(T(0));
-  const auto target = [&] {
-    if (row_from == kNoRow) return partial;
-    return row_at(image.rows + offset, l.row_vertices[begin + row_from], image.channels);
+  const auto store = [&] {
+    if constexpr (std::is_same_v<T, Row>) {  // one store for both
+      sum.store(row_from == kNoRow ? partial
+                                   : row_at(image.rows + offset, l.row_vertices[begin + row_from],
+                                            image.channels));
+    } else if (row_from == kNoRow) {
+      sum.store(partial);
+    } else {
+      const uint32_t row = l.row_vertices[begin + row_from];
+      image.filter.store_row(sum, row_at(image.rows + offset, row, image.channels));
+    }
   };
   const auto add = [&](uint32_t i, const SplatEntry<T>& entry, const C& value) {
     if (entry.begins_row()) {
-      sum.store(target());
+      store();
       sum = C::filled(T(0));
       row_from = i;
     }
@@ -95,7 +103,11 @@ __device__ void splat_segment(const SplatImage<T, W>& image, uint32_t segment, u
   for (; i < count; ++i) add(i, own[i], value_of(own[i].point & ~kBeginsRow));
   const bool last = begin + count == l.images * image.entries;
   const bool ends = last || own[count].begins_row();
-  sum.store(row_from == kNoRow || ends ? target() : partial + image.channels);
+  if (row_from == kNoRow || ends) {
+    store();
+  } else {
+    sum.store(partial + image.channels);
+  }
 }
 
 // Adds up segments of the entries, which are sorted by vertex: rows that lie in one segment are
@@ -105,10 +117,10 @@ __device__ void splat_segment(const SplatImage<T, W>& image, uint32_t segment, u
 // kOnes: instead of the values, which there are none of.
 // kHot: the values are marginals of hot labels; those of chunks that were cold before are made of
 // their energies.
-template <class T, int W, bool kOnes, bool kHot>
+template <class T, int W, bool kOnes, bool kHot, class Row = T>
 __global__ void __launch_bounds__(kRowThreads, (kHot ? 3 : kFilterBlocks<T>))
-    splat_kernel(FilterSet<T> set, HotStep hot, const T* __restrict__ values, int64_t width) {
-  const FilterView<T>& f = set.filters[blockIdx.y];
+    splat_kernel(FilterSet<T, Row> set, HotStep hot, const T* __restrict__ values, int64_t width) {
+  const FilterView<T, Row>& f = set.filters[blockIdx.y];
   const LatticeView& l = f.lattice;
   const Segments segments(l);
   each_image(f, [&](int64_t replica, int64_t image, int64_t b) {
@@ -119,12 +131,12 @@ __global__ void __launch_bounds__(kRowThreads, (kHot ? 3 : kFilterBlocks<T>))
     }
     // entries say image * num_points + point
     const T* const from_image = values + l.num_points * (b * width - image * given);
-    const SplatImage<T, W> own{f,
-                               image * segments.entries,
-                               static_cast<uint32_t>(segments.entries),
-                               image_rows(f, f.rows, replica, image, width, channels),
-                               f.partials + b * segments.count * 2 * width,
-                               channels};
+    const SplatImage<T, W, Row> own{f,
+                                    image * segments.entries,
+                                    static_cast<uint32_t>(segments.entries),
+                                    image_rows(f, f.rows, replica, image, width, channels),
+                                    f.partials + b * segments.count * 2 * width,
+                                    channels};
     const uint32_t stored = min(given, channels);
     each_chunk<W>(0, segments.count, stored, [&](uint32_t segment, uint32_t offset) {
       const T* const from = from_image + offset;
@@ -160,11 +172,11 @@ __device__ Chunk<T, W> warp_sum(Chunk<T, W> x) {
 // threads with nothing else to do, and long rows are far apart: a warp of 32 segments, for one
 // chunk, adds up those of more than kAlone parts together. The order of a sum depends on the number
 // of its parts alone. Rows of none: 0.
-template <class T, int W>
+template <class T, int W, class Row = T>
 __global__ void __launch_bounds__(kRowThreads,
                                   (at_least_blocks(sizeof(T) == 4 ? 5 : 3, kRowThreads)))
-    join_kernel(FilterSet<T> set, HotStep hot, int64_t width) {
-  const FilterView<T>& f = set.filters[blockIdx.y];
+    join_kernel(FilterSet<T, Row> set, HotStep hot, int64_t width) {
+  const FilterView<T, Row>& f = set.filters[blockIdx.y];
   const LatticeView& l = f.lattice;
   using C = Chunk<T, W>;
   const Segments segments(l);
@@ -174,7 +186,7 @@ __global__ void __launch_bounds__(kRowThreads,
     const uint32_t channels = hot.stride(b, width), chunks = channels / W;
     const uint32_t image_begin = static_cast<uint32_t>(image * segments.entries);
     const T* const partials = f.partials + b * segments.count * 2 * width;
-    T* const rows = image_rows(f, f.rows, replica, image, width, channels);
+    Row* const rows = image_rows(f, f.rows, replica, image, width, channels);
     const uint32_t tasks = (count + kWarp - 1) / kWarp * chunks;
     const uint32_t warps = gridDim.x * (blockDim.x / kWarp);
     for (uint32_t task = blockIdx.x * (blockDim.x / kWarp) + threadIdx.x / kWarp; task < tasks;
@@ -212,7 +224,7 @@ __global__ void __launch_bounds__(kRowThreads,
         part = warp_sum(part);
         if (static_cast<int>(lane) == starter) sum.add(part);
       }
-      if (more > 0) sum.store(row_at(rows + offset, row, channels));
+      if (more > 0) f.store_row(sum, row_at(rows + offset, row, channels));
     }
     const uint32_t to = l.vertex_begin[image + 1];
     const uint32_t step = gridDim.x * blockDim.x;

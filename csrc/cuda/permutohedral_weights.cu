@@ -44,7 +44,7 @@ float alpha_of(int d) { return 1.0f / (1.0f + std::pow(2.0f, -static_cast<float>
 // The filter of ones, by the lattice's own weights.
 CudaFilter mass_filter(const CudaLatticeShape& shape, void* lattice, void* rows) {
   const LatticeView l = lattice_view(shape, lattice);
-  return {shape, 1, lattice, l.row_entries, l.weights, rows};
+  return {shape, 1, lattice, l.row_entries, l.weights, rows, 0};
 }
 
 }  // namespace

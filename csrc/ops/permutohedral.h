@@ -190,6 +190,9 @@ struct CudaFilter {
   void* lattice;
   const void *splat_entries, *slice_weights;
   void* memory;  // of filter_bytes_cuda
+  // 0, or the mean field of floats stores rows on vertices as float16, times this power of 2 so
+  // that no sum is beyond 65504: where rows have a multiple of 4 channels.
+  float half_scale;
 };
 template <class T>
 size_t filter_bytes_cuda(const CudaFilter& filter, int64_t num_channels);
