@@ -26,7 +26,7 @@ def splat_costs(lat: Lattice, width: int, values: bool, hot: bool = False) -> li
     of_entries = r * lat.real * threads
 
     def issues(name: str, threads: float, more: str = "", **of_item) -> list[Issue]:
-        kernel = f"permutohedral.cu {name}_kernel<float, {chunk}{more}>"
+        kernel = f"permutohedral.cu {name}_kernel<float, {chunk}{more}, float>"
         return [Issue(kernel, threads, depth=2, **of_item)]
 
     ones = f", {str(not values).lower()}, {str(hot).lower()}"

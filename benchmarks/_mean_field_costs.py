@@ -27,7 +27,7 @@ def pass_cost(lattices: list[Lattice], points: int, width: int) -> Cost:
     rows = 2 * 4 * width * points
     corners = sum(lat.corners for lat in lattices)
     issue = Issue(
-        f"mean_field.cu mean_field_kernel<float, {chunk}, {own}>",
+        f"mean_field.cu mean_field_kernel<float, {chunk}, {own}, float>",
         threads,
         inner=("FFMA", threads * own * chunk * corners) if corners else None,
         middle=len(lattices),
@@ -57,7 +57,7 @@ def hot_pass_cost(lattices: list[Lattice], points: int, width: int, hot: int) ->
     rows = (min(4 * width, -(-4 * channels // SECTOR) * SECTOR) + 4 * channels + 8) * points
     corners = sum(lat.corners for lat in lattices)
     issue = Issue(
-        "mean_field_hot.cu hot_mean_field_kernel",
+        "mean_field_hot.cu hot_mean_field_kernel<float>",
         points * group,
         inner=("FFMA", points * group * own * CHUNK * corners),
         middle=len(lattices),

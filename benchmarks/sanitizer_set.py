@@ -75,7 +75,9 @@ def crfs(device: torch.device) -> Iterator[Call]:
                 matrix = torch.eye(labels, device=device, dtype=dtype)
                 kernels = [(features, 2.0), (features, matrix[0], "after"), (features, matrix)]
                 for some in (kernels, kernels[:2]):  # of all labels, of those that matter
-                    yield partial(dn.mean_field, kernels=some, iterations=2), new(1, labels, 60)
+                    for precision in ("single", "half"):
+                        how = {"kernels": some, "iterations": 2, "precision": precision}
+                        yield partial(dn.mean_field, **how), new(1, labels, 60)
             kernels = [(features, 0.1)] * 9  # more than one launch works on
             yield partial(dn.mean_field, kernels=kernels, iterations=2), new(1, 3, 60)
         image = torch.randint(0, 255, (2, 3, 12, 9), device=device).to(torch.uint8)

@@ -154,7 +154,7 @@ def test_hot_labels(spatial):
     most, order = phases[1].costs
     assert (most.unique, order.unique) == (80 * 80, 3 * 80 * 80 + 5 * 4 * 80)
     splat = phases[3].costs[0]
-    assert splat.issues[0].kernel.endswith("splat_kernel<float, 4, false, true>")
+    assert splat.issues[0].kernel.endswith("splat_kernel<float, 4, false, true, float>")
     cost = field.hot_pass_cost([spatial], points=80, width=20, hot=1)
     # a sector of -U, 16 bytes of q, two logs; weights and vertices, rows of 16 bytes of both images
     assert cost.unique == 80 * (32 + 16 + 8) + 8 * 120 + 2 * 10 * 16

@@ -115,7 +115,7 @@ def test_gradcheck_opcheck_and_compile(different, set_threads):
     given = (*(u.clone().requires_grad_() for u in unaries), w1, w2)
     assert torch.autograd.gradcheck(crf, given)
     arguments = (images, [w2, w1], [2.0, 8.0, 30.0], 3, 3)
-    torch.library.opcheck(dense_crf_of_images, (list(given[:2]), *arguments, 1.0))
+    torch.library.opcheck(dense_crf_of_images, (list(given[:2]), *arguments, 1.0, False))
     detached = (images, [w2.detach(), w1.detach()], *arguments[2:], True, 1.0)
     torch.library.opcheck(_backward_op, (unaries, unaries, *detached))
     compiled = torch.compile(crf, fullgraph=True, backend="aot_eager")

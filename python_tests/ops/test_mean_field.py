@@ -186,7 +186,7 @@ def test_gradcheck(kind, normalization, device):
 def test_opcheck_and_compile(device):
     unary, shared, own = problem(3, device)
     weight = compatibility("potts", 3).to(device).requires_grad_()
-    arguments = (unary.requires_grad_(), [shared, own], [weight, weight], [3, 2], 2)
+    arguments = (unary.requires_grad_(), [shared, own], [weight, weight], [3, 2], 2, False)
     torch.library.opcheck(torch.ops.deeplab_native.mean_field.default, arguments)
     detached = (unary.detach(), [shared, own], [weight.detach()] * 2, [3, 2], 2, True)
     torch.library.opcheck(_mean_field_backward, (unary.detach(), *detached))

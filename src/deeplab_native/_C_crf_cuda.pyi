@@ -7,8 +7,8 @@ from ._C_types import Quad, Triple
 
 _Order = tuple[int, int]  # of the points: width of the image, tile
 _LatticeSize = tuple[int, int, int, bool, _Order]  # images, points, d, like_pydensecrf
-# size, replicas, addresses: lattice, splat entries, slice weights, the filter's memory
-_Filter = tuple[_LatticeSize, int, int, int, int, int]
+# size, replicas, addresses: lattice, splat entries, slice weights, the filter's memory; half_scale
+_Filter = tuple[_LatticeSize, int, int, int, int, int, float]
 _Batch = Triple  # batch, labels, points
 
 def lattice_bytes_cuda(size: _LatticeSize, /) -> int: ...

@@ -16,6 +16,7 @@ from ..ops._mean_field_checks import (
     check_iterations,
     check_kernels,
     check_normalization,
+    check_precision,
     check_unary,
     widen,
 )
@@ -30,6 +31,7 @@ class MeanField:
     Args:
         unary: energies (B, L, N), float32 or float64, finite.
         kernels: `PairwiseKernel`s (features, compatibility, normalization).
+        precision: "single", or "half" as of `dense_crf`.
 
     Every method takes and gives marginals of the unary's shape, dtype and device. For gradients use
     `deeplab_native.mean_field` or `dense_crf`. Python threads may share an object; on the CPU one
@@ -47,7 +49,13 @@ class MeanField:
         TypeError, ValueError: naming the argument, before any lattice is built.
     """
 
-    def __init__(self, unary: torch.Tensor, kernels: Sequence[PairwiseKernel]) -> None:
+    def __init__(
+        self,
+        unary: torch.Tensor,
+        kernels: Sequence[PairwiseKernel],
+        *,
+        precision: str = "single",
+    ) -> None:
         unary = widen(unary)
         check_unary(unary, ndim=3, layout="(B, L, N)")
         checked = check_kernels(unary, kernels)
@@ -57,6 +65,7 @@ class MeanField:
             [k.compatibility for k in checked],
             [k.normalization for k in checked],
             unary.shape,
+            half=check_precision(precision),
         )
 
     @classmethod
@@ -67,6 +76,7 @@ class MeanField:
         params: CRFParams,
         *,
         normalization: str = "symmetric",
+        precision: str = "single",
     ) -> MeanField:
         """The CRF of `dense_crf`: unary (B, L, H, W), image (B, 3, H, W); shapes stay so."""
         unary = widen(unary)
@@ -74,6 +84,7 @@ class MeanField:
         check_image(image, unary)
         check_params(params)
         check_normalization(normalization)
+        half = check_precision(precision)
         sigmas = [float(s) for s in (params.sigma_gamma, params.sigma_alpha, params.sigma_beta)]
         self = cls.__new__(cls)
         self._build(
@@ -86,6 +97,7 @@ class MeanField:
             [normalization] * 2,
             unary.shape,
             KERNEL_NAMES,
+            half=half,
         )
         return self
 
@@ -97,10 +109,13 @@ class MeanField:
         normalizations: Sequence[str],
         shape: Sequence[int],
         names: Sequence[tuple[str, str]] | None = None,
+        *,
+        half: bool,
     ) -> None:
         self._shape, self._like = torch.Size(shape), unary.new_empty(0)
         numbers = [NORMALIZATIONS[n] for n in normalizations]
-        self._fields = list(mean_fields(unary, features, compatibilities, numbers, names))
+        groups = mean_fields(unary, features, compatibilities, numbers, names, half=half)
+        self._fields = list(groups)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise TypeError("MeanField: it holds native memory, and cannot be copied or pickled")

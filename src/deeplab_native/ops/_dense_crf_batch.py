@@ -26,6 +26,7 @@ def dense_crf_of_batch(
     normalization: int,
     iterations: int,
     scale: float,
+    half: bool,
 ) -> torch.Tensor:
     """Q (B, L, H, W) of unary (B, L, H, W) and image (B, 3, H, W); weights of both kernels."""
     features = features_of(image, sigmas)
@@ -36,10 +37,11 @@ def dense_crf_of_batch(
             weights,
             [normalization] * 2,
             iterations,
+            half,
             names=KERNEL_NAMES,
         )
         return q.view(unary.shape)
-    return scaled_of_batch(unary, features, weights, normalization, iterations, scale)
+    return scaled_of_batch(unary, features, weights, normalization, iterations, scale, half)
 
 
 def dense_crf_backward_of_batch(

@@ -94,6 +94,7 @@ def _dense_crf_images(
     normalization: int,
     iterations: int,
     scale: float,
+    half: bool,
 ) -> list[torch.Tensor]:
     """Q (L, H, W) of each unary (L, H, W) and image (3, H, W)."""
     _check_all_values(unaries, images, weights, sigmas)
@@ -107,6 +108,7 @@ def _dense_crf_images(
             normalization,
             iterations,
             scale,
+            half,
         )
         for i, one in zip(group, q, strict=True):
             results[i] = one if len(group) == 1 else one.clone()  # results share no memory
@@ -205,7 +207,7 @@ _backward_op = define_op(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    unaries, images, weights, *ctx.how, ctx.scale = inputs
+    unaries, images, weights, *ctx.how, ctx.scale, _ = inputs
     ctx.count = len(unaries)
     ctx.save_for_backward(*unaries, *images, *weights)
 
@@ -220,12 +222,12 @@ def _backward(ctx: Any, grads: Sequence[torch.Tensor | None]) -> tuple[Any, ...]
     grad_unaries, grad_weights = _backward_op(
         grads, unaries, images, weights, *ctx.how, needs_weights, ctx.scale
     )
-    return grad_unaries, [None] * n, grad_weights, None, None, None, None
+    return grad_unaries, [None] * n, grad_weights, None, None, None, None, None
 
 
 dense_crf_of_images = define_op(
     "dense_crf_images(Tensor[] unaries, Tensor[] images, Tensor[] weights, float[] sigmas, "
-    "int normalization, int iterations, float scale) -> Tensor[]",
+    "int normalization, int iterations, float scale, bool half) -> Tensor[]",
     cpu=_dense_crf_images,
     cuda=_dense_crf_images,
     fake=_fake,

@@ -32,6 +32,7 @@ def scaled_of_batch(
     normalization: int,
     iterations: int,
     scale: float,
+    half: bool,
 ) -> torch.Tensor:
     """Q (B, L, H, W); features (H W, d) or (B, H W, d), iterations at least 1."""
     tensors = [f.tensor() for f in features]
@@ -40,10 +41,11 @@ def scaled_of_batch(
     if not on_cuda(unary):  # all images before the first is worked on, as small ones would not show
         check_values(flat, whole, weights, KERNEL_NAMES)
     coarse = _Coarse(unary, tensors, weights, normalization, scale)
-    q = coarse.inference(iterations - 1)
+    q = coarse.inference(iterations - 1, half)
     out = torch.empty_like(flat)
     normalizations = [normalization] * len(weights)
-    for images, field in mean_fields(flat, whole, weights, normalizations, KERNEL_NAMES):
+    how = weights, normalizations, KERNEL_NAMES
+    for images, field in mean_fields(flat, whole, *how, half=half):
         out[images] = field.step(coarse.cells.enlarge(q[images]))
         del field  # its memory serves the next one
     return out.view(unary.shape)
@@ -67,7 +69,7 @@ def scaled_backward_of_batch(
     tensors = [f.tensor() for f in features]
     whole = _of_image(unary, features, tensors)
     coarse = _Coarse(unary, tensors, weights, normalization, scale)
-    q = coarse.inference(iterations - 1)
+    q = coarse.inference(iterations - 1, False)
     grad_q = torch.empty_like(q)
     grad_unary = torch.empty_like(grad, memory_format=torch.contiguous_format)
     grad_weights = [torch.zeros_like(w) for w in weights]
@@ -122,11 +124,10 @@ class _Coarse:
         means = self.cells.mean(batched.mT.unflatten(2, self.cells.pixels)).mT
         return means if features.ndim == 3 else means[0]
 
-    def inference(self, iterations: int) -> torch.Tensor:
+    def inference(self, iterations: int, half: bool) -> torch.Tensor:
         """Q of the small images, (B, L, h w)."""
-        return mean_field_of_batch(
-            self._unary, self._features, self._weights, self._normalizations, iterations
-        )
+        how = self._weights, self._normalizations, iterations, half
+        return mean_field_of_batch(self._unary, self._features, *how)
 
     def backward(
         self, grad_q: torch.Tensor, iterations: int, needs_weights: bool

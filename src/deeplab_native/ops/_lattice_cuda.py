@@ -3,10 +3,12 @@
 Nothing here waits for the device: the number of vertices is known there alone, and memory is taken
 for the most there could be, d + 1 for each point. For a dense CRF of L labels in float32 that is
 about 90 L + 680 bytes a pixel: 0.5 GB for 375 x 500 and 21 labels, 5 GB for 1024 x 2048 and 19.
+With rows in float16 36 L less.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -17,13 +19,15 @@ from .._native import call_cuda
 MOST_ENTRIES = 2**30  # points times d + 1 that 32-bit numbers in the lattice reach
 WORKSPACE_BYTES = 8 * 2**30  # of the images that are worked on at once, unless one alone needs more
 _NONE, _BEFORE, _AFTER = 0, 1, 2  # Normalization of mean_field.h
+_LARGEST_HALF = 65504.0
 
 
 PixelOrder = tuple[int, int]  # of points: width of the image, side of the tiles
 AS_GIVEN: PixelOrder = (0, 0)
 LatticeSize = tuple[int, int, int, bool, PixelOrder]  # images, points, d, like_pydensecrf
-# of the lattice, replicas, addresses: lattice, weights to splat and to slice with, memory
-NativeFilter = tuple[LatticeSize, int, int, int, int, int]
+# of the lattice, replicas, addresses: lattice, weights to splat and to slice with, memory;
+# half_scale: 0, or rows are float16 times this
+NativeFilter = tuple[LatticeSize, int, int, int, int, int, float]
 
 
 class CudaLattice:
@@ -112,17 +116,20 @@ class CudaFilter:
         channels: int,
         splat: torch.Tensor,
         slice_: torch.Tensor,
+        half_scale: float = 0.0,
     ) -> None:
-        self._kept = lattice, splat, slice_
+        """half_scale: above 0 for rows in float16, which only mean fields of float32 have."""
+        self._kept, self._half_scale = (lattice, splat, slice_), half_scale
         self._channels, self._dtype = channels, dtype_name(splat.dtype)
         addresses = lattice.memory.data_ptr(), splat.data_ptr(), slice_.data_ptr()
         self._arguments = lattice.size, replicas, *addresses
-        self._bytes = _C.filter_bytes_cuda(self._dtype, (*self._arguments, 0), channels)
+        without_memory = (*self._arguments, 0, half_scale)
+        self._bytes = _C.filter_bytes_cuda(self._dtype, without_memory, channels)
 
     def with_memory(self) -> tuple[NativeFilter, torch.Tensor]:
         """The filter as native code takes it, and the memory that must live until it is called."""
         memory = _bytes(self._bytes, self._kept[1])
-        return (*self._arguments, memory.data_ptr()), memory
+        return (*self._arguments, memory.data_ptr(), self._half_scale), memory
 
     def __call__(
         self, values: torch.Tensor | None, out: torch.Tensor, *, transposed: bool
@@ -185,8 +192,34 @@ def check_size(name: str, points: int, d: int) -> None:
         )
 
 
+def half_scale(size: LatticeSize, normalization: int) -> float:
+    """A power of 2, at most 1, times which no sum of marginals on a vertex is beyond float16.
+
+    With blurs B of entries up to 1 / alpha = 1 + 2^-d that add up to 2^(d + 1), and splat weights
+    b / scale of b <= 1, a row is at most N / alpha without scales before it. Of the masses k
+    that points have, b / k <= (d + 1) / alpha bounds those normalised before filtering. With 1 /
+    sqrt(k) a vertex of mass m gets sqrt(n / alpha) of its n points (k >= alpha b m, sum of b <= m,
+    Cauchy-Schwarz), and a row sqrt(2^(d + 1) (d + 1) N) / alpha after the blurs.
+    """
+    _, points, d, _, _ = size
+    inverse_alpha = 1 + 2.0**-d
+    if normalization in (_NONE, _AFTER):
+        largest = inverse_alpha * points
+    elif normalization == _BEFORE:
+        largest = inverse_alpha**2 * (d + 1) * points
+    else:
+        largest = inverse_alpha * math.sqrt(2.0 ** (d + 1) * (d + 1) * points)
+    return 2.0 ** min(0, math.floor(math.log2(_LARGEST_HALF / max(1.0, largest))))
+
+
 def images_at_once(
-    like: torch.Tensor, points: int, dimensions: list[int], channels: int, batch: int
+    like: torch.Tensor,
+    points: int,
+    dimensions: list[int],
+    channels: int,
+    batch: int,
+    *,
+    half: bool = False,
 ) -> int:
     """How many images of a batch fit WORKSPACE_BYTES, one at least; `like` has their dtype."""
     dtype = like.dtype
@@ -194,7 +227,7 @@ def images_at_once(
     for d in dimensions:
         size = (1, points, d, True, AS_GIVEN)
         entries = _C.lattice_entries_cuda(size)
-        own = (size, 1, 0, 0, 0, 0)
+        own = (size, 1, 0, 0, 0, 0, float(half))
         bytes_ += _C.lattice_bytes_cuda(size) + 3 * entries * dtype.itemsize
         bytes_ += _C.filter_bytes_cuda(dtype_name(dtype), own, channels)
         bytes_ += _C.lattice_scratch_bytes_cuda(size)

@@ -16,6 +16,10 @@ NORMALIZATIONS = {"none": 0, "before": 1, "after": 2, "symmetric": 3}
 """K, K / (K 1) before filtering, after it, or its square root on both sides."""
 
 
+PRECISIONS = ("single", "half")
+"""How wide the rows on the vertices of a lattice are."""
+
+
 UNARY_DTYPES = (torch.float32, torch.float64)
 
 
@@ -74,6 +78,13 @@ def check_scale(scale: float) -> float:
     if not 0 < scale <= 1:  # also for NaN
         raise ValueError(f"scale: expected more than 0 and at most 1, got {scale}")
     return float(scale)
+
+
+def check_precision(precision: str) -> bool:
+    """Whether rows of lattices may be float16."""
+    if not isinstance(precision, str) or precision not in PRECISIONS:
+        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}; got {precision!r}")
+    return precision == "half"
 
 
 def check_normalization(normalization: str, name: str = "normalization") -> int:

@@ -18,6 +18,7 @@ from ._lattice_cuda import (
     PixelOrder,
     check_size,
     dtype_name,
+    half_scale,
     images_at_once,
     tiles_of,
 )
@@ -28,7 +29,10 @@ _MOST_KERNELS = 8  # that one launch works on: kMaxFilters of lattice.cuh
 
 
 class CudaMeanField:
-    """Mean field of a batch (B, L, N), the methods of `CpuMeanField`."""
+    """Mean field of a batch (B, L, N), the methods of `CpuMeanField`.
+
+    half: updates of float32 store the lattices' rows as float16; `filter` does not.
+    """
 
     def __init__(
         self,
@@ -36,14 +40,17 @@ class CudaMeanField:
         features: Features,
         compatibilities: Sequence[torch.Tensor],
         normalizations: Sequence[int],
+        *,
+        half: bool = False,
     ) -> None:
+        self._half = half and unary.dtype == torch.float32
         self._unary = unary.detach().contiguous()
         self._dtype = dtype_name(unary.dtype)
         self._width = _C.mean_field_width_cuda(unary.shape[1])
         widths = {f.width for f in features if isinstance(f, PixelFeatures)}
         self._order = tiles_of(widths.pop()) if len(widths) == 1 else AS_GIVEN
         self._kernels = [
-            _Kernel(f, c, n, self._unary, self._width, self._order)
+            _Kernel(f, c, n, self._unary, self._width, self._order, half=self._half)
             for f, c, n in zip(features, compatibilities, normalizations, strict=True)
         ]
         has_matrix = any(c.ndim == 2 for c in compatibilities)
@@ -65,7 +72,7 @@ class CudaMeanField:
     ) -> None:
         """In place of kernel m, with a compatibility of the same shape; the others stay."""
         how = self._unary, self._width, self._order
-        self._kernels[m] = _Kernel(features, compatibility, normalization, *how)
+        self._kernels[m] = _Kernel(features, compatibility, normalization, *how, half=self._half)
         self._can_leave_labels_out &= normalization in (_AFTER, _SYMMETRIC)
 
     def set_compatibility(self, m: int, compatibility: torch.Tensor) -> None:
@@ -172,20 +179,26 @@ class _Kernel:
         unary: torch.Tensor,
         width: int,
         order: PixelOrder,
+        *,
+        half: bool,
     ) -> None:
         self._replicas = unary.shape[0] if features.ndim == 2 else 1
         self._dtype, self._width = unary.dtype, width
         self._parts = _filter_parts(features, normalization, unary, order)
         self.lattice = self._parts.lattice
+        scale = half_scale(self.lattice.size, normalization) if half else 0.0
         self._filter = self._new_filter(*self._parts.weights)
+        self._in_updates = self._new_filter(*self._parts.weights, scale)
         self.set_compatibility(compatibility)
 
     def set_compatibility(self, compatibility: torch.Tensor) -> None:
         c = compatibility.detach()
         self._compatibility = (0.5 * (c + c.T) if c.ndim == 2 else c).contiguous()
 
-    def _new_filter(self, splat: torch.Tensor, slice_: torch.Tensor) -> CudaFilter:
-        return CudaFilter(self.lattice, self._replicas, self._width, splat, slice_)
+    def _new_filter(
+        self, splat: torch.Tensor, slice_: torch.Tensor, half_scale: float = 0.0
+    ) -> CudaFilter:
+        return CudaFilter(self.lattice, self._replicas, self._width, splat, slice_, half_scale)
 
     def filter(self, transposed: bool) -> CudaFilter:
         """The transpose of a filter swaps its scales."""
@@ -196,7 +209,7 @@ class _Kernel:
 
     def with_memory(self) -> tuple[tuple[NativeFilter, int, int], torch.Tensor]:
         """The kernel as native code takes it, and the memory that must live until it is called."""
-        native, memory = self._filter.with_memory()
+        native, memory = self._in_updates.with_memory()
         kind = self._compatibility.ndim  # CompatibilityKind of mean_field.h
         return (native, kind, self._compatibility.data_ptr()), memory
 
@@ -223,6 +236,8 @@ def cuda_mean_fields(
     compatibilities: Sequence[torch.Tensor],
     normalizations: Sequence[int],
     names: Sequence[tuple[str, str]],
+    *,
+    half: bool = False,
 ) -> Iterator[tuple[slice, CudaMeanField]]:
     """The mean field of as many images of a batch (B, L, N) as fit the memory at once."""
     batch, labels, points = unary.shape
@@ -230,8 +245,9 @@ def cuda_mean_fields(
         check_size(name, points, f.shape[-1])
     width = _C.mean_field_width_cuda(labels)
     dimensions = [f.shape[-1] for f in features]
-    group = images_at_once(unary, points, dimensions, width, max(1, batch))
+    half = half and unary.dtype == torch.float32
+    group = images_at_once(unary, points, dimensions, width, max(1, batch), half=half)
     for first in range(0, batch, group):
         images = slice(first, min(first + group, batch))
         own = [f if f.ndim == 2 else f[images] for f in features]
-        yield images, CudaMeanField(unary[images], own, compatibilities, normalizations)
+        yield images, CudaMeanField(unary[images], own, compatibilities, normalizations, half=half)

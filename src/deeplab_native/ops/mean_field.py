@@ -17,6 +17,7 @@ from ._mean_field_checks import (
     PairwiseKernel,
     check_iterations,
     check_kernels,
+    check_precision,
     check_unary,
     widen,
 )
@@ -26,7 +27,11 @@ from .pairwise_features import Features
 
 
 def mean_field(
-    unary: torch.Tensor, kernels: Sequence[PairwiseKernel], *, iterations: int = 10
+    unary: torch.Tensor,
+    kernels: Sequence[PairwiseKernel],
+    *,
+    iterations: int = 10,
+    precision: str = "single",
 ) -> torch.Tensor:
     """Q <- softmax(-U - sum over m of C_m (K_m Q)), `iterations` times from Q = softmax(-U).
 
@@ -34,6 +39,7 @@ def mean_field(
         unary: energies (B, L, N), float32 or float64, finite.
         kernels: `PairwiseKernel`s, or tuples of their fields.
         iterations: 0 or more.
+        precision: "single", or "half" as of `dense_crf`.
 
     Returns:
         Marginals (B, L, N) that sum to 1 over L; differentiable with respect to the unary and the
@@ -55,6 +61,7 @@ def mean_field(
         [k.compatibility for k in checked],
         [NORMALIZATIONS[k.normalization] for k in checked],
         check_iterations(iterations),
+        check_precision(precision),
     )
 
 
@@ -64,17 +71,19 @@ def mean_fields(
     compatibilities: Sequence[torch.Tensor],
     normalizations: Sequence[int],
     names: Sequence[tuple[str, str]] | None = None,
+    *,
+    half: bool = False,
 ) -> Iterator[tuple[slice, CpuMeanField | CudaMeanField]]:
     """The images of a batch (B, L, N) in groups, each with its mean field.
 
     Features (N, d) build one lattice for all images. `names` is what errors call the features and
-    the compatibility of each kernel.
+    the compatibility of each kernel. half: updates in float32 on CUDA store rows as float16.
     """
     names = names or [
         (f"kernels[{m}].features", f"kernels[{m}].compatibility") for m in range(len(features))
     ]
     if on_cuda(unary):
-        return cuda_mean_fields(unary, features, compatibilities, normalizations, names)
+        return cuda_mean_fields(unary, features, compatibilities, normalizations, names, half=half)
     return cpu_mean_fields(unary, features, compatibilities, normalizations, names)
 
 
@@ -84,16 +93,17 @@ def mean_field_of_batch(
     compatibilities: Sequence[torch.Tensor],
     normalizations: Sequence[int],
     iterations: int,
+    half: bool = False,
     *,
     names: Sequence[tuple[str, str]] | None = None,
 ) -> torch.Tensor:
     """`mean_field` on checked tensors: Q (B, L, N) of a unary (B, L, N), in its dtype.
 
     The lists have an item for each kernel: features (B, N, d) or (N, d), compatibility, number of
-    the normalization. `names` as of `mean_fields`.
+    the normalization. `half` and `names` as of `mean_fields`.
     """
     q = _like(unary)
-    groups = mean_fields(unary, features, compatibilities, normalizations, names)
+    groups = mean_fields(unary, features, compatibilities, normalizations, names, half=half)
     for images, field in groups:
         field.inference(iterations, q[images])
         del field  # its memory serves the next one
@@ -110,6 +120,7 @@ def _mean_field_fake(
     compatibilities: Sequence[torch.Tensor],
     normalizations: Sequence[int],
     iterations: int,
+    half: bool,
 ) -> torch.Tensor:
     return _like(unary)
 
@@ -123,7 +134,7 @@ def mean_field_backward_of_batch(
     iterations: int,
     needs_compatibility: bool,
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Gradients of the unrolled iterations, from the last to the first.
+    """Gradients of the unrolled iterations at full precision, from the last to the first.
 
     With x_t = -U - sum C_m F_m, F_m = K_m Q_{t-1} and Q_t = softmax(x_t):
     g_x = Q_t (g - <Q_t, g>);  g_U -= g_x;  g_C -= <g_x, F_m>;  g_{Q_{t-1}} = -sum K_m^T C_m^T g_x.
@@ -202,7 +213,7 @@ _mean_field_backward = define_op(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    unary, features, compatibilities, ctx.normalizations, ctx.iterations = inputs
+    unary, features, compatibilities, ctx.normalizations, ctx.iterations, _ = inputs
     ctx.num_features = len(features)
     ctx.save_for_backward(unary, *features, *compatibilities)
 
@@ -219,12 +230,12 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
         ctx.iterations,
         any(c.requires_grad for c in compatibilities),
     )
-    return grad_unary, [None] * len(features), grad_compatibilities, None, None
+    return grad_unary, [None] * len(features), grad_compatibilities, None, None, None
 
 
 _mean_field = define_op(
     "mean_field(Tensor unary, Tensor[] features, Tensor[] compatibilities, int[] normalizations, "
-    "int iterations) -> Tensor",
+    "int iterations, bool half) -> Tensor",
     cpu=mean_field_of_batch,
     cuda=mean_field_of_batch,
     fake=_mean_field_fake,
