@@ -122,7 +122,9 @@ def test_a_pass(spatial):
     assert cost.asked == 2 * 80 * row + 2 * 2 * 4 * 120 + 2 * 120 * row
     assert cost.flops == 4 * 80 * (2 * 4 + 5)
     wide = field.pass_cost([spatial], points=80, width=24)  # 2 threads with 3 chunks a point
-    assert wide.issues[0].threads == 2 * 80 and wide.issues[0].kernel.endswith("<float, 4, 3>")
+    assert wide.issues[0].threads == 2 * 80 and wide.issues[0].kernel.endswith(
+        "<float, 4, 3, float>"
+    )
     assert wide.asked - 2 * 80 * 96 - 2 * 120 * 96 == 2 * 2 * 4 * 120
     wider = field.pass_cost([spatial], points=80, width=200)  # 50 chunks: 32 threads a point
     assert wider.asked - 2 * 80 * 800 - 2 * 120 * 800 == 2 * 2 * 32 * 120

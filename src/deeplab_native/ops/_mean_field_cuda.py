@@ -186,9 +186,10 @@ class _Kernel:
         self._dtype, self._width = unary.dtype, width
         self._parts = _filter_parts(features, normalization, unary, order)
         self.lattice = self._parts.lattice
-        scale = half_scale(self.lattice.size, normalization) if half else 0.0
-        self._filter = self._new_filter(*self._parts.weights)
-        self._in_updates = self._new_filter(*self._parts.weights, scale)
+        self._filter = self._in_updates = self._new_filter(*self._parts.weights)
+        if half:
+            scale = half_scale(self.lattice.size, normalization)
+            self._in_updates = self._new_filter(*self._parts.weights, scale)
         self.set_compatibility(compatibility)
 
     def set_compatibility(self, compatibility: torch.Tensor) -> None:
