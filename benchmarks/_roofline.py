@@ -19,7 +19,7 @@ class Ceilings:
     """Of an H200, per second; what is not said to be measured or assumed is from the datasheet."""
 
     device: float = 4.3e12  # bytes; measured, a copy from device to device. Datasheet: 4.8e12
-    l2: float = 5120 * 1.98e9  # assumed: as many bytes a clock as the A100's whitepaper says
+    l2: float = 7.7e12  # the most that a kernel of the CRF was served with on one (NOTES.md)
     l1: float = 132 * 128 * 1.98e9  # assumed: 128 bytes a clock, shared memory too
     l2_bytes: float = 60e6
     fp32: float = 67e12
