@@ -59,11 +59,13 @@ def test_reference(labels, height, width, one_colour, dtype):
         np.testing.assert_allclose(q, expected, rtol=0, atol=5e-5)
 
 
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
 @pytest.mark.parametrize("labels", [1, 2, 21])
-def test_one_energy_that_is_not_finite(labels, value):
+def test_one_energy_that_is_no_energy(labels, value):
     unary, image = given(labels, 9, 17)
     unary[0, -1, 8, 16] = value
     for call in (dn.dense_crf, dn.MeanField.from_image):
-        with pytest.raises(ValueError, match="unary: expected finite energies, got NaN or inf"):
+        with pytest.raises(
+            ValueError, match=r"unary: expected finite energies, or .* got (NaN|-inf)"
+        ):
             call(unary, image, PARAMS)

@@ -96,7 +96,7 @@ class CandidateFields:
         self._unary, self._fixed = unary.detach().flatten(2).contiguous(), fixed
         if not on_cuda(unary):
             # the energies; of each bilateral kernel its lattice looks at the image
-            check_values(self._unary, [], [], ())
+            self._unary = check_values(self._unary, [], [], ())
             _, labels, points = self._unary.shape
             size = least_bytes_of_crf(labels, points, [2, 5])
             check_memory(f"unary: a CRF of {labels} labels and {points} points", size)

@@ -29,7 +29,7 @@ class MeanField:
     """A fully connected CRF over a batch, with its lattices built once.
 
     Args:
-        unary: energies (B, L, N), float32 or float64, finite.
+        unary: energies (B, L, N), float32 or float64, finite or +inf, as of `dense_crf`.
         kernels: `PairwiseKernel`s (features, compatibility, normalization).
         precision: "single", or "half" as of `dense_crf`.
 

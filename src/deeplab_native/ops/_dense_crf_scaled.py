@@ -13,6 +13,7 @@ Without normalisation a cell counts for all its pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -20,8 +21,13 @@ import torch
 from .._native import on_cuda
 from ._cells import Cells
 from ._mean_field_checks import NORMALIZATIONS
-from ._mean_field_cpu import check_values
-from .mean_field import mean_field_backward_of_batch, mean_field_of_batch, mean_fields
+from ._mean_field_cpu import all_finite, check_values
+from .mean_field import (
+    mean_field_backward_of_batch,
+    mean_field_of_batch,
+    mean_fields,
+    of_possible,
+)
 from .pairwise_features import KERNEL_NAMES, Features, PixelFeatures
 
 
@@ -39,7 +45,7 @@ def scaled_of_batch(
     whole = _of_image(unary, features, tensors)
     flat = unary.detach().flatten(2).contiguous()
     if not on_cuda(unary):  # all images before the first is worked on, as small ones would not show
-        check_values(flat, whole, weights, KERNEL_NAMES)
+        flat = check_values(flat, whole, weights, KERNEL_NAMES)
     coarse = _Coarse(unary, tensors, weights, normalization, scale)
     q = coarse.inference(iterations - 1, half)
     out = torch.empty_like(flat)
@@ -70,6 +76,7 @@ def scaled_backward_of_batch(
     whole = _of_image(unary, features, tensors)
     coarse = _Coarse(unary, tensors, weights, normalization, scale)
     q = coarse.inference(iterations - 1, False)
+    grad = of_possible(grad, unary)
     grad_q = torch.empty_like(q)
     grad_unary = torch.empty_like(grad, memory_format=torch.contiguous_format)
     grad_weights = [torch.zeros_like(w) for w in weights]
@@ -89,7 +96,7 @@ def scaled_backward_of_batch(
         grad_q[images] = coarse.cells.enlarge_transposed(g_enlarged)
         del field
     grad_coarse, of_coarse = coarse.backward(grad_q, iterations - 1, needs_weights)
-    grad_unary += coarse.cells.mean_transposed(grad_coarse)
+    grad_unary += coarse.energies_transposed(grad_coarse)
     return grad_unary, [a + b for a, b in zip(grad_weights, of_coarse, strict=True)]
 
 
@@ -112,7 +119,8 @@ class _Coarse:
         scale: float,
     ) -> None:
         self.cells = Cells(unary.shape[2], unary.shape[3], scale)
-        self._unary = self.cells.mean(unary)
+        self._possible: torch.Tensor | None  # (B, L, H, W), where labels are excluded somewhere
+        self._unary = self._energies(unary)
         self._features = [self._of_cells(f) for f in features]
         none = normalization == NORMALIZATIONS["none"]
         self._pixels = self.cells.pixels_in_each if none else 1.0
@@ -123,6 +131,23 @@ class _Coarse:
         batched = features if features.ndim == 3 else features[None]
         means = self.cells.mean(batched.mT.unflatten(2, self.cells.pixels)).mT
         return means if features.ndim == 3 else means[0]
+
+    def _energies(self, unary: torch.Tensor) -> torch.Tensor:
+        """Means over the pixels of a cell that can have the label; +inf where none can."""
+        if not on_cuda(unary) and all_finite(unary):
+            self._possible = None
+            return self.cells.mean(unary)
+        self._possible = possible = ~unary.isposinf()
+        self._part = self.cells.mean(possible.to(unary.dtype))  # of each cell
+        means = self.cells.mean(torch.where(possible, unary, 0))
+        return torch.where(self._part > 0, means / self._part, math.inf)
+
+    def energies_transposed(self, grad: torch.Tensor) -> torch.Tensor:
+        """(B, L, h w) to (B, L, H, W)."""
+        if self._possible is None:
+            return self.cells.mean_transposed(grad)
+        grad = torch.where(self._part > 0, grad / self._part, 0)
+        return torch.where(self._possible, self.cells.mean_transposed(grad), 0)
 
     def inference(self, iterations: int, half: bool) -> torch.Tensor:
         """Q of the small images, (B, L, h w)."""

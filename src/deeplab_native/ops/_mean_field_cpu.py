@@ -99,6 +99,42 @@ class CpuMeanField:
         return [[self._native.num_vertices(k) for k in range(self._native.num_kernels)]]
 
 
+def all_finite(values: torch.Tensor) -> bool:
+    """Whether no value is NaN or infinite."""
+    values = values.contiguous()
+    return _ALL_FINITE[values.dtype](values.data_ptr(), values.numel(), num_threads())
+
+
+def finite_energies(unary: torch.Tensor, name: str = "unary") -> torch.Tensor:
+    """Energies (B, L, N), contiguous: themselves, or a copy with the largest number for +inf.
+
+    exp of minus that number is 0, whatever is added to it, so that the label's marginal stays 0.
+    Raises ValueError for NaN and -inf, and where no label is left.
+    """
+    if all_finite(unary):
+        return unary
+    for what, wrong in (("NaN", unary.isnan()), ("-inf", unary.isneginf())):
+        if wrong.any():
+            image, label, point = wrong.nonzero()[0].tolist()
+            raise ValueError(
+                f"{name}: expected finite energies, or +inf for what a pixel cannot be, got {what} "
+                f"(label {label} of pixel {point}{_of_image(image, unary)})"
+            )
+    impossible = unary.isposinf().all(1)
+    if impossible.any():
+        image, point = impossible.nonzero()[0].tolist()
+        raise ValueError(
+            f"{name}: expected finite energies for at least one label of each pixel, got +inf for "
+            f"all labels of pixel {point}{_of_image(image, unary)} "
+            "(clip probabilities before taking the logarithm)"
+        )
+    return unary.clamp_max(torch.finfo(unary.dtype).max)
+
+
+def _of_image(image: int, batch: torch.Tensor) -> str:
+    return f" of image {image}" if len(batch) > 1 else ""
+
+
 def check_values(
     unary: torch.Tensor,
     features: Features,
@@ -107,28 +143,24 @@ def check_values(
     *,
     unary_name: str = "unary",
     first: int = 0,
-) -> None:
-    """Raises ValueError where the values of a batch could not be worked with.
+) -> torch.Tensor:
+    """The unary as `finite_energies`; ValueError where a batch could not be worked with.
 
     unary (B, L, N), contiguous; features (N, d) or (B, N, d) tensors, or `PixelFeatures`, of the
-    images from `first` on; the
-    names are those of `mean_fields`.
+    images from `first` on; the names are those of `mean_fields`.
     """
     for (_, name), c in zip(names, compatibilities, strict=True):
         numbers = c.detach().flatten().tolist()
         if not all(map(math.isfinite, numbers)):
             raise ValueError(f"{name}: expected finite numbers, got {numbers}")
-    if not _ALL_FINITE[unary.dtype](unary.data_ptr(), unary.numel(), num_threads()):
-        raise ValueError(
-            f"{unary_name}: expected finite energies, got NaN or infinite ones "
-            "(clip probabilities before taking the logarithm)"
-        )
+    unary = finite_energies(unary, unary_name)
     for f, (name, _) in zip(features, names, strict=True):
         for b in range(first, unary.shape[0] if f.ndim == 3 else 1):
             if isinstance(f, PixelFeatures):
                 f.check(b, name)
             else:
                 check_lattice(f[b] if f.ndim == 3 else f, name, like_pydensecrf=True)
+    return unary
 
 
 def _lattice(features: torch.Tensor | PixelFeatures, b: int, name: str) -> _C.Lattice:
@@ -149,9 +181,8 @@ def cpu_mean_fields(
 
     All images are checked before the first is worked on.
     """
-    unary = unary.detach().contiguous()
     # the first one's features are checked as its lattice is built
-    check_values(unary, features, compatibilities, names, first=1)
+    unary = check_values(unary.detach().contiguous(), features, compatibilities, names, first=1)
     named = [(f, name) for f, (name, _) in zip(features, names, strict=True)]
     batch, labels, points = unary.shape
     dims = [f.shape[-1] for f in features]

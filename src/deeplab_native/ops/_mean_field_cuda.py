@@ -103,8 +103,9 @@ class CudaMeanField:
     def kl_divergence(self, q: torch.Tensor) -> torch.Tensor:
         """(B,) float64, up to the constant log Z."""
         x = self._run(q, 1, torch.empty_like(self._unary), softmax=False)
-        q = q.double()
-        return (q * (q.clamp_min(1e-20).log() - x.double())).sum((1, 2))
+        q, x = q.double(), x.double()
+        # of a label that is excluded, 0 times infinity
+        return torch.where(q == 0, 0, q * (q.clamp_min(1e-20).log() - x)).sum((1, 2))
 
     def num_vertices(self) -> list[list[int]]:
         """Vertices of every kernel's lattice, for each image; waits for the device."""

@@ -69,8 +69,9 @@ def dense_crf(
 
     Args:
         unary: energies (B, L, H, W), float32 or float64 (under autocast also its dtype, computed
-            in float32), finite; of probabilities p, -log p. Or a list of images of any sizes, each
-            (L, H, W) or (1, L, H, W), of one dtype and device.
+            in float32); of probabilities p, -log p. +inf excludes a label at a pixel, as long as
+            one is left: its marginal there is 0, and so is its gradient; others are finite. Or a
+            list of images of any sizes, each (L, H, W) or (1, L, H, W), of one dtype and device.
         image: (B, 3, H, W) uint8, or float32 / float64 with values 0..255, on the unary's device;
             for a list of unaries the list of their images, each (3, H, W) or (1, 3, H, W).
         params: weights and standard deviations; `CRFParams.preset` has the published ones.
@@ -100,10 +101,10 @@ def dense_crf(
         TypeError, ValueError: before any kernel runs on any image, naming the argument.
 
     On CUDA the call never waits for the device, so a CUDA graph can capture it whole, and values
-    cannot be checked: energies that are not finite give NaN in that image, an image that the
-    lattice cannot hold is NaN, and all are where a sigma is too small for any. The result is the
-    same, bit by bit, in every run and every batch. Images of one size in a list are worked on
-    together there; on the CPU one image after the other.
+    cannot be checked: NaN, -inf, or +inf for all labels of a pixel, give NaN in that image, an
+    image that the lattice cannot hold is NaN, and all are where a sigma is too small for any. The
+    result is the same, bit by bit, in every run and every batch. Images of one size in a list are
+    worked on together there; on the CPU one image after the other.
 
     Example:
         >>> q = dense_crf([unary_a, unary_b], [photo_a, photo_b], params)  # of different sizes

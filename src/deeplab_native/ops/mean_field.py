@@ -36,7 +36,8 @@ def mean_field(
     """Q <- softmax(-U - sum over m of C_m (K_m Q)), `iterations` times from Q = softmax(-U).
 
     Args:
-        unary: energies (B, L, N), float32 or float64, finite.
+        unary: energies (B, L, N), float32 or float64, finite; or +inf, which excludes a label at a
+            pixel, as long as one is left: its marginal there is 0, and so is its gradient.
         kernels: `PairwiseKernel`s, or tuples of their fields.
         iterations: 0 or more.
         precision: "single", or "half" as of `dense_crf`.
@@ -47,10 +48,10 @@ def mean_field(
 
     Raises:
         TypeError, ValueError: before any iteration, naming the argument. On CUDA values are not
-            looked at, which would be to wait for the device: energies that are not finite give NaN
-            in that image, and an image whose features are not finite, or too large, is NaN (every
-            image, where they are shared). Compatibilities other than plain
-            numbers should be tensors there, or else are copied from the host.
+            looked at, which would be to wait for the device: NaN, -inf, or +inf for all labels of a
+            pixel, give NaN in that image, and an image whose features are not finite, or too large,
+            is NaN (every image, where they are shared). Compatibilities other than plain numbers
+            should be tensors there, or else are copied from the host.
     """
     unary = widen(unary)
     check_unary(unary, ndim=3, layout="(B, L, N)")
@@ -139,7 +140,7 @@ def mean_field_backward_of_batch(
     With x_t = -U - sum C_m F_m, F_m = K_m Q_{t-1} and Q_t = softmax(x_t):
     g_x = Q_t (g - <Q_t, g>);  g_U -= g_x;  g_C -= <g_x, F_m>;  g_{Q_{t-1}} = -sum K_m^T C_m^T g_x.
     """
-    grad = grad.contiguous()
+    grad = of_possible(grad, unary)
     grad_unary = torch.zeros_like(grad)
     grad_compatibilities = [torch.zeros_like(c) for c in compatibilities]
     for images, field in mean_fields(unary, features, compatibilities, normalizations):
@@ -161,6 +162,14 @@ def mean_field_backward_of_batch(
                 g += field.filter(m, _pairwise(c, g_x), transposed=True)
         del field, q  # their memory serves the next ones
     return grad_unary, grad_compatibilities
+
+
+def of_possible(grad: torch.Tensor, unary: torch.Tensor) -> torch.Tensor:
+    """The gradient (B, L, ...), contiguous, 0 where a label is excluded, whose marginal is 0.
+
+    There -log q has no finite gradient, and q does not change.
+    """
+    return torch.where(unary.isposinf(), 0, grad).contiguous()
 
 
 def not_twice_differentiable(name: str) -> Callable[..., NoReturn]:
