@@ -14,6 +14,17 @@ from typing import Any, TypeVar
 import torch
 
 from . import _C
+from ._autograd import (
+    Backward,
+    SetupContext,
+    Tangents,
+    autograd_kernel,
+    below_autograd,
+    forward_mode,
+    has_wrapper,
+    transforms_active,
+)
+from ._batching import Rule, vmap_kernel
 
 _R = TypeVar("_R")
 
@@ -31,14 +42,19 @@ def define_op(
     *,
     cpu: Callable[..., _R],
     fake: Callable[..., _R],
+    vmap: Rule,
     cuda: Callable[..., _R] | None = None,
-    backward: Callable[..., Any] | None = None,
-    setup_context: Callable[..., None] | None = None,
+    backward: Backward | None = None,
+    setup_context: SetupContext | None = None,
+    tangents: Tangents | None = None,
 ) -> Callable[..., _R]:
     """Registers `deeplab_native::<schema>` and returns the callable op.
 
-    `fake` computes shapes and dtypes only; `backward(ctx, *grads)` and
-    `setup_context(ctx, inputs, output)` are those of `torch.library.register_autograd`.
+    `fake` computes shapes and dtypes only. `backward(ctx, *grads)` and
+    `setup_context(ctx, inputs, output)` are those of `torch.library.register_autograd`;
+    `tangents(op, args, tangents)` is forward mode, and without it that is an error. `vmap` is a
+    rule of `_batching`. So all that `torch.func` composes works, and a second derivative where the
+    backward is made of ops that have one.
     Where there is no CUDA implementation, a CUDA tensor raises RuntimeError.
     """
     name = schema.partition("(")[0]
@@ -48,12 +64,13 @@ def define_op(
     _library.impl(name, cuda if cuda is not None and _C.has_cuda else _no_cuda(name), "CUDA")
     CUDA_IMPLEMENTATIONS[name] = _no_cuda(name) if cuda is None else cuda
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_library)
+    op = getattr(getattr(torch.ops, NAMESPACE), name).default
     if backward is not None:
-        torch.library.register_autograd(
-            f"{NAMESPACE}::{name}", backward, setup_context=setup_context, lib=_library
-        )
-    op: Callable[..., _R] = getattr(getattr(torch.ops, NAMESPACE), name).default
-    return op
+        kernel = autograd_kernel(op, backward, setup_context, tangents)
+        _library.impl(name, kernel, "Autograd", with_keyset=True)
+    torch.library.register_vmap(f"{NAMESPACE}::{name}", vmap_kernel(op, vmap), lib=_library)
+    registered: Callable[..., _R] = op
+    return registered
 
 
 def _no_cuda(name: str) -> Callable[..., Any]:
@@ -67,21 +84,27 @@ def _no_cuda(name: str) -> Callable[..., Any]:
     return raise_no_cuda
 
 
-# Within it a call goes past an op's autograd kernel, as that does itself where no gradient is
-# wanted, but only after all arguments went to Python and back: a tenth of the head's host time.
-_below_autograd: Callable[[], AbstractContextManager[Any]] = getattr(
-    torch._C, "_AutoDispatchBelowAutograd", nullcontext
-)
-
-
 def call_op(op: Callable[..., _R], tensors: Iterable[torch.Tensor], *args: Any) -> _R:
-    """op(*args), at once where none of the tensors among the arguments wants a gradient."""
-    if torch.compiler.is_compiling():
+    """op(*args), at once where none of the tensors among the arguments wants a gradient.
+
+    Past the op's autograd kernel, as that goes on itself then, but only after all arguments went
+    to Python and back: a tenth of the head's host time.
+    """
+    if torch.compiler.is_compiling() or transforms_active() or forward_mode():
         return op(*args)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return op(*args)
-    with _below_autograd():
+    with below_autograd():
         return op(*args)
+
+
+def check_no_transform(name: str, instead: str, *tensors: torch.Tensor) -> None:
+    """Raises where a tensor is one of a `torch.func` transform, which keeps no state of ours."""
+    if transforms_active() and any(map(has_wrapper, tensors)):
+        raise RuntimeError(
+            f"{name}: keeps state, which torch.func (vmap, grad, jvp, ...) cannot transform; "
+            f"use {instead}"
+        )
 
 
 def num_threads() -> int:

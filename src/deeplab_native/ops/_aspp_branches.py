@@ -26,6 +26,7 @@ from ._aspp_pack import (
 from ._aspp_panels import panels_forward, takes_panels
 from ._aspp_product import new_out, product_on_cuda
 from ._aspp_taps import taps_backward, taps_forward
+from ._aspp_transforms import tangents_of_branches, vmap_branches
 from .atrous_im2col import sum_dtype
 
 
@@ -117,6 +118,8 @@ aspp_branches = define_op(
     cpu=_forward,
     cuda=_forward,
     fake=_forward_fake,
+    vmap=vmap_branches,
+    tangents=tangents_of_branches,
     backward=_gradient,
     setup_context=_save_for_backward,
 )

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import _C, _variants
+from .._autograd import linear
 from .._native import (
     call_cuda,
     define_op,
@@ -22,6 +23,7 @@ from .._native import (
     products_use_tf32,
 )
 from ._aspp_offsets import Taps, split_index
+from ._aspp_transforms import tangents_of_pack, vmap_pack, vmap_unpack
 from .atrous_im2col import FLOATS, sum_dtype
 
 WORD_BYTES = 16  # the CUDA kernels read and write channels_last taps in words of this size
@@ -224,6 +226,8 @@ pack_taps = define_op(
     cpu=pack,
     cuda=pack,
     fake=_pack_fake,
+    vmap=vmap_pack,
+    tangents=tangents_of_pack,
     backward=_pack_gradient,
     setup_context=_save_for_unpack,
 )
@@ -232,6 +236,8 @@ unpack_taps = define_op(
     cpu=_unpack,
     cuda=_unpack,
     fake=_unpack_fake,
+    vmap=vmap_unpack,
+    tangents=linear,
     backward=_unpack_gradient,
     setup_context=_save_for_pack,
 )

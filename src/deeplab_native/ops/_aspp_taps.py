@@ -17,6 +17,12 @@ import torch
 from .._native import define_op, memory_format, on_cuda
 from ._aspp_pack import padded_filters, with_rows
 from ._aspp_product import Product, new_out, product_on_cuda, to_layout
+from ._aspp_transforms import (
+    tangents_of_taps,
+    tangents_of_taps_backward,
+    vmap_taps,
+    vmap_taps_backward,
+)
 from .atrous_im2col import sum_dtype
 
 Grads = tuple[torch.Tensor, torch.Tensor]
@@ -172,6 +178,8 @@ aspp_taps = define_op(
     cpu=taps_forward,
     cuda=taps_forward,
     fake=_forward_fake,
+    vmap=vmap_taps,
+    tangents=tangents_of_taps,
     backward=_gradient,
     setup_context=_save_for_backward,
 )
@@ -181,6 +189,8 @@ taps_backward = define_op(
     cpu=_backward,
     cuda=_backward,
     fake=_backward_fake,
+    vmap=vmap_taps_backward,
+    tangents=tangents_of_taps_backward,
     backward=_second_gradient,
     setup_context=_save_for_second_backward,
 )

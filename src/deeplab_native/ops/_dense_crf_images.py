@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
+from .._autograd import no_gradient
 from .._native import check_tensor, define_op, integer, on_cuda
+from ._crf_vmap import vmap_images, vmap_images_backward
 from ._dense_crf_batch import dense_crf_backward_of_batch, dense_crf_of_batch, features_of
 from ._mean_field_checks import UNARY_DTYPES
 from ._mean_field_cpu import check_values
@@ -202,6 +204,8 @@ _backward_op = define_op(
     cpu=_dense_crf_images_backward,
     cuda=_dense_crf_images_backward,
     fake=_backward_fake,
+    vmap=vmap_images_backward,
+    tangents=not_twice_differentiable("dense_crf"),
     backward=not_twice_differentiable("dense_crf"),
 )
 
@@ -218,7 +222,8 @@ def _backward(ctx: Any, grads: Sequence[torch.Tensor | None]) -> tuple[Any, ...]
     unaries, images, weights = saved[:n], saved[n : 2 * n], saved[2 * n :]
     # of an image that nothing was computed from there is none
     grads = [torch.zeros_like(u) if g is None else g for g, u in zip(grads, unaries, strict=True)]
-    needs_weights = any(w.requires_grad for w in weights)
+    no_gradient("image", ctx.needs_input_grad[1])
+    needs_weights = any(ctx.needs_input_grad[2])
     grad_unaries, grad_weights = _backward_op(
         grads, unaries, images, weights, *ctx.how, needs_weights, ctx.scale
     )
@@ -231,6 +236,7 @@ dense_crf_of_images = define_op(
     cpu=_dense_crf_images,
     cuda=_dense_crf_images,
     fake=_fake,
+    vmap=vmap_images,
     backward=_backward,
     setup_context=_setup_context,
 )

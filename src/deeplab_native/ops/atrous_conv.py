@@ -5,25 +5,23 @@ y[i] = sum over k of x[i + r k] w[k]: Chen et al. 2017 (DeepLab, TPAMI), section
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from .._native import check_tensor, define_op, memory_format, pair
-from . import _conv_algorithms as algorithms
+from .._native import check_tensor, pair
 from . import _conv_choice as choice
 from ._conv_checks import (
     NATIVE,
     both,
     check_algorithm,
-    check_native,
     check_tensors_fit,
     computing_dtype,
     left_to_torch,
 )
+from ._conv_op import convolve
 from .atrous_im2col import FLOATS, check_geometry, output_size
 
 
@@ -94,7 +92,7 @@ def atrous_conv2d(
     if algorithm not in NATIVE:
         return _by_torch(input, weight, bias, stride, padding, rate, algorithm)
     dtype = computing_dtype(input)
-    return _conv_op(
+    return convolve(
         input.to(dtype),
         weight.to(dtype),
         None if bias is None else bias.to(dtype),
@@ -162,136 +160,3 @@ def _by_torch(
         largest = rate if isinstance(rate, int) else max(rate)
         input = choice.in_better_layout(input, weight, largest)
     return F.conv2d(input, weight, bias, stride, padding, rate)
-
-
-def _forward(
-    input: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    rate: Sequence[int],
-    algorithm: str,
-) -> torch.Tensor:
-    check_native(algorithm, stride, input)
-    run: Callable[..., torch.Tensor] = getattr(algorithms, f"{algorithm}_forward")
-    with torch.autocast(input.device.type, enabled=False):  # the public function has cast already
-        return run(input, weight, bias, tuple(stride), tuple(padding), tuple(rate))
-
-
-def _forward_fake(
-    input: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    rate: Sequence[int],
-    algorithm: str,
-) -> torch.Tensor:
-    check_native(algorithm, stride, input)
-    size = output_size(input.shape, tuple(weight.shape[2:]), stride, padding, rate)
-    return torch.empty(
-        (input.shape[0], weight.shape[0], *size),
-        dtype=input.dtype,
-        device=input.device,
-        memory_format=memory_format(input),
-    )
-
-
-def _backward(
-    grad: torch.Tensor,
-    input: torch.Tensor,
-    weight: torch.Tensor,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    rate: Sequence[int],
-    algorithm: str,
-    mask: Sequence[bool],
-) -> algorithms.Grads:
-    check_native(algorithm, stride, input)
-    run: Callable[..., algorithms.Grads] = getattr(algorithms, f"{algorithm}_backward")
-    with torch.autocast(input.device.type, enabled=False):
-        return run(grad, input, weight, tuple(stride), tuple(padding), tuple(rate), mask)
-
-
-def _backward_fake(
-    grad: torch.Tensor,
-    input: torch.Tensor,
-    weight: torch.Tensor,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    rate: Sequence[int],
-    algorithm: str,
-    mask: Sequence[bool],
-) -> algorithms.Grads:
-    check_native(algorithm, stride, input)
-    layout = memory_format(input)
-    return (
-        torch.empty_like(input, memory_format=layout) if mask[0] else input.new_empty(0),
-        torch.empty_like(weight, memory_format=torch.contiguous_format)
-        if mask[1]
-        else input.new_empty(0),
-        grad.new_empty(grad.shape[1] if mask[2] else 0),
-    )
-
-
-def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    input, weight, _, *ctx.how = inputs
-    ctx.save_for_backward(input, weight)
-
-
-def _gradient(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
-    mask = list(ctx.needs_input_grad[:3])
-    grads = _conv_backward_op(grad, *ctx.saved_tensors, *ctx.how, mask)
-    needed = (g if need else None for g, need in zip(grads, mask, strict=True))
-    return *needed, None, None, None, None
-
-
-def _save_for_second_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    grad, input, weight, *ctx.how, ctx.mask = inputs
-    ctx.save_for_backward(grad, input, weight)
-
-
-def _second_gradient(
-    ctx: Any, to_input: torch.Tensor, to_weight: torch.Tensor, to_bias: torch.Tensor
-) -> tuple[Any, ...]:
-    """The backward pass is linear in grad, input and weight: its own gradients are convolutions."""
-    grad, input, weight = ctx.saved_tensors
-    need_grad, need_input, need_weight = ctx.needs_input_grad[:3]
-    has_input, has_weight, has_bias = ctx.mask
-    for_grad = for_input = for_weight = None
-    if need_grad:
-        for_grad = torch.zeros_like(grad)
-        if has_input:
-            for_grad = for_grad + _conv_op(to_input, weight, None, *ctx.how)
-        if has_weight:
-            for_grad = for_grad + _conv_op(input, to_weight, None, *ctx.how)
-        if has_bias:
-            for_grad = for_grad + to_bias[:, None, None]
-    if need_input and has_weight:
-        only_input = [True, False, False]
-        for_input = _conv_backward_op(grad, input, to_weight, *ctx.how, only_input)[0]
-    if need_weight and has_input:
-        only_weight = [False, True, False]
-        for_weight = _conv_backward_op(grad, to_input, weight, *ctx.how, only_weight)[1]
-    return for_grad, for_input, for_weight, None, None, None, None, None
-
-
-_conv_op = define_op(
-    "atrous_conv2d(Tensor input, Tensor weight, Tensor? bias, int[2] stride, int[2] padding,"
-    " int[2] rate, str algorithm) -> Tensor",
-    cpu=_forward,
-    cuda=_forward,
-    fake=_forward_fake,
-    backward=_gradient,
-    setup_context=_save_for_backward,
-)
-_conv_backward_op = define_op(
-    "atrous_conv2d_backward(Tensor grad, Tensor input, Tensor weight, int[2] stride,"
-    " int[2] padding, int[2] rate, str algorithm, bool[3] mask) -> (Tensor, Tensor, Tensor)",
-    cpu=_backward,
-    cuda=_backward,
-    fake=_backward_fake,
-    backward=_second_gradient,
-    setup_context=_save_for_second_backward,
-)

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 from .. import _C
+from .._autograd import linear
+from .._batching import over_batch
 from .._native import call_cuda, check_tensor, define_op, num_threads, on_cuda, pair
 
 Pair = tuple[int, int]
@@ -230,6 +232,8 @@ _im2col_op = define_op(
     cpu=_im2col,
     cuda=_im2col,
     fake=_im2col_fake,
+    vmap=over_batch(0),
+    tangents=linear,
     backward=_im2col_backward,
     setup_context=_save_size,
 )
@@ -239,6 +243,8 @@ _col2im_op = define_op(
     cpu=_col2im,
     cuda=_col2im,
     fake=_col2im_fake,
+    vmap=over_batch(0),
+    tangents=linear,
     backward=_col2im_backward,
     setup_context=_save_geometry,
 )

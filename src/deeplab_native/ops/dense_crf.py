@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from typing import Any, overload
 
 import torch
+import torch.nn.functional as F
 
+from .._autograd import no_gradient
 from .._native import define_op
+from ._crf_vmap import vmap_dense_crf, vmap_dense_crf_backward
 from ._dense_crf_batch import dense_crf_backward_of_batch, dense_crf_of_batch
 from ._dense_crf_images import check_images, check_sizes, dense_crf_of_images
 from ._mean_field_checks import (
@@ -148,10 +151,13 @@ def dense_crf(
         sigmas,
         *how,
     )
-    padded = unary.new_zeros(unary.shape)
-    for b, ((h, w), one) in enumerate(zip(own, q, strict=True)):
-        padded[b, :, :h, :w] = one
-    return padded
+    if not q:
+        return unary.new_zeros(unary.shape)
+    # not written into one tensor: within torch.vmap it would be no sample's own
+    height, width = unary.shape[2:]
+    return torch.stack(
+        [F.pad(one, (0, width - w, 0, height - h)) for one, (h, w) in zip(q, own, strict=True)]
+    )
 
 
 def _weights(params: CRFParams, unary: torch.Tensor) -> list[torch.Tensor]:
@@ -193,6 +199,8 @@ _dense_crf_backward = define_op(
     cpu=dense_crf_backward_of_batch,
     cuda=dense_crf_backward_of_batch,
     fake=_dense_crf_backward_fake,
+    vmap=vmap_dense_crf_backward,
+    tangents=not_twice_differentiable("dense_crf"),
     backward=not_twice_differentiable("dense_crf"),
 )
 
@@ -204,7 +212,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def _backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     unary, image, *weights = ctx.saved_tensors
-    needs_weights = any(w.requires_grad for w in weights)
+    no_gradient("image", ctx.needs_input_grad[1])
+    needs_weights = any(ctx.needs_input_grad[2])
     grad_unary, grad_weights = _dense_crf_backward(
         grad, unary, image, weights, *ctx.how, needs_weights, ctx.scale
     )
@@ -217,6 +226,7 @@ _dense_crf = define_op(
     cpu=dense_crf_of_batch,
     cuda=dense_crf_of_batch,
     fake=_dense_crf_fake,
+    vmap=vmap_dense_crf,
     backward=_backward,
     setup_context=_setup_context,
 )

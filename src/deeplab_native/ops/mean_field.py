@@ -11,7 +11,9 @@ from typing import Any, NoReturn
 
 import torch
 
+from .._autograd import no_gradient
 from .._native import define_op, on_cuda
+from ._crf_vmap import vmap_mean_field, vmap_mean_field_backward
 from ._mean_field_checks import (
     NORMALIZATIONS,
     PairwiseKernel,
@@ -217,6 +219,8 @@ _mean_field_backward = define_op(
     cpu=mean_field_backward_of_batch,
     cuda=mean_field_backward_of_batch,
     fake=_backward_fake,
+    vmap=vmap_mean_field_backward,
+    tangents=not_twice_differentiable("mean_field"),
     backward=not_twice_differentiable("mean_field"),
 )
 
@@ -229,6 +233,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def _backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     unary, *rest = ctx.saved_tensors
+    _, need_features, need_compatibilities, *_ = ctx.needs_input_grad
+    no_gradient("features", need_features)
     features, compatibilities = rest[: ctx.num_features], rest[ctx.num_features :]
     grad_unary, grad_compatibilities = _mean_field_backward(
         grad,
@@ -237,7 +243,7 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
         compatibilities,
         ctx.normalizations,
         ctx.iterations,
-        any(c.requires_grad for c in compatibilities),
+        any(need_compatibilities),
     )
     return grad_unary, [None] * len(features), grad_compatibilities, None, None, None
 
@@ -248,6 +254,7 @@ _mean_field = define_op(
     cpu=mean_field_of_batch,
     cuda=mean_field_of_batch,
     fake=_mean_field_fake,
+    vmap=vmap_mean_field,
     backward=_backward,
     setup_context=_setup_context,
 )

@@ -5,12 +5,14 @@ Adams, Baek and Davis, "Fast High-Dimensional Filtering Using the Permutohedral 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
 
 from .. import _C
+from .._autograd import linear, no_gradient
+from .._batching import front, loop
 from .._native import check_same_device, check_tensor, define_op, num_threads
 from ._lattice_cuda import CudaFilter, CudaLattice, check_size, images_at_once
 
@@ -150,7 +152,37 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def _backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     (features,) = ctx.saved_tensors
+    no_gradient("features", ctx.needs_input_grad[1])
     return _filter(grad, features, not ctx.transposed), None, None
+
+
+def _vmap(
+    op: Any,
+    size: int,
+    dims: Sequence[Any],
+    values: torch.Tensor,
+    features: torch.Tensor,
+    transposed: bool,
+) -> tuple[Any, Any]:
+    """One lattice for all that share its features: samples of values are images, or channels."""
+    of_values, of_features, _ = dims
+    if 0 in values.shape:
+        return loop(op, size, dims, values, features, transposed)
+    samples = front(values, of_values, size)
+    if of_features is None and features.ndim == 2:
+        out = op(samples.reshape(-1, *samples.shape[-2:]), features, transposed)
+        return out.view(samples.shape), 0
+    if of_features is None:  # (size, B, N, C) as (B, N, size * C)
+        wide = samples.movedim(0, 2)
+        out = op(wide.flatten(2), features, transposed)
+        return out.view(wide.shape), 2
+    of_samples = front(features, of_features, size)
+    if samples.ndim > of_samples.ndim:  # images of a sample share its features: (size, N, B * C)
+        wide = samples.movedim(1, 2)
+        out = op(wide.flatten(2), of_samples, transposed)
+        return out.view(wide.shape).movedim(2, 1), 0
+    flat = (t.reshape(-1, *t.shape[-2:]) for t in (samples, of_samples))
+    return op(*flat, transposed).view(samples.shape), 0
 
 
 _filter = define_op(
@@ -158,6 +190,8 @@ _filter = define_op(
     cpu=_filter_cpu,
     cuda=_filter_cuda,
     fake=_filter_fake,
+    vmap=_vmap,
+    tangents=linear,
     backward=_backward,
     setup_context=_setup_context,
 )

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 
 from .. import _C
+from .._autograd import linear
+from .._batching import over_batch
 from .._native import (
     call_cuda,
     check_tensor,
@@ -168,6 +170,8 @@ _space_to_batch_op = define_op(
     cpu=_space_to_batch,
     cuda=_space_to_batch,
     fake=_new_blocks,
+    vmap=over_batch(0),
+    tangents=linear,
     backward=_space_to_batch_backward,
     setup_context=_save_for_batch_to_space,
 )
@@ -176,6 +180,8 @@ _batch_to_space_op = define_op(
     cpu=_batch_to_space,
     cuda=_batch_to_space,
     fake=_new_map,
+    vmap=over_batch(0),
+    tangents=linear,
     backward=_batch_to_space_backward,
     setup_context=_save_for_space_to_batch,
 )

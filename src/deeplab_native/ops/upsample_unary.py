@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import torch
+import torch.nn.functional as F
 
 from .. import _C
+from .._batching import over_batch
 from .._native import call_cuda, check_tensor, define_op, num_threads, on_cuda, pair
 from .atrous_im2col import FLOATS, sum_dtype
 
@@ -120,7 +122,16 @@ def _gradient(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     return _backward_op(grad, energies, ctx.scores_size, ctx.size).to(ctx.dtype), None, None
 
 
-def _no_second_gradient(ctx: Any, grad: torch.Tensor) -> NoReturn:
+def _tangents(op: Any, args: Sequence[Any], tangents: Sequence[Any]) -> torch.Tensor:
+    """Forward mode: with P = exp(-energies) and t the interpolated tangents, <P, t> - t."""
+    of_scores = tangents[0].to(sum_dtype(tangents[0].dtype))
+    _, size, (height, width) = args
+    t = F.interpolate(of_scores, tuple(size), mode="bilinear", align_corners=True)
+    t = t[:, :, :height, :width]
+    return (op(*args).neg().exp() * t).sum(1, keepdim=True) - t
+
+
+def _no_second_derivative(*_: Any) -> NoReturn:
     raise RuntimeError(
         "upsample_unary: has no second derivative; interpolate and take log_softmax instead"
     )
@@ -131,6 +142,8 @@ _upsample_op = define_op(
     cpu=_forward,
     cuda=_forward,
     fake=_new_energies,
+    vmap=over_batch(0),
+    tangents=_tangents,
     backward=_gradient,
     setup_context=_save_for_backward,
 )
@@ -140,5 +153,7 @@ _backward_op = define_op(
     cpu=_backward,
     cuda=_backward,
     fake=_new_gradient,
-    backward=_no_second_gradient,
+    vmap=over_batch(0, 1),
+    tangents=_no_second_derivative,
+    backward=_no_second_derivative,
 )
