@@ -179,21 +179,20 @@ PYBIND11_MODULE(_C, m) {
       py::arg("width") = 0, Unlocked());
   m.def(
       "build_image_lattice_cpu",
-      [](Address image, const std::string& dtype, std::array<int64_t, 3> strides, int64_t height,
-         int64_t width, float sigma_x, float sigma_y, const std::vector<float>& sigma_colour,
-         int num_threads) {
-        return std::const_pointer_cast<Lattice>(
-            build_image_lattice_cpu({pointer<const void>(image), pixel_type(dtype), strides},
-                                    height, width, sigma_x, sigma_y, sigma_colour, num_threads));
+      [](Address image, const std::string& dtype, const std::vector<int64_t>& strides,
+         const std::vector<int64_t>& size, const std::vector<float>& sigmas,
+         const std::vector<float>& channel_sigmas, int num_threads) {
+        return std::const_pointer_cast<Lattice>(build_image_lattice_cpu(
+            image_of(image, dtype, strides, size, sigmas, channel_sigmas), num_threads));
       },
       Unlocked());
   m.def(
       "check_image_features_cpu",
-      [](Address image, const std::string& dtype, std::array<int64_t, 3> strides, int64_t height,
-         int64_t width, float sigma_x, float sigma_y, const std::vector<float>& sigma_colour,
-         int num_threads) {
-        check_image_features_cpu({pointer<const void>(image), pixel_type(dtype), strides}, height,
-                                 width, sigma_x, sigma_y, sigma_colour, num_threads);
+      [](Address image, const std::string& dtype, const std::vector<int64_t>& strides,
+         const std::vector<int64_t>& size, const std::vector<float>& sigmas,
+         const std::vector<float>& channel_sigmas, int num_threads) {
+        check_image_features_cpu(image_of(image, dtype, strides, size, sigmas, channel_sigmas),
+                                 num_threads);
       },
       Unlocked());
   m.attr("max_feature_dim") = kMaxFeatureDim;
@@ -203,12 +202,11 @@ PYBIND11_MODULE(_C, m) {
   // ---- mean field ----
   m.def(
       "pairwise_features_cpu",
-      [](Address image, const std::string& dtype, std::array<int64_t, 3> strides, int64_t height,
-         int64_t width, float sigma_x, float sigma_y, const std::vector<float>& sigma_colour,
-         Address features, int num_threads) {
-        pairwise_features_cpu({pointer<const void>(image), pixel_type(dtype), strides}, height,
-                              width, sigma_x, sigma_y, sigma_colour, pointer<float>(features),
-                              num_threads);
+      [](Address image, const std::string& dtype, const std::vector<int64_t>& strides,
+         const std::vector<int64_t>& size, const std::vector<float>& sigmas,
+         const std::vector<float>& channel_sigmas, Address features, int num_threads) {
+        pairwise_features_cpu(image_of(image, dtype, strides, size, sigmas, channel_sigmas),
+                              pointer<float>(features), num_threads);
       },
       Unlocked());
   bind_all_finite<float>(m, "all_finite_cpu_float");

@@ -78,6 +78,31 @@ inline PixelType pixel_type(const std::string& name) {
   throw std::invalid_argument("image: expected uint8, float32 or float64, got " + name);
 }
 
+// An image (C, H, W) or a volume (C, D, H, W): strides of the channels and of the axes, and sizes
+// and sigmas of the axes, in the tensor's order.
+inline Image image_of(Address data, const std::string& dtype, const std::vector<int64_t>& strides,
+                      const std::vector<int64_t>& size, const std::vector<float>& sigmas,
+                      const std::vector<float>& channel_sigmas) {
+  const size_t axes = size.size();
+  if ((axes != 2 && axes != 3) || strides.size() != axes + 1 || sigmas.size() != axes) {
+    throw std::invalid_argument("image: expected 2 or 3 axes with a stride and a sigma each");
+  }
+  Image image{pointer<const void>(data),
+              pixel_type(dtype),
+              static_cast<int>(axes),
+              {1, 0, 0},
+              {strides[0]},
+              {1, 1, 1},
+              channel_sigmas};
+  for (size_t k = 0; k < axes; ++k) {
+    const size_t axis = k + 3 - axes;
+    image.size[axis] = size[k];
+    image.strides[axis + 1] = strides[k + 1];
+    image.sigmas[axis] = sigmas[k];
+  }
+  return image;
+}
+
 inline AsppShape aspp_shape(const Quad& size, int64_t padded, bool channels_last,
                             bool map_channels_last) {
   return {size[0], size[1], size[2], size[3], padded, channels_last, map_channels_last};

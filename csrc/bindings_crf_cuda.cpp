@@ -207,15 +207,15 @@ void bind_crf_cuda(py::module_& m) {
   bind_hot_labels(m);
   m.def(
       "pairwise_features_cuda",
-      [](Address image, const std::string& dtype, Quad strides, int64_t batch, int64_t height,
-         int64_t width, float sigma_x, float sigma_y, const std::vector<float>& sigma_colour,
-         Address features, Address stream) {
-        const Image pixels{
-            pointer<const void>(image), pixel_type(dtype), {strides[1], strides[2], strides[3]}};
-        check_cuda(
-            "pairwise_features",
-            pairwise_features_cuda(pixels, strides[0], batch, height, width, sigma_x, sigma_y,
-                                   sigma_colour, pointer<float>(features), pointer<void>(stream)));
+      [](Address image, const std::string& dtype, std::vector<int64_t> strides, int64_t batch,
+         const std::vector<int64_t>& size, const std::vector<float>& sigmas,
+         const std::vector<float>& channel_sigmas, Address features, Address stream) {
+        const int64_t image_stride = strides.at(0);
+        strides.erase(strides.begin());
+        check_cuda("pairwise_features",
+                   pairwise_features_cuda(
+                       image_of(image, dtype, strides, size, sigmas, channel_sigmas), image_stride,
+                       batch, pointer<float>(features), pointer<void>(stream)));
       },
       Unlocked());
 }

@@ -8,13 +8,15 @@
 namespace deeplab_native {
 namespace {
 
-// f(value_of, divisor): the pixels of a channel as floats, whatever their type.
+// f(pixel): those of a channel as floats, whatever their type.
 template <class F>
 void with_pixels(const Image& image, int64_t channel, const F& f) {
   const int64_t first = channel * image.strides[0];
-  const auto [_, down, right] = image.strides;
+  const auto [_, deeper, down, right] = image.strides;
   const auto as = [&](const auto* data) {
-    f([=](int64_t y, int64_t x) { return static_cast<float>(data[first + y * down + x * right]); });
+    f([=](int64_t z, int64_t y, int64_t x) {
+      return static_cast<float>(data[first + z * deeper + y * down + x * right]);
+    });
   };
   switch (image.type) {
     case PixelType::kUint8:
@@ -70,19 +72,28 @@ FeatureRange ArrayFeatures::range(int k, int num_threads) const {
 }
 
 void PixelFeatures::gather(const Blocks::Span& span, float* out) const {
-  int64_t y = span.first / width, x = span.first - y * width;
+  const int axes = image_.axes;
+  const int64_t height = image_.size[1];
+  int64_t row = span.first / width, x = span.first - row * width;
   const int in_row = static_cast<int>(std::min<int64_t>(span.count, width - x));
   // Blocks of images that are no multiple of 16 wide may go on in the rows below.
-  for (int done = 0, count = in_row; done < span.count; ++y, x = 0) {
-    for (int i = 0; i < count; ++i) {
-      out[done + i] = static_cast<float>(x + i) / sigma_x_;
-      out[kBlock + done + i] = static_cast<float>(y) / sigma_y_;
-    }
-    for (int k = 2; k < d; ++k) {
-      const float sigma = sigma_colour_[k - 2];
+  for (int done = 0, count = in_row; done < span.count; ++row, x = 0) {
+    const int64_t z = axes == 2 ? 0 : row / height, y = row - z * height;
+    for (int k = 0; k < axes; ++k) {
       float* to = out + k * kBlock + done;
-      with_pixels(image_, k - 2, [&](const auto& pixel) {
-        for (int i = 0; i < count; ++i) to[i] = pixel(y, x + i) / sigma;
+      const int axis = image_.axis_of(k);
+      const float sigma = image_.sigmas[axis];
+      if (axis == 2) {
+        for (int i = 0; i < count; ++i) to[i] = static_cast<float>(x + i) / sigma;
+      } else {
+        std::fill_n(to, count, static_cast<float>(axis == 1 ? y : z) / sigma);
+      }
+    }
+    for (int k = axes; k < d; ++k) {
+      const float sigma = image_.channel_sigmas[k - axes];
+      float* to = out + k * kBlock + done;
+      with_pixels(image_, k - axes, [&](const auto& pixel) {
+        for (int i = 0; i < count; ++i) to[i] = pixel(z, y, x + i) / sigma;
       });
     }
     done += count;
@@ -93,16 +104,23 @@ void PixelFeatures::gather(const Blocks::Span& span, float* out) const {
 
 FeatureRange PixelFeatures::range(int k, int num_threads) const {
   if (n == 0) return {};
-  if (k == 0) return {0, static_cast<float>(width - 1) / sigma_x_, true};
-  if (k == 1) return {0, static_cast<float>(height_ - 1) / sigma_y_, true};
-  if (image_.type == PixelType::kUint8) return {0, 255 / sigma_colour_[k - 2], true};
+  if (k < image_.axes) {
+    const int axis = image_.axis_of(k);
+    return {0, static_cast<float>(image_.size[axis] - 1) / image_.sigmas[axis], true};
+  }
+  const int channel = k - image_.axes;
+  const float sigma = image_.channel_sigmas[channel];
+  if (image_.type == PixelType::kUint8) return {0, 255 / sigma, true};
+  const int64_t height = image_.size[1];
   FeatureRange range;
-  with_pixels(image_, k - 2, [&](const auto& pixel) {
-    range = range_of(height_, 64, num_threads, [&](int64_t begin, int64_t end, const auto& add) {
-      for (int64_t y = begin; y < end; ++y) {
-        for (int64_t x = 0; x < width; ++x) add(pixel(y, x) / sigma_colour_[k - 2]);
+  with_pixels(image_, channel, [&](const auto& pixel) {
+    const auto rows = [&](int64_t begin, int64_t end, const auto& add) {
+      for (int64_t row = begin; row < end; ++row) {
+        const int64_t z = row / height, y = row - z * height;
+        for (int64_t x = 0; x < width; ++x) add(pixel(z, y, x) / sigma);
       }
-    });
+    };
+    range = range_of(image_.rows(), 64, num_threads, rows);
   });
   return range;
 }

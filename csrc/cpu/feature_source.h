@@ -45,23 +45,13 @@ class ArrayFeatures final : public FeatureSource {
 // Those of pairwise_features_cpu, to the bit, without the memory for all of them.
 class PixelFeatures final : public FeatureSource {
  public:
-  PixelFeatures(const Image& image, int64_t height, int64_t image_width, float sigma_x,
-                float sigma_y, const std::vector<float>& sigma_colour)
-      : FeatureSource(height * image_width, 2 + static_cast<int>(sigma_colour.size()), image_width,
-                      true),
-        image_(image),
-        height_(height),
-        sigma_x_(sigma_x),
-        sigma_y_(sigma_y),
-        sigma_colour_(sigma_colour) {}
+  explicit PixelFeatures(const Image& image)
+      : FeatureSource(image.pixels(), image.dimensions(), image.size[2], true), image_(image) {}
   void gather(const Blocks::Span& span, float* out) const override;
   FeatureRange range(int k, int num_threads) const override;
 
  private:
   const Image& image_;
-  const int64_t height_;
-  const float sigma_x_, sigma_y_;
-  const std::vector<float>& sigma_colour_;
 };
 
 }  // namespace deeplab_native

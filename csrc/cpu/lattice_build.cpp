@@ -281,17 +281,12 @@ std::shared_ptr<const Lattice> build_lattice_cpu(const Features& features, int n
   return build(ArrayFeatures(features), num_threads);
 }
 
-std::shared_ptr<const Lattice> build_image_lattice_cpu(const Image& image, int64_t height,
-                                                       int64_t width, float sigma_x, float sigma_y,
-                                                       const std::vector<float>& sigma_colour,
-                                                       int num_threads) {
-  return build(PixelFeatures(image, height, width, sigma_x, sigma_y, sigma_colour), num_threads);
+std::shared_ptr<const Lattice> build_image_lattice_cpu(const Image& image, int num_threads) {
+  return build(PixelFeatures(image), num_threads);
 }
 
-void check_image_features_cpu(const Image& image, int64_t height, int64_t width, float sigma_x,
-                              float sigma_y, const std::vector<float>& sigma_colour,
-                              int num_threads) {
-  key_layout(PixelFeatures(image, height, width, sigma_x, sigma_y, sigma_colour), num_threads);
+void check_image_features_cpu(const Image& image, int num_threads) {
+  key_layout(PixelFeatures(image), num_threads);
 }
 
 }  // namespace deeplab_native

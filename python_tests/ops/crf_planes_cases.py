@@ -71,9 +71,8 @@ def image_lattice(image, sigma_xy, sigma_rgb, threads, dtype="uint8"):
         image.ctypes.data,
         dtype,
         (strides[2], strides[0], strides[1]),
-        height,
-        width,
-        *sigma_xy,
+        (height, width),
+        sigma_xy[::-1],
         list(sigma_rgb),
         threads,
     )

@@ -39,10 +39,11 @@ def kernels_of(case, image, device):
     height, width = image.shape[:2]
     kernels = []
     for k in case["gaussian"] + case["bilateral"]:
-        features = position_features(height, width, k["sxy"], device=device)
+        sigma = k["sxy"][::-1] if isinstance(k["sxy"], list) else k["sxy"]
+        features = position_features(height, width, sigma, device=device)
         if "srgb" in k:
             batch = torch.from_numpy(image).permute(2, 0, 1)[None].to(device)
-            features = image_features(batch, k["sxy"], k["srgb"])[0]
+            features = image_features(batch, sigma, k["srgb"])[0]
         kernels.append((features, k["compat"], NORMALIZATIONS[k["norm"]]))
     return kernels
 
@@ -173,7 +174,7 @@ def test_gradcheck_opcheck_and_compile(photo_on):
         return dn.dense_crf(unary, image, dn.CRFParams(w1, 8, 30, w2, 2), iterations=3)
 
     assert torch.autograd.gradcheck(crf, (unary, w1, w2))
-    arguments = (unary, image, [w2, w1], [2.0, 8.0, 30.0], 3, 3, 1.0, False)
+    arguments = (unary, image, [w2, w1], [2.0] * 2 + [8.0] * 2 + [30.0] * 3, 3, 3, 1.0, False)
     torch.library.opcheck(torch.ops.deeplab_native.dense_crf.default, arguments)
     detached = (unary.detach(), image, [w2.detach(), w1.detach()], *arguments[3:6], True, 1.0)
     torch.library.opcheck(_dense_crf_backward, (unary.detach(), *detached))
@@ -258,11 +259,16 @@ PARAMS = PRESETS["voc-resnet101"]
     ("unary", "image", "error", "message"),
     [
         (U.numpy(), IMAGE, TypeError, "unary: expected a torch.Tensor, got ndarray"),
-        (U[0], IMAGE, ValueError, r"unary: expected 4 dimensions \(B, L, H, W\)"),
+        (U[0], IMAGE, ValueError, r"unary: expected 4 or 5 dimensions \(B, L, H, W\)"),
         (U.bfloat16(), IMAGE, TypeError, "unary: expected dtype"),
-        (U, IMAGE[0], ValueError, r"image: expected 4 dimensions \(B, 3, H, W\)"),
-        (U, IMAGE[:, :1], ValueError, r"image: expected shape \(1, 3, 4, 5\)"),
-        (U, IMAGE.transpose(2, 3), ValueError, r"image: .* got \(1, 3, 5, 4\)"),
+        (U, IMAGE[0], ValueError, r"image: expected 4 dimensions \(B, C, H, W\)"),
+        (U, IMAGE[:, :0], ValueError, "image: expected 1 to 14 channels of an image, got 0"),
+        (
+            U,
+            IMAGE.transpose(2, 3),
+            ValueError,
+            r"image: expected shape \(1, C, 4, 5\) .* \(1, 3, 5, 4\)",
+        ),
         (U, IMAGE.int(), TypeError, "image: expected dtype torch.uint8"),
         (U, IMAGE + torch.nan, ValueError, "image: expected finite values 0..255, got NaN"),
         (U / 0, IMAGE, ValueError, "unary: expected finite energies"),

@@ -114,7 +114,7 @@ def test_gradcheck_opcheck_and_compile(different, set_threads):
 
     given = (*(u.clone().requires_grad_() for u in unaries), w1, w2)
     assert torch.autograd.gradcheck(crf, given)
-    arguments = (images, [w2, w1], [2.0, 8.0, 30.0], 3, 3)
+    arguments = (images, [w2, w1], [2.0] * 2 + [8.0] * 2 + [30.0] * 3, 3, 3)
     torch.library.opcheck(dense_crf_of_images, (list(given[:2]), *arguments, 1.0, False))
     detached = (images, [w2.detach(), w1.detach()], *arguments[2:], True, 1.0)
     torch.library.opcheck(_backward_op, (unaries, unaries, *detached))
@@ -159,16 +159,16 @@ U, PHOTO = torch.zeros(3, 4, 5), torch.zeros(3, 4, 5, dtype=torch.uint8)
             [U, torch.zeros(2, 3, 4, 5)],
             [PHOTO, PHOTO],
             ValueError,
-            r"unary\[1\]: .* got shape \(2, 3, 4,",
+            r"image\[1\]: .* as unary\[1\] is a volume, \(2, 3, 4, 5\), got shape \(3, 4, 5\)",
         ),
         ([U, U[:0]], [PHOTO, PHOTO], ValueError, r"unary\[1\]: expected at least one label"),
         (
             [U, U],
             [PHOTO, PHOTO[:1]],
             ValueError,
-            r"image\[1\]: expected shape \(3, 4, 5\) .* got \(1, 4",
+            r"image\[1\]: expected axes and channels as image\[0\], \(3, 4, 5\), got \(1, 4, 5\)",
         ),
-        ([U, U], [PHOTO, PHOTO[:, :2]], ValueError, r"image\[1\]: expected shape \(3, 4, 5\)"),
+        ([U, U], [PHOTO, PHOTO[:, :2]], ValueError, r"image\[1\]: expected shape \(C, 4, 5\)"),
         ([U, U], [PHOTO, PHOTO.int()], TypeError, r"image\[1\]: expected dtype torch.uint8"),
         (
             [U, U.double()],

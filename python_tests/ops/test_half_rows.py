@@ -19,6 +19,7 @@ from deeplab_native import _C, _variants
 from deeplab_native.ops._dense_crf_batch import features_of
 from deeplab_native.ops._lattice_cuda import AS_GIVEN, half_scale
 from deeplab_native.ops._mean_field_checks import NORMALIZATIONS
+from deeplab_native.ops.crf_params import sigmas_of
 from deeplab_native.ops.mean_field import mean_fields
 from python_tests.ops.test_hot_labels import problem
 
@@ -29,7 +30,7 @@ HALF = {"precision": "half"}
 
 def exact_field(unary, image, params, normalization="symmetric"):
     """In float64, whose rows are never rounded."""
-    sigmas = [float(s) for s in (params.sigma_gamma, params.sigma_alpha, params.sigma_beta)]
+    sigmas = sigmas_of(params, image.shape)
     weights = [unary.new_tensor(float(w), dtype=torch.float64) for w in (params.w2, params.w1)]
     numbers = [NORMALIZATIONS[normalization]] * 2
     fields = mean_fields(

@@ -44,9 +44,8 @@ def features_of(image, sigma_xy, sigmas, dtype, threads):
         image.ctypes.data,
         dtype,
         (strides[2], strides[0], strides[1]),
-        height,
-        width,
-        *sigma_xy,
+        (height, width),
+        sigma_xy[::-1],
         list(sigmas),
         features.ctypes.data,
         threads,
@@ -147,12 +146,12 @@ def test_refused(image, sigma_xy, sigma_rgb, message, threads):
     with pytest.raises(ValueError, match=message) as built:
         image_lattice(image, sigma_xy, sigmas, threads, dtype)
     strides = [s // image.itemsize for s in image.strides]
-    where = image.ctypes.data, dtype, (strides[2], strides[0], strides[1]), *image.shape[:2]
+    where = image.ctypes.data, dtype, (strides[2], strides[0], strides[1])
     with pytest.raises(ValueError, match=message) as checked:
-        _C.check_image_features_cpu(*where, *sigma_xy, sigmas, threads)
+        _C.check_image_features_cpu(*where, image.shape[:2], sigma_xy[::-1], sigmas, threads)
     assert str(checked.value) == str(built.value)
     assert time.process_time() - start < 2
-    _C.check_image_features_cpu(*where[:3], 2, 60, 3, 3, sigmas[:0], threads)
+    _C.check_image_features_cpu(*where, (2, 60), (3, 3), sigmas[:0], threads)
 
 
 def test_pixels_outside_of_0_to_255():

@@ -14,7 +14,7 @@ def test_features_are_divided_in_float32(device):
     expected = torch.cat((torch.stack((x, y)).expand(2, -1, -1, -1), colours), 1)
     image = image.to(device)
     for one in (image, image.float(), image.contiguous(memory_format=torch.channels_last)):
-        features = image_features(one, (3.3, 1.7), (2.3, 5.1, 7.7))
+        features = image_features(one, (1.7, 3.3), (2.3, 5.1, 7.7))
         assert torch.equal(features.cpu(), expected.flatten(2).transpose(1, 2))
-    positions = position_features(6, 7, (3.3, 1.7), device=device)
+    positions = position_features(6, 7, (1.7, 3.3), device=device)
     assert torch.equal(positions, features[0, :, :2])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ._C_aspp import *
 from ._C_crf_cuda import *
 from ._C_cuda import *
-from ._C_types import Pair, Quad, Triple
+from ._C_types import Pair, Quad
 
 __version__: str
 has_cuda: bool
@@ -89,24 +89,20 @@ class Lattice:
 def build_image_lattice_cpu(
     image: int,
     dtype: str,
-    strides: Triple,
-    height: int,
-    width: int,
-    sigma_x: float,
-    sigma_y: float,
-    sigma_colour: Sequence[float],
+    strides: Sequence[int],
+    size: Sequence[int],
+    sigmas: Sequence[float],
+    channel_sigmas: Sequence[float],
     num_threads: int,
     /,
 ) -> Lattice: ...
 def check_image_features_cpu(
     image: int,
     dtype: str,
-    strides: Triple,
-    height: int,
-    width: int,
-    sigma_x: float,
-    sigma_y: float,
-    sigma_colour: Sequence[float],
+    strides: Sequence[int],
+    size: Sequence[int],
+    sigmas: Sequence[float],
+    channel_sigmas: Sequence[float],
     num_threads: int,
     /,
 ) -> None: ...
@@ -141,12 +137,10 @@ def permutohedral_filter_cpu_double(
 def pairwise_features_cpu(
     image: int,
     dtype: str,
-    strides: Triple,
-    height: int,
-    width: int,
-    sigma_x: float,
-    sigma_y: float,
-    sigma_colour: Sequence[float],
+    strides: Sequence[int],
+    size: Sequence[int],
+    sigmas: Sequence[float],
+    channel_sigmas: Sequence[float],
     features: int,
     num_threads: int,
     /,

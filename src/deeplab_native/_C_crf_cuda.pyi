@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from ._C_types import Quad, Triple
+from ._C_types import Triple
 
 _Order = tuple[int, int]  # of the points: width of the image, tile
 _LatticeSize = tuple[int, int, int, bool, _Order]  # images, points, d, like_pydensecrf
@@ -103,13 +103,11 @@ def hot_rows_to_labels_cuda(
 def pairwise_features_cuda(
     image: int,
     dtype: str,
-    strides: Quad,
+    strides: Sequence[int],
     batch: int,
-    height: int,
-    width: int,
-    sigma_x: float,
-    sigma_y: float,
-    sigma_colour: Sequence[float],
+    size: Sequence[int],
+    sigmas: Sequence[float],
+    channel_sigmas: Sequence[float],
     features: int,
     stream: int,
     /,

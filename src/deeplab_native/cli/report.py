@@ -12,7 +12,7 @@ from . import console
 from .errors import in_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from rich.table import Table
@@ -25,10 +25,13 @@ _LINES_SHOWN = 20
 
 def describe(params: CRFParams) -> str:
     """One line, in the paper's symbols."""
-    return (
-        f"w1={params.w1:g} σα={params.sigma_alpha:g} σβ={params.sigma_beta:g} "
-        f"w2={params.w2:g} σγ={params.sigma_gamma:g}"
-    )
+    alpha, beta, gamma = map(_sigma, (params.sigma_alpha, params.sigma_beta, params.sigma_gamma))
+    return f"w1={params.w1:g} σα={alpha} σβ={beta} w2={params.w2:g} σγ={gamma}"
+
+
+def _sigma(value: float | Sequence[float]) -> str:
+    """A number, or those of the axes or channels."""
+    return "/".join(f"{v:g}" for v in value) if isinstance(value, tuple) else f"{value:g}"
 
 
 def describe_crf(crf: CRFSettings | None) -> str:

@@ -21,7 +21,7 @@ from ..ops._mean_field_checks import (
 )
 from ..ops._mean_field_cpu import CpuMeanField, check_values
 from ..ops._mean_field_cuda import CudaMeanField
-from ..ops.crf_params import CRFParams
+from ..ops.crf_params import CRFParams, sigmas_of
 from ..ops.pairwise_features import KERNEL_NAMES, PixelFeatures, check_image
 from .search import Candidate
 
@@ -146,7 +146,8 @@ class CandidateFields:
 
     def _kernels(self, sigmas: tuple[float, float]) -> list[Any]:
         """Lattices on the CPU, features on CUDA; the Gaussian one is built once."""
-        features = features_of(self._image, [self._fixed.sigma_gamma, *sigmas])
+        params = CRFParams(0, *sigmas, 0, self._fixed.sigma_gamma)
+        features = features_of(self._image, sigmas_of(params, self._image.shape))
         if on_cuda(self._unary):
             return features
         names = [name for name, _ in KERNEL_NAMES]

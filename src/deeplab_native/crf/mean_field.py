@@ -20,7 +20,7 @@ from ..ops._mean_field_checks import (
     check_unary,
     widen,
 )
-from ..ops.crf_params import CRFParams, check_params
+from ..ops.crf_params import CRFParams, Spacing, check_params, sigmas_of
 from ..ops.mean_field import mean_fields
 from ..ops.pairwise_features import KERNEL_NAMES, Features, check_image
 
@@ -77,15 +77,19 @@ class MeanField:
         *,
         normalization: str = "symmetric",
         precision: str = "single",
+        spacing: Spacing | None = None,
     ) -> MeanField:
-        """The CRF of `dense_crf`: unary (B, L, H, W), image (B, 3, H, W); shapes stay so."""
+        """The CRF of `dense_crf`: unary (B, L, H, W), image (B, C, H, W); shapes stay so.
+
+        Or of volumes, (B, L, D, H, W) and (B, C, D, H, W).
+        """
         unary = widen(unary)
-        check_unary(unary, ndim=4, layout="(B, L, H, W)")
+        check_unary(unary, ndim=(4, 5), layout="(B, L, H, W) or of volumes (B, L, D, H, W)")
         check_image(image, unary)
         check_params(params)
         check_normalization(normalization)
         half = check_precision(precision)
-        sigmas = [float(s) for s in (params.sigma_gamma, params.sigma_alpha, params.sigma_beta)]
+        sigmas = sigmas_of(params, image.shape, spacing)
         self = cls.__new__(cls)
         self._build(
             unary.flatten(2),

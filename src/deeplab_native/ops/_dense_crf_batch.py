@@ -12,10 +12,13 @@ from .pairwise_features import KERNEL_NAMES, PixelFeatures
 
 
 def features_of(image: torch.Tensor, sigmas: list[float]) -> list[PixelFeatures]:
-    """Of the Gaussian kernel, (H W, 2), and of the bilateral one, (B, H W, 5)."""
-    sigma_gamma, sigma_alpha, sigma_beta = sigmas
-    positions = PixelFeatures(image[:, :0], sigma_gamma)
-    return [positions, PixelFeatures(image, sigma_alpha, sigma_beta)]
+    """Of the Gaussian kernel, (N, axes), and of the bilateral one, (B, N, axes + C).
+
+    sigmas: those of `sigmas_of`.
+    """
+    axes = image.ndim - 2
+    gamma, alpha, beta = sigmas[:axes], sigmas[axes : 2 * axes], sigmas[2 * axes :]
+    return [PixelFeatures(image[:, :0], gamma), PixelFeatures(image, alpha, beta)]
 
 
 def dense_crf_of_batch(
@@ -28,7 +31,10 @@ def dense_crf_of_batch(
     scale: float,
     half: bool,
 ) -> torch.Tensor:
-    """Q (B, L, H, W) of unary (B, L, H, W) and image (B, 3, H, W); weights of both kernels."""
+    """Q (B, L, H, W) of unary (B, L, H, W) and image (B, C, H, W); weights of both kernels.
+
+    Or of volumes, (B, L, D, H, W) and (B, C, D, H, W).
+    """
     features = features_of(image, sigmas)
     if scale == 1 or iterations == 0 or unary.numel() == 0:
         q = mean_field_of_batch(

@@ -15,11 +15,13 @@ from ._dense_crf_batch import dense_crf_backward_of_batch, dense_crf_of_batch, f
 from ._mean_field_checks import UNARY_DTYPES
 from ._mean_field_cpu import check_values
 from .mean_field import not_twice_differentiable
-from .pairwise_features import IMAGE_DTYPES, check_finite_image, check_no_gradient
+from .pairwise_features import IMAGE_DTYPES, check_channels, check_finite_image, check_no_gradient
 
 
-def check_images(unaries: Sequence[torch.Tensor], images: object) -> list[torch.Tensor]:
-    """The images as (3, H, W); raises where a list of unaries or of images cannot be used."""
+def check_images(
+    unaries: Sequence[torch.Tensor], images: object
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Unaries (L, H, W) and images (C, H, W), or volumes; raises where they cannot be used."""
     if not isinstance(images, Sequence):
         raise TypeError(
             f"image: expected a list of images for a list of unaries, got {type(images).__name__}"
@@ -28,18 +30,27 @@ def check_images(unaries: Sequence[torch.Tensor], images: object) -> list[torch.
         raise ValueError(
             f"image: expected one for each of the {len(unaries)} unaries, got {len(images)}"
         )
+    checked = []
     for i, (unary, image) in enumerate(zip(unaries, images, strict=True)):
-        _check_one(f"unary[{i}]", unary, UNARY_DTYPES, "L")
-        _check_one(f"image[{i}]", image, IMAGE_DTYPES, "3")
-        labels, height, width = unary.shape[-3:]
-        if labels < 1:
+        axes = _axes_of(f"unary[{i}]", unary)
+        own = unary.reshape(unary.shape[-1 - axes :])
+        pixels = _check_image(i, image, unary, axes)
+        if own.shape[0] < 1:
             raise ValueError(
                 f"unary[{i}]: expected at least one label, got shape {tuple(unary.shape)}"
             )
-        if tuple(image.shape[-3:]) != (3, height, width):
+        if own.shape[1:] != pixels.shape[1:]:
+            expected = ", ".join(map(str, ("C", *own.shape[1:])))
             raise ValueError(
-                f"image[{i}]: expected shape {(3, height, width)} for a unary of "
-                f"{tuple(unary.shape)}, got {tuple(image.shape)}"
+                f"image[{i}]: expected shape ({expected}) for a unary of {tuple(unary.shape)}, "
+                f"got {tuple(image.shape)}"
+            )
+        check_channels(f"image[{i}]", pixels.shape[0], axes)
+        checked.append((own, pixels))
+        if pixels.ndim != checked[0][1].ndim or pixels.shape[0] != checked[0][1].shape[0]:
+            raise ValueError(
+                f"image[{i}]: expected axes and channels as image[0], {tuple(images[0].shape)}, "
+                f"got {tuple(image.shape)}"
             )
         if unary.dtype != unaries[0].dtype:
             raise TypeError(
@@ -51,26 +62,44 @@ def check_images(unaries: Sequence[torch.Tensor], images: object) -> list[torch.
                     f"{name}: expected device {unaries[0].device} as unary[0], got {tensor.device}"
                 )
         check_no_gradient(f"image[{i}]", image)
-    return [image.reshape(image.shape[-3:]) for image in images]
+    return [own for own, _ in checked], [pixels for _, pixels in checked]
 
 
-def _check_one(name: str, tensor: object, dtypes: Sequence[torch.dtype], channels: str) -> None:
-    layout = f"({channels}, H, W) or (1, {channels}, H, W)"
-    tensor = check_tensor(name, tensor, ndim=(3, 4), dtypes=dtypes, layout=layout)
-    if tensor.ndim == 4 and tensor.shape[0] != 1:
-        raise ValueError(f"{name}: expected {layout}, got shape {tuple(tensor.shape)}")
+def _axes_of(name: str, unary: object) -> int:
+    """2 for (L, H, W) and (1, L, H, W), 3 for other (L, D, H, W) and for (1, L, D, H, W)."""
+    layout = "(L, H, W) or (1, L, H, W), or of a volume (L, D, H, W) or (1, L, D, H, W)"
+    unary = check_tensor(name, unary, ndim=(3, 4, 5), dtypes=UNARY_DTYPES, layout=layout)
+    if unary.ndim == 5 and unary.shape[0] != 1:
+        raise ValueError(f"{name}: expected {layout}, got shape {tuple(unary.shape)}")
+    is_image = unary.ndim == 3 or (unary.ndim == 4 and unary.shape[0] == 1)
+    return 2 if is_image else 3
 
 
-def check_sizes(sizes: object, unary: torch.Tensor) -> list[tuple[int, int]]:
-    """(height, width) of each image of a padded batch (B, L, H, W)."""
-    batch, _, height, width = unary.shape
-    expected = f"expected integers ({batch}, 2), the height and width of each image"
+def _check_image(i: int, image: object, unary: torch.Tensor, axes: int) -> torch.Tensor:
+    """As (C, H, W), or (C, D, H, W)."""
+    layout = "(C, H, W) or (1, C, H, W)"
+    if axes == 3:
+        layout = "(C, D, H, W) or (1, C, D, H, W), "
+        layout += f"as unary[{i}] is a volume, {tuple(unary.shape)}"
+    name, ndim = f"image[{i}]", (axes + 1, axes + 2)
+    image = check_tensor(name, image, ndim=ndim, dtypes=IMAGE_DTYPES, layout=layout)
+    if image.ndim == axes + 2 and image.shape[0] != 1:
+        raise ValueError(f"{name}: expected {layout}, got shape {tuple(image.shape)}")
+    return image.reshape(image.shape[-1 - axes :])
+
+
+def check_sizes(sizes: object, unary: torch.Tensor) -> list[tuple[int, ...]]:
+    """(height, width) of each image of a padded batch, or (depth, height, width)."""
+    batch, _, *space = unary.shape
+    axes = len(space)
+    names = "height and width" if axes == 2 else "depth, height and width"
+    expected = f"expected integers ({batch}, {axes}), the {names} of each image"
     if isinstance(sizes, torch.Tensor):
         if sizes.device.type != "cpu":
             raise ValueError(f"sizes: expected a tensor on the CPU, got it on {sizes.device}")
         if sizes.is_floating_point() or sizes.is_complex() or sizes.dtype == torch.bool:
             raise TypeError(f"sizes: {expected}, got {sizes.dtype}")
-        if tuple(sizes.shape) != (batch, 2):
+        if tuple(sizes.shape) != (batch, axes):
             raise ValueError(f"sizes: {expected}, got shape {tuple(sizes.shape)}")
         sizes = sizes.tolist()
     if not isinstance(sizes, Sequence):
@@ -79,12 +108,14 @@ def check_sizes(sizes: object, unary: torch.Tensor) -> list[tuple[int, int]]:
         raise ValueError(f"sizes: {expected}, got {len(sizes)} of them")
     checked = []
     for i, size in enumerate(sizes):
-        if not isinstance(size, Sequence) or len(size) != 2:
-            raise TypeError(f"sizes[{i}]: expected (height, width), two integers, got {size!r}")
-        pair = integer(f"sizes[{i}]", size[0], least=0), integer(f"sizes[{i}]", size[1], least=0)
-        if pair[0] > height or pair[1] > width:
-            raise ValueError(f"sizes[{i}]: expected (0, 0) to {(height, width)}, got {pair}")
-        checked.append(pair)
+        if not isinstance(size, Sequence) or len(size) != axes:
+            one = "(height, width), two" if axes == 2 else "(depth, height, width), three"
+            raise TypeError(f"sizes[{i}]: expected {one} integers, got {size!r}")
+        own = tuple(integer(f"sizes[{i}]", n, least=0) for n in size)
+        if any(n > most for n, most in zip(own, space, strict=True)):
+            zero = (0,) * axes
+            raise ValueError(f"sizes[{i}]: expected {zero} to {tuple(space)}, got {own}")
+        checked.append(own)
     return checked
 
 
@@ -98,7 +129,7 @@ def _dense_crf_images(
     scale: float,
     half: bool,
 ) -> list[torch.Tensor]:
-    """Q (L, H, W) of each unary (L, H, W) and image (3, H, W)."""
+    """Q (L, H, W) of each unary (L, H, W) and image (C, H, W), or of volumes."""
     _check_all_values(unaries, images, weights, sigmas)
     results: dict[int, torch.Tensor] = {}
     for group in _groups(unaries, images):

@@ -46,7 +46,7 @@ class CheckedKernel(NamedTuple):
     normalization: str
 
 
-def check_unary(unary: torch.Tensor, *, ndim: int, layout: str) -> None:
+def check_unary(unary: torch.Tensor, *, ndim: int | tuple[int, ...], layout: str) -> None:
     check_tensor("unary", unary, ndim=ndim, dtypes=UNARY_DTYPES, layout=layout)
     if unary.shape[1] < 1:
         raise ValueError(f"unary: expected at least one label, got shape {tuple(unary.shape)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,24 +21,32 @@ class CRFParams:
         w1 exp(-|p_i - p_j|^2 / 2 sigma_alpha^2 - |I_i - I_j|^2 / 2 sigma_beta^2)
       + w2 exp(-|p_i - p_j|^2 / 2 sigma_gamma^2)
 
-    `sigma_alpha` and `sigma_gamma` are in pixels, `sigma_beta` in levels of an image of 0..255;
-    `w1` and `w2` multiply the normalised kernels and may be 0-dimensional tensors that require
+    `sigma_alpha` and `sigma_gamma` are in pixels, or in the unit of `dense_crf`'s `spacing`; either
+    may be a sequence with one for each axis in the tensor's order, (y, x), of a volume (z, y, x).
+    `sigma_beta` is in levels of an image of 0..255, or a sequence with one for each channel. `w1`
+    and `w2` multiply the normalised kernels and may be 0-dimensional tensors that require
     gradients.
 
     Raises ValueError for a weight that is not finite or a sigma that is not positive and finite.
     """
 
     w1: float | torch.Tensor
-    sigma_alpha: float
-    sigma_beta: float
+    sigma_alpha: float | Sequence[float]
+    sigma_beta: float | Sequence[float]
     w2: float | torch.Tensor
-    sigma_gamma: float
+    sigma_gamma: float | Sequence[float]
 
     def __post_init__(self) -> None:
         for name in ("sigma_alpha", "sigma_beta", "sigma_gamma"):
-            value = _number(name, getattr(self, name))
-            if not _LEAST_SIGMA <= value <= 1 / _LEAST_SIGMA:  # also for NaN
-                raise ValueError(f"{name}: expected a positive number, got {value}")
+            value = getattr(self, name)
+            if isinstance(value, (list, tuple)):
+                if not value:
+                    raise ValueError(f"{name}: expected a positive number or several, got none")
+                for i, one in enumerate(value):
+                    _check_sigma(f"{name}[{i}]", one)
+                object.__setattr__(self, name, tuple(value))  # can be hashed
+            else:
+                _check_sigma(name, value)
         for name in ("w1", "w2"):
             value = getattr(self, name)
             if isinstance(value, torch.Tensor):
@@ -65,7 +74,58 @@ def check_params(params: CRFParams) -> None:
         raise TypeError(f"params: expected CRFParams, got {type(params).__name__}")
 
 
+def sigmas_of(
+    params: CRFParams, image_shape: Sequence[int], spacing: Spacing | None = None
+) -> list[float]:
+    """Of an image (B, C, H, W) or (B, C, D, H, W), in pixels: as the ops take them.
+
+    sigma_gamma of each axis, sigma_alpha of each axis, sigma_beta of each channel. ValueError where
+    a sequence has not one for each.
+    """
+    _, channels, *space = image_shape
+    axes = len(space)
+    steps = [1.0] * axes if spacing is None else check_spacing(spacing, axes)
+    along = "(y, x)" if axes == 2 else "(z, y, x)"
+    gamma = _each("params.sigma_gamma", params.sigma_gamma, axes, f"axes {along}")
+    alpha = _each("params.sigma_alpha", params.sigma_alpha, axes, f"axes {along}")
+    beta = _each("params.sigma_beta", params.sigma_beta, channels, "channels of the image")
+    in_pixels = [sigma / step for sigma, step in zip(gamma + alpha, steps * 2, strict=True)]
+    for sigma in in_pixels:
+        if not _LEAST_SIGMA <= sigma <= 1 / _LEAST_SIGMA:
+            raise ValueError(f"spacing: {spacing} makes a sigma of {sigma:g} pixels of {params}")
+    return in_pixels + beta
+
+
+Spacing = float | Sequence[float]
+
+
+def check_spacing(spacing: Spacing, axes: int) -> list[float]:
+    """Of each axis; raises for what is not positive and finite, or not one for each axis."""
+    expected = "expected a positive number" if axes == 2 else "expected a positive number, in mm"
+    each = _each("spacing", spacing, axes, "axes")
+    for step in each:
+        if not _LEAST_SIGMA <= step <= 1 / _LEAST_SIGMA:  # also for NaN
+            raise ValueError(f"spacing: {expected} or one for each axis, got {spacing}")
+    return each
+
+
+def _each(name: str, value: float | Sequence[float], count: int, of: str) -> list[float]:
+    if not isinstance(value, (list, tuple)):
+        return [_number(name, value)] * count
+    if len(value) != count:
+        raise ValueError(
+            f"{name}: expected a number or one for each of the {count} {of}, got {len(value)}"
+        )
+    return [_number(f"{name}[{i}]", one) for i, one in enumerate(value)]
+
+
 _LEAST_SIGMA = 1e-30  # features are divided in float32
+
+
+def _check_sigma(name: str, value: object) -> None:
+    number = _number(name, value)
+    if not _LEAST_SIGMA <= number <= 1 / _LEAST_SIGMA:  # also for NaN
+        raise ValueError(f"{name}: expected a positive number, got {number}")
 
 
 def _number(name: str, value: object) -> float:

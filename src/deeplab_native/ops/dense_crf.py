@@ -26,11 +26,11 @@ from ._mean_field_checks import (
     check_unary,
     widen,
 )
-from .crf_params import CRFParams, check_params
+from .crf_params import CRFParams, Spacing, check_params, sigmas_of
 from .mean_field import not_twice_differentiable
 from .pairwise_features import check_image
 
-Sizes = torch.Tensor | Sequence[tuple[int, int]]
+Sizes = torch.Tensor | Sequence[Sequence[int]]
 
 
 @overload
@@ -44,6 +44,7 @@ def dense_crf(
     sizes: Sizes | None = ...,
     scale: float = ...,
     precision: str = ...,
+    spacing: Spacing | None = ...,
 ) -> torch.Tensor: ...
 @overload
 def dense_crf(
@@ -56,6 +57,7 @@ def dense_crf(
     sizes: None = ...,
     scale: float = ...,
     precision: str = ...,
+    spacing: Spacing | None = ...,
 ) -> list[torch.Tensor]: ...
 def dense_crf(
     unary: torch.Tensor | Sequence[torch.Tensor],
@@ -67,23 +69,28 @@ def dense_crf(
     sizes: Sizes | None = None,
     scale: float = 1.0,
     precision: str = "single",
+    spacing: Spacing | None = None,
 ) -> torch.Tensor | list[torch.Tensor]:
-    """Marginals of the fully connected CRF over an image's pixels.
+    """Marginals of the fully connected CRF over the pixels of an image, or a volume's voxels.
 
     Args:
         unary: energies (B, L, H, W), float32 or float64 (under autocast also its dtype, computed
             in float32); of probabilities p, -log p. +inf excludes a label at a pixel, as long as
-            one is left: its marginal there is 0, and so is its gradient; others are finite. Or a
-            list of images of any sizes, each (L, H, W) or (1, L, H, W), of one dtype and device.
-        image: (B, 3, H, W) uint8, or float32 / float64 with values 0..255, on the unary's device;
-            for a list of unaries the list of their images, each (3, H, W) or (1, 3, H, W).
-        params: weights and standard deviations; `CRFParams.preset` has the published ones.
+            one is left: its marginal there is 0, and so is its gradient; others are finite. Of
+            volumes (B, L, D, H, W). Or a list of images of any sizes, each (L, H, W) or
+            (1, L, H, W), or of volumes, each (L, D, H, W) with L above 1 or (1, L, D, H, W), of one
+            dtype and device.
+        image: (B, C, H, W) or (B, C, D, H, W) of 1 to 13 channels, uint8, or float32 / float64 with
+            values 0..255, on the unary's device; for a list of unaries the list of their images,
+            each (C, H, W) or (1, C, H, W), or volumes, of one C.
+        params: weights and standard deviations, one or one for each axis and channel;
+            `CRFParams.preset` has the published ones.
         iterations: mean field iterations, 0 or more; the paper uses 10.
         normalization: of the kernels: "symmetric" as in pydensecrf, "after" as in the authors'
             tool, "before" or "none".
         sizes: of a padded batch, (height, width) of each image, which begins at the top left:
-            integers (B, 2), a tensor on the CPU or a list of pairs, from 0 to (H, W). What lies
-            outside is not looked at, and may be NaN.
+            integers (B, 2), a tensor on the CPU or a list of pairs, from 0 to (H, W); of volumes
+            (depth, height, width), (B, 3). What lies outside is not looked at, and may be NaN.
         scale: 0 < scale <= 1. Below 1, for large images: the CRF runs on one pixel of each cell of
             about 1/scale x 1/scale pixels, with the cell's mean unary and the sigmas of the whole
             image; in the last iteration its messages reach all pixels, so that labels follow the
@@ -93,6 +100,9 @@ def dense_crf(
             with a net's scores Q changed by 6e-7 in the mean and 0.016 at most, and 6 of a million
             labels did. Only on CUDA, in float32, with 3 labels or more: elsewhere the result is
             that of "single", as gradients are everywhere, whose iterations are done again.
+        spacing: of the pixels, as millimetres of the voxels of a scan: one number, or one for each
+            axis in the tensor's order, (y, x) or (z, y, x). `params.sigma_alpha` and `sigma_gamma`
+            are then in its unit, else in pixels.
 
     Returns:
         Q (B, L, H, W), contiguous, like the unary; sums to 1 over the labels. For lists the list of
@@ -121,32 +131,28 @@ def dense_crf(
         check_scale(scale),
         check_precision(precision),
     )
-    sigmas = [float(s) for s in (params.sigma_gamma, params.sigma_alpha, params.sigma_beta)]
     if isinstance(unary, Sequence):
         if sizes is not None:
             raise ValueError("sizes: expected None for a list, whose images have their own sizes")
         unaries = [widen(u) for u in unary]
-        images = check_images(unaries, image)
+        own_unaries, images = check_images(unaries, image)
         if not unaries:
             return []
-        q = dense_crf_of_images(
-            [u.reshape(u.shape[-3:]) for u in unaries],
-            images,
-            _weights(params, unaries[0]),
-            sigmas,
-            *how,
-        )
+        sigmas = sigmas_of(params, images[0][None].shape, spacing)
+        weights = _weights(params, own_unaries[0][None])
+        q = dense_crf_of_images(own_unaries, images, weights, sigmas, *how)
         return [one.view(u.shape) for one, u in zip(q, unaries, strict=True)]
     unary = widen(unary)
-    check_unary(unary, ndim=4, layout="(B, L, H, W)")
+    check_unary(unary, ndim=(4, 5), layout="(B, L, H, W) or of volumes (B, L, D, H, W)")
     image = check_image(image, unary)
+    sigmas = sigmas_of(params, image.shape, spacing)
     weights = _weights(params, unary)
     if sizes is None:
         return _dense_crf(unary, image, weights, sigmas, *how)
-    own = check_sizes(sizes, unary)
+    own = [(slice(None), *map(slice, size)) for size in check_sizes(sizes, unary)]
     q = dense_crf_of_images(
-        [u[:, :h, :w] for u, (h, w) in zip(unary, own, strict=True)],
-        [i[:, :h, :w] for i, (h, w) in zip(image, own, strict=True)],
+        [u[inside] for u, inside in zip(unary, own, strict=True)],
+        [i[inside] for i, inside in zip(image, own, strict=True)],
         weights,
         sigmas,
         *how,
@@ -154,10 +160,13 @@ def dense_crf(
     if not q:
         return unary.new_zeros(unary.shape)
     # not written into one tensor: within torch.vmap it would be no sample's own
-    height, width = unary.shape[2:]
-    return torch.stack(
-        [F.pad(one, (0, width - w, 0, height - h)) for one, (h, w) in zip(q, own, strict=True)]
-    )
+    return torch.stack([_padded(one, unary.shape[2:]) for one in q])
+
+
+def _padded(q: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """With zeros, up to this size."""
+    missing = [most - n for n, most in zip(q.shape[1:], size, strict=True)]
+    return F.pad(q, [n for axis in reversed(missing) for n in (0, axis)])
 
 
 def _weights(params: CRFParams, unary: torch.Tensor) -> list[torch.Tensor]:

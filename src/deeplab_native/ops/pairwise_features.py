@@ -1,7 +1,13 @@
-"""Features of an image's pixels for the pairwise kernels of the CRF (DeepLab, equation 3)."""
+"""Features of an image's pixels for the pairwise kernels of the CRF (DeepLab, equation 3).
+
+Of images (B, C, H, W), and of volumes (B, C, D, H, W). Sigmas of the axes are in the order of the
+tensor, (y, x) or (z, y, x). Features of an image are in pydensecrf's order, x, y and the channels;
+those of a volume z, y, x and the channels, as its `utils.create_pairwise_bilateral` has them.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -25,17 +31,28 @@ IMAGE_DTYPES = (torch.uint8, torch.float32, torch.float64)
 
 
 def check_image(image: object, unary: torch.Tensor) -> torch.Tensor:
-    """The image; raises where it is not (B, 3, H, W) for a unary of (B, L, H, W)."""
-    image = check_tensor("image", image, ndim=4, dtypes=IMAGE_DTYPES, layout="(B, 3, H, W)")
-    batch, _, height, width = unary.shape
-    if tuple(image.shape) != (batch, 3, height, width):
+    """The image; raises where it is not (B, C, H, W) for a unary of (B, L, H, W), or both 3-D."""
+    layout = "(B, C, H, W)" if unary.ndim == 4 else "(B, C, D, H, W)"
+    image = check_tensor("image", image, ndim=unary.ndim, dtypes=IMAGE_DTYPES, layout=layout)
+    batch, _, *space = unary.shape
+    if image.shape[0] != batch or list(image.shape[2:]) != space:
+        expected = ", ".join(map(str, (batch, "C", *space)))
         raise ValueError(
-            f"image: expected shape {(batch, 3, height, width)} for a unary of "
-            f"{tuple(unary.shape)}, got {tuple(image.shape)}"
+            f"image: expected shape ({expected}) for a unary of {tuple(unary.shape)}, got "
+            f"{tuple(image.shape)}"
         )
+    check_channels("image", image.shape[1], len(space))
     check_same_device(unary=unary, image=image)
     check_no_gradient("image", image)
     return image
+
+
+def check_channels(name: str, channels: int, axes: int) -> None:
+    """Raises where a lattice has no dimensions for them."""
+    most = _C.max_feature_dim - axes
+    if not 1 <= channels <= most:
+        kind = "an image" if axes == 2 else "a volume"
+        raise ValueError(f"{name}: expected 1 to {most} channels of {kind}, got {channels}")
 
 
 def check_no_gradient(name: str, image: torch.Tensor) -> None:
@@ -49,21 +66,20 @@ def position_features(
 ) -> torch.Tensor:
     """(x / sigma, y / sigma) of each pixel: (H W, 2) float32, pixel i at x = i mod W.
 
-    `sigma` in pixels, or one for x and one for y.
+    `sigma` in pixels, or one for y and one for x.
     """
     image = torch.empty((1, 0, height, width), dtype=torch.uint8, device=device)
-    return _features(image, sigma, ())[0].T
+    return PixelFeatures(image, sigma).tensor()
 
 
-def image_features(image: torch.Tensor, sigma_xy: Sigma, sigma_colour: Sigma) -> torch.Tensor:
-    """(x / sigma_xy, y / sigma_xy, channels / sigma_colour) of each pixel: (B, H W, 2 + C) float32.
+def image_features(image: torch.Tensor, sigma_yx: Sigma, sigma_channels: Sigma) -> torch.Tensor:
+    """(x / sigma, y / sigma, channels / sigma) of each pixel: (B, H W, 2 + C) float32.
 
-    image: (B, C, H, W), uint8, float32 or float64, any strides. The sigmas may be given for x and
-    y, and for each channel. On the CPU, ValueError for an image with NaN or infinite values.
+    image: (B, C, H, W), uint8, float32 or float64, any strides. The sigmas may be given for y and
+    x, and for each channel. On the CPU, ValueError for an image with NaN or infinite values.
+    Of a volume (B, C, D, H, W): (z, y, x, channels), (B, D H W, 3 + C).
     """
-    check_finite_image("image", image)
-    sigmas = _each(sigma_colour, image.shape[1])
-    return _features(image.detach(), sigma_xy, sigmas).transpose(1, 2)
+    return PixelFeatures(image, sigma_yx, sigma_channels).tensor()
 
 
 def check_finite_image(name: str, image: torch.Tensor) -> None:
@@ -75,26 +91,28 @@ def check_finite_image(name: str, image: torch.Tensor) -> None:
 class PixelFeatures:
     """The features of a batch's pixels, not yet made: lattices on the CPU need no memory for them.
 
-    image: (B, C, H, W) for those of `image_features`; with C = 0 those of `position_features`,
-    which are the same for every image. ndim: 3, or 2 where all images share them. positions: then
-    what they depend on, height, width and sigmas; else None.
+    image: (B, C, H, W) or (B, C, D, H, W) for those of `image_features`; with C = 0 those of
+    positions alone, which are the same for every image. The sigmas: one, or one for each axis in
+    the tensor's order, and for each channel. ndim: 3, or 2 where all images share them. positions:
+    then what they depend on, sizes and sigmas; else None.
     """
 
-    def __init__(self, image: torch.Tensor, sigma_xy: Sigma, sigma_colour: Sigma = ()) -> None:
+    def __init__(self, image: torch.Tensor, sigma_axes: Sigma, sigma_channels: Sigma = ()) -> None:
         check_finite_image("image", image)
         self._image = image.detach()
-        self._sigmas = _each(sigma_xy, 2), _each(sigma_colour, image.shape[1])
-        batch, channels, height, width = image.shape
-        self.shape = (batch, height * width, 2 + channels) if channels else (height * width, 2)
-        self.ndim, self.width = len(self.shape), width
-        self.positions = None if channels else (height, width, *map(float, self._sigmas[0]))
+        batch, channels, *space = image.shape
+        self._sigmas = _each(sigma_axes, len(space)), _each(sigma_channels, channels)
+        points, d = math.prod(space), len(space) + channels
+        self.shape = (batch, points, d) if channels else (points, d)
+        self.ndim, self.width = len(self.shape), space[-1]
+        self.positions = None if channels else (*space, *map(float, self._sigmas[0]))
 
     def __getitem__(self, images: slice) -> PixelFeatures:
         """Those of some of the images."""
         return PixelFeatures(self._image[images], *self._sigmas)
 
     def tensor(self) -> torch.Tensor:
-        """(H W, 2) or (B, H W, 2 + C) float32."""
+        """(N, axes) or (B, N, axes + C) float32, N pixels row by row."""
         if self.ndim == 2:
             return _features(self._image[:1], *self._sigmas)[0].T
         return _features(self._image, *self._sigmas).transpose(1, 2)
@@ -109,11 +127,10 @@ class PixelFeatures:
 
     def _native(self, native: Callable[..., _R], b: int, name: str) -> _R:
         image = self._image[b]
-        (sigma_x, sigma_y), sigmas = self._sigmas
         dtype = str(image.dtype).removeprefix("torch.")
-        where = image.data_ptr(), dtype, image.stride()
+        where = image.data_ptr(), dtype, image.stride(), image.shape[1:]
         try:
-            return native(*where, *image.shape[1:], sigma_x, sigma_y, sigmas, num_threads())
+            return native(*where, *self._sigmas, num_threads())
         except ValueError as error:
             raise ValueError(str(error).replace("features", name, 1)) from None
 
@@ -121,14 +138,15 @@ class PixelFeatures:
 Features = Sequence[torch.Tensor | PixelFeatures]  # of each kernel
 
 
-def _features(image: torch.Tensor, sigma_xy: Sigma, sigmas: Sequence[float]) -> torch.Tensor:
-    """Planes (B, 2 + C, H W) float32."""
-    batch, channels, height, width = image.shape
-    shape = batch, 2 + channels, height * width
+def _features(
+    image: torch.Tensor, sigmas: Sequence[float], channel_sigmas: Sequence[float]
+) -> torch.Tensor:
+    """Planes (B, axes + C, N) float32."""
+    batch, channels, *space = image.shape
+    shape = batch, len(space) + channels, math.prod(space)
     features = torch.empty(shape, dtype=torch.float32, device=image.device)
     dtype = str(image.dtype).removeprefix("torch.")
-    sigma_x, sigma_y = _each(sigma_xy, 2)
-    how = height, width, sigma_x, sigma_y, sigmas
+    how = space, sigmas, channel_sigmas
     if on_cuda(image):
         of_batch = image.data_ptr(), dtype, image.stride(), batch
         call_cuda("pairwise_features_cuda", image, *of_batch, *how, features.data_ptr())

@@ -52,9 +52,9 @@ class Field:
         """Of the pixels of an image (H, W, 3) of any strides, or of their positions alone."""
         start, y, x, c = (0, 0, 0, 0) if image is None else (address(image), *image.strides)
         size = self.shape[1] // self._width, self._width
-        where = start, "uint8", (c, y, x), *size
+        where = start, "uint8", (c, y, x), size, sxy[::-1], srgb
         try:
-            lattice = _C.build_image_lattice_cpu(*where, *sxy, srgb, self._threads)
+            lattice = _C.build_image_lattice_cpu(*where, self._threads)
         except ValueError as error:
             raise ValueError(str(error).replace("features", name, 1)) from None
         with self._lock:
