@@ -7,6 +7,7 @@
 #include "common/parallel.h"
 #include "cpu/lattice_keys.h"
 #include "cpu/simd_kernels.h"
+#include "cpu/wide_lattice.h"
 #include "ops/permutohedral.h"
 
 namespace deeplab_native {
@@ -68,7 +69,7 @@ class Builder {
   }
   void point_keys(const Embedding& e, int i, Key<K>* keys) const {
     const int d = f_.d;
-    int axis_of_rank[kMaxFeatureDim + 1];
+    int axis_of_rank[kPackedDim + 1];
     Key<K> key{};
     for (int j = 0; j <= d; ++j) {
       axis_of_rank[e.rank[j][i]] = j;
@@ -103,7 +104,7 @@ class Builder {
     }
     if (f_.has_zero_point && team.id() == team.size() - 1) {
       Embedding e;
-      alignas(64) const float zeros[kMaxFeatureDim * kBlock] = {};
+      alignas(64) const float zeros[kPackedDim * kBlock] = {};
       simd_kernels().embed(zeros, layout_.scale.data(), f_.d, &e);
       block_keys(e, chunk.keys.data());
       for (int r = 0; r < corners; ++r) table.insert(chunk.keys[r * kBlock]);
@@ -111,7 +112,7 @@ class Builder {
   }
 
   void embed_block(int64_t block, Key<K>* keys) {
-    alignas(64) float features[kMaxFeatureDim * kBlock];
+    alignas(64) float features[kPackedDim * kBlock];
     alignas(64) Embedding e;
     const Blocks::Span span = lattice_.blocks[block];
     f_.gather(span, features);
@@ -227,7 +228,7 @@ class Builder {
   std::vector<std::vector<int32_t>> vertex_of_;  // [t][number in its table]: in that of all
   std::vector<int32_t> begin_;                   // [t]: the first that thread t added to it
   std::vector<int32_t> number_;                  // [number in that table]: the lattice's
-  Key<K> unit_[kMaxFeatureDim + 1], wrap_[kMaxFeatureDim + 1], ones_{};
+  Key<K> unit_[kPackedDim + 1], wrap_[kPackedDim + 1], ones_{};
 };
 
 std::shared_ptr<const Lattice> build(const FeatureSource& features, int num_threads) {
@@ -245,12 +246,14 @@ std::shared_ptr<const Lattice> build(const FeatureSource& features, int num_thre
   const int64_t blocks = lattice->blocks.size();
   lattice->num_threads = static_cast<int>(std::clamp<int64_t>(blocks, 1, std::max(1, num_threads)));
   lattice->alpha = 1.0f / (1.0f + std::pow(2.0f, -static_cast<float>(features.d)));
-  const KeyLayout layout = key_layout(features, num_threads);
+  const KeyLayout layout = key_layout(features, num_threads);  // throws where they are no good
   const size_t entries = size_t(blocks) * (features.d + 1) * kBlock;
   lattice->entries.resize(entries);
   lattice->weights.resize(entries);
   lattice->fresh.resize(blocks + 1);
-  if (layout.num_words == 1) {
+  if (features.d > kPackedDim) {
+    build_wide_lattice(features, layout, lattice.get());
+  } else if (layout.num_words == 1) {
     Builder<1>(features, layout, lattice.get()).build();
   } else if (layout.num_words == 2) {
     Builder<2>(features, layout, lattice.get()).build();

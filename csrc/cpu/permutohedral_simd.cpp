@@ -16,11 +16,11 @@ constexpr int kW = kLanes<float>;
 
 // Adams et al. 2010, section 3.1.1 and 3.1.2, for kW points at once. The order of operations is
 // pydensecrf's, and none of them may be fused: which vertices exist depends on the last bit.
-template <int kDim>
+template <int kDim, class E>
 DEEPLAB_INLINE void embed_points(const float* features, const float* scale, int dim, int lane,
-                                 Embedding* out) {
+                                 E* out) {
   const int d = kDim > 0 ? kDim : dim;
-  constexpr int kMost = (kDim > 0 ? kDim : kMaxFeatureDim) + 1;
+  constexpr int kMost = (kDim > 0 ? kDim : E::kMost) + 1;
   const F one = broadcast<float, kW>(1.0f);
   const float d1 = static_cast<float>(d + 1);
   const float inverse_d1 = 1.0f / d1;
@@ -91,6 +91,31 @@ void embed(const float* features, const float* scale, int d, Embedding* out) {
         embed_points<0>(features, scale, d, lane, out);
     }
   }
+}
+
+void embed_wide(const float* features, const float* scale, int d, WideEmbedding* out) {
+  for (int lane = 0; lane < kBlock; lane += kW) embed_points<0>(features, scale, d, lane, out);
+}
+
+template <int N>
+DEEPLAB_INLINE int32_t sum_lanes(Vec<int32_t, N> v) {
+  if constexpr (N == 2) {
+    return v[0] + v[1];
+  } else {
+    return sum_lanes<N / 2>(low_half<int32_t, N>(v) + high_half<int32_t, N>(v));
+  }
+}
+
+// Of two vertices, how many of their cells are not the same; see VertexNames.
+int unlike_cells(const int32_t* a, int last_a, const int32_t* b, int last_b, int words) {
+  I unlike{};
+  for (int j = 0; j < words; j += kW) {
+    const I x = load<int32_t, kW>(a + j), y = load<int32_t, kW>(b + j);
+    const I cell_a = (x >> kRankBits) + ((x & kRankMask) > last_a);  // true is -1
+    const I cell_b = (y >> kRankBits) + ((y & kRankMask) > last_b);
+    unlike = unlike - (cell_a != cell_b);
+  }
+  return sum_lanes<kW>(unlike);
 }
 
 // Keys of the vertices of 16 points: one 64-bit field of bits per coordinate. See
@@ -260,6 +285,8 @@ void fill_rows(RowKernels<T>* kernels) {
 void fill(SimdKernels* kernels) {
   kernels->embed = embed;
   kernels->pack_keys = pack_keys;
+  kernels->embed_wide = embed_wide;
+  kernels->unlike_cells = unlike_cells;
   kernels->splat_ones = splat_ones;
   kernels->slice_sums = slice_sums;
   fill_rows(&kernels->rows_f32);

@@ -12,11 +12,19 @@ namespace deeplab_native {
 // Lattice coordinates of 16 points: for each of the d + 1 coordinates the nearest remainder-0
 // point of the lattice, the rank of the coordinate's difference to it, and the barycentric weights
 // of the d + 1 enclosing vertices. Follows pydensecrf's float32 arithmetic to the bit.
-struct Embedding {
-  int32_t remainder0[kMaxFeatureDim + 1][kBlock];
-  int32_t rank[kMaxFeatureDim + 1][kBlock];
-  float weights[kMaxFeatureDim + 1][kBlock];
+template <int kMostDim>
+struct EmbeddingOf {
+  static constexpr int kMost = kMostDim;
+  int32_t remainder0[kMost + 1][kBlock];
+  int32_t rank[kMost + 1][kBlock];
+  float weights[kMost + 1][kBlock];
 };
+using Embedding = EmbeddingOf<kPackedDim>;
+using WideEmbedding = EmbeddingOf<kMaxFeatureDim>;
+
+// What names the vertices around a point of many dimensions (cpu/vertex_names.h) has for each
+// coordinate a word: the cell of the remainder-0 vertex, and below it the rank.
+constexpr int kRankBits = 7, kRankMask = (1 << kRankBits) - 1;
 
 // Splatting values onto a lattice's rows, or slicing them off. A row has `stride` values.
 template <class T>
@@ -156,6 +164,9 @@ struct SimdKernels {
   // Keys of one 64-bit word (lattice_keys.h): [d + 1][16]
   void (*pack_keys)(const Embedding& e, const int* shift, const int32_t* least, int d,
                     uint64_t* keys);
+  void (*embed_wide)(const float* features, const float* scale, int d, WideEmbedding* out);
+  // How many of the cells of two vertices differ, see VertexNames; words: a multiple of 16.
+  int (*unlike_cells)(const int32_t* a, int last_a, const int32_t* b, int last_b, int words);
   void (*splat_ones)(const SumPass& pass, int64_t block_begin, int64_t block_end);
   void (*slice_sums)(const SumPass& pass, int64_t block_begin, int64_t block_end);
   void (*two_labels)(const TwoLabelsPass& pass, int64_t block_begin, int64_t block_end);

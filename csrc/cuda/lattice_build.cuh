@@ -14,6 +14,7 @@ struct alignas(16) SortItem {
 
 struct Scratch {
   uint32_t* records;         // [images][padded points][record_words]
+  uint64_t* hashes;          // of more than kPackedDim dimensions: [entries] of the vertex
   int32_t* bad_blocks;       // [images][blocks] nonzero: of a point whose features are no good
   int32_t* slots;            // of all images: first an entry of the vertex, then the vertex
   int32_t* slot;             // [entries] -> slots
@@ -25,6 +26,16 @@ struct Scratch {
   int64_t capacity;
   int passes;  // of the sort, at the most
 };
+
+// What the kernels after the embedding add to, or look into.
+__device__ inline void clear_scratch(const LatticeView& l, const Scratch& s) {
+  each_item(l.images, s.capacity, [&](int64_t image, uint32_t i) {
+    s.slots[image * s.capacity + i] = -1;
+    if (i > 0) return;
+    l.bad[image] = 0;
+    s.image_vertices[image] = 0;
+  });
+}
 
 // Of sorting numbers below a limit.
 __host__ __device__ inline int number_bits(uint32_t limit) {
@@ -40,6 +51,7 @@ inline Scratch scratch_view(const LatticeView& l, void* memory, size_t* bytes = 
   const int bits = number_bits(static_cast<uint32_t>(std::max<int64_t>(2, l.entries_per_image)));
   s.passes = (bits + kMostBits - 1) / kMostBits;
   s.records = arena.take<uint32_t>(l.images * l.blocks * kWarp * record_words(l.d));
+  s.hashes = arena.take<uint64_t>(l.d > kPackedDim ? l.entries : 0);
   s.bad_blocks = arena.take<int32_t>(l.images * l.blocks);
   s.slots = arena.take<int32_t>(l.images * s.capacity);
   s.slot = arena.take<int32_t>(l.entries);

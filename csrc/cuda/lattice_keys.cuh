@@ -1,6 +1,6 @@
 // Where a point lies in the lattice, and how the lattice's points are named, on the device.
 #pragma once
-#include "cuda/lattice.cuh"
+#include "cuda/wide_keys.cuh"
 
 namespace deeplab_native {
 namespace {
@@ -10,7 +10,7 @@ constexpr float kMostElevated = 1 << 22;
 
 // Diagonal of E (Adams et al. 2010, section 3.1), computed on the host as pydensecrf does.
 struct Scale {
-  float of[kMaxFeatureDim];
+  float of[kPackedDim];
 };
 
 // The d + 1 vertices around a point: vertex r has remainder0[j] + r in every coordinate j, less
@@ -143,10 +143,10 @@ __device__ void store_record(uint32_t* record, int d, const Embedding<kMost>& e)
   }
 }
 
-// The coordinates of a vertex, all but the last. kDim: d, or 0 for any.
+// The coordinates of a vertex, all but the last. kDim: d, 0 for any up to kPackedDim, or kWide.
 template <int kDim>
 struct Key {
-  static constexpr int kMost = kDim > 0 ? kDim : kMaxFeatureDim;
+  static constexpr int kMost = kDim > 0 ? kDim : kPackedDim;
   int coordinate[kMost];
 
   // Vertex `corner` around the point of a record.
@@ -180,6 +180,22 @@ struct Key {
 #pragma unroll
     for (int j = 0; j < kMost; ++j) same &= coordinate[j] == other.coordinate[j];
     return same;
+  }
+  // Whether the lane before has another.
+  __device__ bool leads(int lane) const {
+    bool leads = lane == 0;
+#pragma unroll
+    for (int j = 0; j < kMost; ++j) {
+      leads |= __shfl_up_sync(~0u, coordinate[j], 1) != coordinate[j];
+    }
+    return leads;
+  }
+  // Along an axis: by d in its coordinate, -1 in all others.
+  __device__ void move_along(int axis, int d, uint64_t) {
+#pragma unroll
+    for (int j = 0; j < kMost; ++j) {
+      if (j < d) coordinate[j] += j == axis ? d : -1;
+    }
   }
   __device__ uint64_t hash() const {
     uint64_t hash = 0;
@@ -215,6 +231,16 @@ __device__ uint32_t vertex_code(const Key<kDim>& key, int d, int bits) {
   return code;
 }
 
+// Those of many dimensions have one bit of each of the first coordinates.
+template <>
+__device__ inline uint32_t vertex_code<kWide>(const Key<kWide>& key, int d, int bits) {
+  uint32_t code = 0;
+  for (int j = 0; j < min(bits, d); ++j) {
+    code = code << 1 | (static_cast<uint32_t>(key.cell(key.record[j]) >> 1) & 1);
+  }
+  return code;
+}
+
 // The hash tables of a batch: `capacity` slots for each image, open addressing. A slot holds the
 // first entry that has its key, or -1: keys are compared where the records of the points lie. Once
 // the vertices are numbered it holds the vertex.
@@ -222,6 +248,8 @@ struct Table {
   int32_t* slots;
   const uint32_t* records;  // [images][points of its blocks][record_words]
   int64_t capacity;         // at least 1.5 entries of an image: there is always an empty slot
+  const uint64_t* hashes;   // of kWide: [entries]
+  uint64_t last_factor;     // of kWide: last_wide_factor
 
   __device__ int64_t start(uint64_t hash) const {
     return static_cast<int64_t>(((hash >> 32) * static_cast<uint64_t>(capacity)) >> 32);
@@ -234,8 +262,13 @@ struct Table {
     const uint32_t row = e / kWarp, block = row / corners;
     const int d = kDim > 0 ? kDim : l.d;
     const int64_t point = int64_t{block} * kWarp + e % kWarp;
-    return Key<kDim>::load(records + point * record_words(d),
-                           static_cast<int>(row - block * corners), d);
+    const uint32_t* const record = records + point * record_words(d);
+    const int corner = static_cast<int>(row - block * corners);
+    if constexpr (kDim == kWide) {
+      return {record, hashes[entry], corner, d, -1};
+    } else {
+      return Key<kDim>::load(record, corner, d);
+    }
   }
 };
 

@@ -11,7 +11,7 @@
 
 #include "cuda/permutohedral_rows.cuh"
 #include "cuda/permutohedral_vertices.cuh"
-#include "cuda/pixel_order.cuh"
+#include "cuda/wide_embedding.cuh"
 
 namespace deeplab_native {
 namespace {
@@ -24,14 +24,9 @@ template <int kDim>
 __global__ void __launch_bounds__(kChunkThreads)
     embed_kernel(LatticeView l, CudaFeatures features, PixelOrder order,
                  const __grid_constant__ Scale scale, Scratch s) {
-  constexpr int kMost = kDim > 0 ? kDim : kMaxFeatureDim;
+  constexpr int kMost = kDim > 0 ? kDim : kPackedDim;
   const int d = kDim > 0 ? kDim : l.d, words = record_words(d);
-  each_item(l.images, s.capacity, [&](int64_t image, uint32_t i) {
-    s.slots[image * s.capacity + i] = -1;
-    if (i > 0) return;
-    l.bad[image] = 0;
-    s.image_vertices[image] = 0;
-  });
+  clear_scratch(l, s);
   each_item(l.images, l.blocks * kWarp, [&](int64_t image, uint32_t point) {
     // a lane without a point repeats the last one, or lies at 0: with weight 0
     const bool real = point < l.num_points;
@@ -83,11 +78,7 @@ __global__ void __launch_bounds__(kChunkThreads)
     const int64_t e = image * l.entries_per_image + i;
     const int lane = static_cast<int>(i % kWarp);
     const auto key = table.key<kDim>(l, e);
-    bool leads = lane == 0;
-#pragma unroll
-    for (int j = 0; j < Key<kDim>::kMost; ++j) {
-      leads |= __shfl_up_sync(~0u, key.coordinate[j], 1) != key.coordinate[j];
-    }
+    const bool leads = key.leads(lane);
     const uint32_t leaders = __ballot_sync(~0u, leads);
     int32_t slot = 0;
     if (leads) slot = static_cast<int32_t>(claim<kDim>(l, table, key, image, e));
@@ -100,15 +91,11 @@ __global__ void __launch_bounds__(kChunkThreads)
   });
 }
 
-// The vertex of a key moved along an axis: by d in its coordinate, -1 in all others. -1 where there
-// is none.
+// The vertex of a key moved along an axis, -1 where there is none.
 template <int kDim>
 __device__ int32_t find_moved(const LatticeView& l, const Table& table, const int32_t* vertex_entry,
                               int64_t image, Key<kDim> key, int axis) {
-#pragma unroll
-  for (int j = 0; j < Key<kDim>::kMost; ++j) {
-    if (j < l.d) key.coordinate[j] += j == axis ? l.d : -1;
-  }
+  key.move_along(axis, l.d, table.last_factor);
   const int64_t first = image * table.capacity;
   for (int64_t s = table.start(key.hash());; s = s + 1 == table.capacity ? 0 : s + 1) {
     const int32_t seen = table.slots[first + s];
@@ -158,8 +145,9 @@ __global__ void __launch_bounds__(kChunkThreads)
   }
 }
 
-Scale scale_of(int d) {
-  Scale scale{};
+template <class S>
+S scale_of(int d) {
+  S scale{};
   const float inverse_deviation = std::sqrt(2.0 / 3.0) * (d + 1);  // of the blur, in lattice units
   for (int k = 0; k < d; ++k) {
     scale.of[k] = static_cast<float>(1.0 / std::sqrt((k + 2.0) * (k + 1.0)) *
@@ -171,7 +159,8 @@ Scale scale_of(int d) {
 template <int kDim>
 cudaError_t build(const LatticeView& l, const Scratch& s, const CudaFeatures& features,
                   const PixelOrder& order, int code_bits, cudaStream_t stream) {
-  const Table table{s.slots, s.records, s.capacity};
+  const Table table{s.slots, s.records, s.capacity, s.hashes,
+                    kDim == kWide ? last_wide_factor(l.d) : 0};
   const dim3 points = item_grid(l.images, l.blocks * kWarp, kChunkThreads);
   const dim3 entries = item_grid(l.images, l.entries_per_image, kChunkThreads);
   const dim3 chunks(s.counts.chunks, entries.y);
@@ -181,7 +170,11 @@ cudaError_t build(const LatticeView& l, const Scratch& s, const CudaFeatures& fe
   const auto run = [&](auto kernel, dim3 grid, auto... arguments) {
     if (!error) error = launch(kernel, grid, kChunkThreads, 0, stream, l, arguments...);
   };
-  run(embed_kernel<kDim>, points, features, order, scale_of(l.d), s);
+  if constexpr (kDim == kWide) {
+    run(embed_wide_kernel, points, features, order, scale_of<WideScale>(l.d), table, s);
+  } else {
+    run(embed_kernel<kDim>, points, features, order, scale_of<Scale>(l.d), s);
+  }
   run(insert_kernel<kDim>, entries, table, s);
   run(count_codes_kernel<kDim>, chunks, table, s, code_bits);
   run(sum_codes_kernel, codes, s.counts, code_bits);
@@ -248,6 +241,7 @@ int build_lattice_cuda(const CudaLatticeShape& shape, const CudaFeatures& featur
     return build<decltype(dim)::value>(l, s, features, order, code_bits,
                                        static_cast<cudaStream_t>(stream));
   };
+  if (shape.d > kPackedDim) return run(std::integral_constant<int, kWide>{});
   switch (shape.d) {
     case 1:
       return run(std::integral_constant<int, 1>{});

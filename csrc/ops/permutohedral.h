@@ -16,7 +16,10 @@
 
 namespace deeplab_native {
 
-constexpr int kMaxFeatureDim = 16;
+constexpr int kMaxFeatureDim = 64;
+// Up to so many dimensions kernels keep all coordinates of a point in registers or packed words,
+// and are compiled for it; with more, build_wide_lattice and cuda/wide_keys.cuh.
+constexpr int kPackedDim = 16;
 constexpr int kBlock = 16;  // points are processed and stored in blocks of 16
 
 // n points in blocks of 16. Where they are the pixels of an image, row by row, a block is 16
