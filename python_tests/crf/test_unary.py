@@ -26,7 +26,7 @@ def same_marginals(one, other, dim=0, tolerance=1e-5):
 def test_kinds_are_recognised(logits, dtype):
     p = logits.softmax(0)
     kinds = {
-        "logits": [logits, p.log(), logits - 20],  # log-probabilities are logits
+        "logits": [logits, p.log(), logits - 20, 0 * logits],  # log-probabilities are logits
         "probabilities": [p, (p == p.amax(0)) * 1.0],
         "energies": [-p.log(), -p.clamp(min=1e-5).log()],
         "sigmoid": [logits.sigmoid(), logits[:1].sigmoid(), logits[:1] > 0],
@@ -130,7 +130,7 @@ def test_what_is_said_is_believed_where_it_can_be(logits):
         (logits, "probabilities", "are no probabilities"),
         (logits, "sigmoid", "are no independent sigmoids .use `kind` logits"),
         (logits[:1], "energies", "single channel"),
-        (p.log().masked_fill(p < 0.1, -math.inf), "energies", "excludes no label"),
+        (p.log().masked_fill(p < 0.1, -math.inf), "energies", "exclude no label"),
         (p, "softmax", "`kind` softmax is unknown"),
         (p[:, :0], "auto", r"expected some labels and pixels, got \(5, 0, 11\)"),
     ):

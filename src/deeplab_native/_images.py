@@ -28,8 +28,8 @@ class Picture(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-TURNED = "turned upright by their EXIF orientation"
-NOT_TURNED = "not turned, though they have an EXIF orientation"
+TURNED = "turned upright by its EXIF orientation (`exif=False` leaves it as it is stored)"
+NOT_TURNED = "not turned upright, though it has an EXIF orientation"
 ORIENTATION = 0x0112  # of EXIF: 1 is upright, 2 to 8 are turned or mirrored
 
 
@@ -56,7 +56,7 @@ def read_picture(path: Path, *, exif: bool = True) -> Picture:
         if file.getexif().get(ORIENTATION, 1) in range(2, 9):
             notes.append(TURNED if exif else NOT_TURNED)
         if frames(file) > 1:
-            notes.append("of several frames, of which the first is read")
+            notes.append("several frames, of which the first is read")
         upright = _upright(file) if exif else file
         return Picture(np.array(_rgb(upright, notes)), tuple(notes))
 
@@ -120,7 +120,7 @@ def _rgb(image: Image, notes: list[str]) -> Image:
     if image.mode.startswith("I;16"):
         # convert("RGB") would clip at 255
         values = np.array(image)
-        notes.append("of 16 bits, of which the upper 8 are read")
+        notes.append("16 bits a pixel, of which the upper 8 are read")
         if 0 < values.max(initial=0) < 4096:
             raise _UnsuitableError(
                 f"16 bits a pixel, but no value above {values.max()}: with the upper 8 bits alone "
@@ -134,9 +134,9 @@ def _rgb(image: Image, notes: list[str]) -> Image:
     if "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode in ("RGBA", "LA", "PA") and np.asarray(image.getchannel("A")).min() < 255:
-        notes.append("with transparency, which is left out")
+        notes.append("transparency, which is left out")
     if image.mode == "CMYK":
-        notes.append("of printing colours (CMYK), taken as RGB without their profile")
+        notes.append("printing colours (CMYK), taken as RGB without their profile")
     try:
         return image.convert("RGB")
     except ValueError as error:  # as of LAB

@@ -73,7 +73,7 @@ def read_mask(
     with opened(path) as file:
         notes = []
         if frames(file) > 1:
-            notes.append("of several frames, of which the first is read")
+            notes.append("several frames, of which the first is read")
         turn = _orientation(file)
         if turn:
             notes.append(TURNED if exif else NOT_TURNED)

@@ -48,8 +48,9 @@ def energies_from_labels(
 
     Args:
         labels: (...), integers 0..num_labels - 1, or `ignore`: unsure.
-        num_labels: L, at least 2. Only labels that occur should be counted (`occurring_labels`):
-            one that is nowhere takes from what is left for the others, and cannot win.
+        num_labels: L. Only labels that occur should be counted (`occurring_labels`): one that is
+            nowhere takes from what is left for the others, and cannot win. A single label has
+            energies of 0.
         confidence: above 1 / L, where the label would say nothing, and below 1.
         ignore: the value of unsure pixels.
 
@@ -61,14 +62,17 @@ def energies_from_labels(
     """
     if labels.dtype.is_floating_point or labels.dtype.is_complex:
         raise TypeError(f"labels: expected integers, got {labels.dtype}")
-    check_confidence(confidence, num_labels)
+    if num_labels == 1:
+        confidence = 1
+    else:
+        check_confidence(confidence, num_labels)
     index = labels.long()
     unsure = index == ignore
     known = index[~unsure]
     if known.numel() and not 0 <= int(known.min()) <= int(known.max()) < num_labels:
         wrong = known.min() if known.min() < 0 else known.max()
         raise ValueError(f"labels: expected 0..{num_labels - 1} or {ignore}, got {int(wrong)}")
-    other = -math.log((1 - confidence) / (num_labels - 1))
+    other = -math.log((1 - confidence) / (num_labels - 1)) if num_labels > 1 else 0.0
     unary = torch.full((num_labels, *labels.shape), other, device=labels.device)
     unary.scatter_(0, index.masked_fill(unsure, 0)[None], -math.log(confidence))
     return unary.masked_fill_(unsure, math.log(num_labels))
@@ -134,7 +138,7 @@ def kind_of(values: torch.Tensor, kind: str = "auto", dim: int = 0) -> str:
             probabilities   all in 0..1, each pixel sums to 1
             energies        none negative, exp(-x) of each pixel sums to 1
             sigmoid         all in 0..1; one channel: the foreground's probability
-            logits          some are negative, and they are not near to probabilities
+            logits          some are negative, and they are not near to probabilities; or all are 0
 
     Raises:
         ValueError: they cannot be what was said; or with "auto" they could be of two kinds, whose
@@ -193,7 +197,7 @@ class _Facts:
         below = self.least == -math.inf and kind not in ("auto", "logits")
         if above or below or (self.most == math.inf and self.least == -math.inf):
             raise ValueError(
-                f"{self.span}: an infinity that excludes no label (float16 ends at 65504: save "
+                f"{self.span}: infinite ones that exclude no label (float16 ends at 65504: save "
                 "float32; energies of +inf exclude a label with `kind` energies, logits of -inf do)"
             )
         if self.excluded_by_energies or self.excluded_by_logits:
@@ -202,6 +206,8 @@ class _Facts:
     def recognised(self) -> str:
         if self.channels == 1:
             return self._recognised_alone()
+        if self.least == self.most == 0:
+            return "logits"  # nothing is said, whatever they are
         within = self.least >= 0 and self.most <= 1 + _SUM_TOLERANCE
         empty = int(self.empty.sum())
         if within and self.off <= _SUM_TOLERANCE and not empty:
@@ -242,9 +248,10 @@ class _Facts:
         if kind in ("probabilities", "sigmoid"):
             tolerance = _SAID_TOLERANCE if kind == "probabilities" else _SUM_TOLERANCE
             off = self.off if kind == "probabilities" and self.channels > 1 else 0.0
-            if self.least < -tolerance or self.most > 1 + tolerance or off > tolerance:
+            outside = self.least < -tolerance or self.most > 1 + tolerance
+            if outside or off > tolerance:
                 sums = f" whose sums are up to {off:.4g} away from 1" if off else ""
-                other = "sigmoid, logits or energies" if off else "logits or energies"
+                other = "logits or energies" if outside else "sigmoid, logits or energies"
                 raise ValueError(f"{self.span}{sums} are no {WORDS[kind]} (use `kind` {other})")
         if kind == "energies" and self.channels == 1:
             raise ValueError(
