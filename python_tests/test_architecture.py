@@ -21,6 +21,7 @@ LAYERS = (
     ("_C",),
     ("_autograd", "_batching"),
     ("_errors", "_files", "_images", "_late", "_memory", "_native", "_variants"),
+    ("_masks",),
     ("metrics", "ops", "pydensecrf", "viz"),
     ("crf", "data", "layers"),
     ("models",),

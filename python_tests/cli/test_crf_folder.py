@@ -111,11 +111,15 @@ def test_results_without_a_record_are_not_touched(folders, run):
 
 def test_bad_pairs_are_named_and_the_rest_goes_on(folders, run):
     Path("images/b.JPG").write_bytes(Path("images/b.JPG").read_bytes()[:300])
-    np.save("scores/c.d.npy", np.zeros((LABELS, 5, 7)))
+    np.save("scores/c.d.npy", np.zeros((LABELS, 5, 15)))
     result = crf(run)
     assert result.code == 1
     assert "2 refined, 0 finished before" in result.out
-    for words in ("error: b.JPG: ", "error: c.d.png: scores (4, 5, 7)", "2 of 4 images failed"):
+    for words in (
+        "error: b.JPG: ",
+        "error: c.d.png: scores/c.d.npy: scores (4, 5, 15)",
+        "2 of 4 images failed",
+    ):
         assert words in result.err
     assert tree() == ["a.png", "crf.json", "crf.sqlite", "e.png"]
     np.save("scores/c.d.npy", np.zeros((LABELS, HEIGHT + 2, WIDTH)))
@@ -148,7 +152,10 @@ def test_a_name_twice(folders, run):
 def test_empty_folders(folders, run):
     Path("empty").mkdir()
     fails(run("crf", "empty", "scores", "--out", "out"), "empty: no pictures")
-    fails(run("crf", "images", "empty", "--out", "out"), "empty: no .npy or .npz scores")
+    fails(
+        run("crf", "images", "empty", "--out", "out"),
+        "empty: no .npy, .npz, .pt, .pth scores or masks",
+    )
     assert not Path("out").exists()
 
 

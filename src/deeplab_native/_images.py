@@ -4,22 +4,67 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
 
-def read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of any picture that Pillow reads, turned upright by its EXIF data.
+class Picture(NamedTuple):
+    """A picture as it was read, and what was done to it that its pixels do not show.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB.
+        notes: a few words each, the same for all pictures of a kind.
+    """
+
+    pixels: np.ndarray
+    notes: tuple[str, ...] = ()
+
+
+TURNED = "turned upright by its EXIF orientation (`exif=False` leaves it as it is stored)"
+NOT_TURNED = "not turned upright, though it has an EXIF orientation"
+ORIENTATION = 0x0112  # of EXIF: 1 is upright, 2 to 8 are turned or mirrored
+
+
+def read_image(path: Path, *, exif: bool = True) -> np.ndarray:
+    """`read_picture` without its notes."""
+    return read_picture(path, exif=exif).pixels
+
+
+def read_picture(path: Path, *, exif: bool = True) -> Picture:
+    """Any picture that Pillow reads, as RGB of 8 bits.
+
+    Grey and CMYK become RGB, colour profiles are not applied, transparency is left out, of 16 bits
+    the upper 8 are taken, of animations the first frame.
+
+    Args:
+        path: of any name.
+        exif: whether it is turned upright by its EXIF orientation, as cameras and telephones
+            write it; else the pixels stay as they are stored.
 
     Raises FileNotFoundError, or ValueError where the file is no picture or ends too early.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    with opened(path) as file:
+        notes = []
+        if file.getexif().get(ORIENTATION, 1) in range(2, 9):
+            notes.append(TURNED if exif else NOT_TURNED)
+        if frames(file) > 1:
+            notes.append("several frames, of which the first is read")
+        upright = _upright(file) if exif else file
+        return Picture(np.array(_rgb(upright, notes)), tuple(notes))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[ImageFile]:
+    """A picture's file, with every fault of it as an OSError or ValueError that names it."""
+    from PIL import Image, UnidentifiedImageError
 
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such picture (check the path)")
@@ -27,16 +72,34 @@ def read_image(path: Path) -> np.ndarray:
         raise IsADirectoryError(f"{path} is a folder (give one picture)")
     try:
         with Image.open(path) as file:
-            return np.array(_rgb(ImageOps.exif_transpose(file)))
+            yield file
     except UnidentifiedImageError:
         raise ValueError(f"{path}: not a picture that Pillow can read (use PNG or JPEG)") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: too many pixels: {error} (make it smaller)") from None
     except PermissionError:
         raise
+    except _UnsuitableError as error:
+        raise ValueError(f"{path}: {error}") from None
     # what Pillow's decoders raise for broken data, each its own
     except (OSError, SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
         raise ValueError(f"{path}: damaged or cut off: {error} (save it again)") from None
+
+
+class _UnsuitableError(Exception):
+    """A whole picture that cannot be used; the message lacks the file."""
+
+
+def frames(file: ImageFile) -> int:
+    """How many frames or pages it has; telephones put previews behind a photograph (MPO)."""
+    return 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
+
+
+def _upright(file: Image) -> Image:
+    from PIL import ImageOps
+
+    turned: Image = ImageOps.exif_transpose(file)
+    return turned
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -53,15 +116,37 @@ def image_size(path: Path) -> tuple[int, int]:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _rgb(image: Image) -> Image:
+def _rgb(image: Image, notes: list[str]) -> Image:
     if image.mode.startswith("I;16"):
         # convert("RGB") would clip at 255
-        return image.point(lambda v: v / 256).convert("L").convert("RGB")
+        values = np.array(image)
+        notes.append("16 bits a pixel, of which the upper 8 are read")
+        if 0 < values.max(initial=0) < 4096:
+            raise _UnsuitableError(
+                f"16 bits a pixel, but no value above {values.max()}: with the upper 8 bits alone "
+                "it would be black (stretch it to 0..65535, or save it with 8 bits)"
+            )
+        return fromarray((values >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise ValueError(f"pictures of mode {image.mode} have no fixed range (save it with 8 bits)")
+        raise _UnsuitableError(
+            f"pictures of mode {image.mode} have no fixed range (save it with 8 bits)"
+        )
     if "transparency" in image.info:
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") and np.asarray(image.getchannel("A")).min() < 255:
+        notes.append("transparency, which is left out")
+    if image.mode == "CMYK":
+        notes.append("printing colours (CMYK), taken as RGB without their profile")
+    try:
+        return image.convert("RGB")
+    except ValueError as error:  # as of LAB
+        raise _UnsuitableError(f"mode {image.mode}: {error} (save it as RGB)") from None
+
+
+def fromarray(values: np.ndarray) -> Image:
+    from PIL import Image as Pillow
+
+    return Pillow.fromarray(values)
 
 
 # How Pillow scales the values of grey PNGs of 2 and 4 bits to 0..255
@@ -71,7 +156,8 @@ _GREY_STEP = {2: 85, 4: 17}
 def read_index_png(path: Path) -> np.ndarray:
     """(H, W) uint8: the pixel values of a PNG as they are stored, palette indices or grey levels.
 
-    A palette's colours mean nothing here, and values of 1, 2 or 4 bits are not scaled.
+    A palette's colours mean nothing here, values of 1, 2 or 4 bits are not scaled, and an EXIF
+    orientation, which labels do not have, is not applied.
 
     Raises FileNotFoundError, or ValueError where the file is no PNG, ends too early, holds colours
     or more than 8 bits.
@@ -91,10 +177,7 @@ def read_index_png(path: Path) -> np.ndarray:
                     f"{path}: a PNG of mode {file.mode} holds no label indices of 8 bits "
                     "(save it with a palette or in grey, the pixel value being the class)"
                 )
-            values = np.array(file).astype(np.uint8)
-            if file.mode == "L":
-                values //= np.uint8(_GREY_STEP.get(_png_bits(path), 1))
-            return values
+            return index_values(file, path)
     except UnidentifiedImageError:
         raise ValueError(f"{path}: not a PNG (save the labels as PNG)") from None
     except Image.DecompressionBombError as error:
@@ -103,6 +186,14 @@ def read_index_png(path: Path) -> np.ndarray:
         raise
     except (OSError, SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
         raise ValueError(f"{path}: damaged or cut off: {error} (save it again)") from None
+
+
+def index_values(file: Image, path: Path) -> np.ndarray:
+    """(H, W) uint8 of an open picture of mode P, L or 1: what is stored."""
+    values: np.ndarray = np.array(file).astype(np.uint8)
+    if file.mode == "L" and file.format == "PNG":
+        values //= np.uint8(_GREY_STEP.get(_png_bits(path), 1))
+    return values
 
 
 def _png_bits(path: Path) -> int:

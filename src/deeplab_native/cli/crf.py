@@ -22,12 +22,16 @@ EXAMPLES = """[bold]Examples[/]
 
 [cyan]deeplab-native crf photo.jpg scores_41x41.npy --layout chw --resize -o refined.png[/]
 
+[cyan]deeplab-native crf photo.jpg mask.png --confidence 0.7[/]  a mask instead of scores
+
 [cyan]deeplab-native crf photos/ scores/ -o labels/[/]  all pairs of a name, and resumes"""
 
 _IMAGE = "The photograph, any picture that Pillow reads; or a folder."
 _ARRAY = (
-    "Scores (labels, H, W) or (H, W, labels), floating point, .npy or .npz. Or a folder of them."
+    "Scores (labels, H, W) or (H, W, labels), floating point, .npy, .npz or .pt; or labels (H, W): "
+    "integers, a mask or a label PNG, 255 = unsure. Or a folder of them."
 )
+_CONFIDENCE = "Of masks and label maps: the probability that a pixel's label is right."
 _OUTPUT = "Label PNG. Default: IMAGE_crf.png, here. Of folders: the folder for them."
 _OVERLAY = typer.Option(
     "--overlay/--no-overlay",
@@ -45,6 +49,8 @@ def run(
     overlay: Annotated[bool | None, _OVERLAY] = None,
     save_probabilities: Annotated[Path | None, typer.Option(metavar="FILE.npz", help=_Q)] = None,
     palette: options.Palette = None,
+    confidence: Annotated[float, typer.Option(help=_CONFIDENCE)] = 0.7,
+    exif: options.Exif = True,
     *,
     reading: ScoreOptions,
     crf: CRFOptions,
@@ -53,7 +59,7 @@ def run(
     """Refine the scores of any segmentation network with the fully connected CRF."""
     from ..jobs._refine_image import Outputs, Settings
 
-    settings = Settings(crf.settings(), reading.format(), palette or "voc")
+    settings = Settings(crf.settings(), reading.format(), palette or "voc", confidence, exif)
     if image.is_dir() and scores.is_dir():
         if output is None:
             raise ValueError("--output: expected a folder for the results (give --output DIR)")
@@ -93,18 +99,21 @@ def _folders(
         done = jobs.refine(
             images, scores, output,
             crf=settings.crf, scores_format=settings.scores, palette=settings.palette,
+            confidence=settings.confidence, exif=settings.exif,
             overlay=overlay, probabilities=probabilities, progress=progress,
             **running.arguments(),
         )  # fmt: skip
     facts = console.facts(
         ("images", f"{done.refined} refined, {done.skipped} finished before"),
         ("failed", str(len(done.failed))),
+        *([("scores", report.kinds(done.kinds, settings.scores.kind))] if done.kinds else []),
         ("CRF", report.describe_crf(settings.crf)),
         ("time", report.images_and_rate(done.refined, done.seconds, done.workers)),
         ("changed", report.part(done.changed, done.pixels)),
         ("written", ", ".join(map(str, done.folders))),
     )
     console.result(running.json, {**asdict(done), **settings.as_record()}, facts)
+    report.print_notes(done.notes)
     if done.failed:
         report.print_failed(done.failed, done.refined + done.skipped + len(done.failed), "failed")
         raise typer.Exit(1)
@@ -125,24 +134,28 @@ def _one_image(
     with console.status("Writing"):
         write(outputs, loaded, refined, settings)
     height, width = refined.after.shape
-    num_labels, *size = loaded.scores.values.shape
-    scaled = "" if size == [height, width] else f", scaled up from {size[1]} x {size[0]}"
+    given = loaded.scores
+    size = given.values.shape[-2:]
+    scaled = "" if size == (height, width) else f", scaled from {size[1]} x {size[0]}"
     shares = {"before": report.shares_of(refined.before), "after": report.shares_of(refined.after)}
     values = {
-        "labels": num_labels, "kind": loaded.scores.kind, "seconds": refined.seconds,
+        "labels": len(given.labels), "kind": given.kind, "recognised": not given.said,
+        "scores": given.what, "notes": loaded.notes, "seconds": refined.seconds,
         "changed": refined.changed, "shares": shares, "written": outputs.paths(),
     }  # fmt: skip
     facts = console.facts(
         ("image", f"{width} x {height}"),
-        ("scores", f"{num_labels} labels, {loaded.scores.kind}{scaled}"),
+        ("scores", f"{len(given.labels)} labels, {given.what}{scaled}"),
         ("CRF", report.describe_crf(settings.crf)),
         ("time", f"{refined.seconds * 1e3:.0f} ms on {threads} threads"),
         ("changed", report.part(refined.changed, refined.after.size)),
         ("written", ", ".join(map(str, outputs.paths()))),
     )
+    names = report.voc_names(int(given.labels[-1]) + 1)
     console.result(
         running.json,
         {"height": height, "width": width, "threads": threads, **values, **settings.as_record()},
         facts,
-        report.label_table(shares, report.voc_names(num_labels)),
+        report.label_table(shares, names),
     )
+    report.print_notes({note: [image.name] for note in loaded.notes})

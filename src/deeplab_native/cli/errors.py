@@ -10,7 +10,8 @@ from .._errors import one_line
 # shape like "(20, 30)" or "(labels, H, W)" is not; or, as the package's own checks say it, what
 # they "expected"
 _ADVICE = re.compile(r"\([\w-]+ [^()]*\)$|[:;] expected |did you mean ")
-# The jobs name an argument of theirs in backticks
+# The jobs name an argument of theirs in backticks, where it matters with its value
+_SWITCHES = {"`exif=False`": "--no-exif"}
 _ARGUMENT = re.compile(r"`(\w+)`")
 # where the option has another name
 _OPTIONS = {
@@ -23,6 +24,8 @@ _OPTIONS = {
 
 def in_options(text: str) -> str:
     """A message of `deeplab_native.jobs`, with the options in place of its arguments."""
+    for argument, option in _SWITCHES.items():
+        text = text.replace(argument, option)
     return _ARGUMENT.sub(
         lambda found: f"--{_OPTIONS.get(found[1], found[1].replace('_', '-'))}", text
     )

@@ -87,20 +87,30 @@ class ScoreOptions:
     kind: Annotated[
         str,
         typer.Option(
-            help="logits, probabilities or auto: probabilities where all are in 0..1 and sum to 1.",
+            help="logits, probabilities, sigmoid (each label by itself), energies (-log p), "
+            "labels, or auto: recognised, or asked for where that is not safe.",
             rich_help_panel=_SCORES,
         ),
     ] = "auto"
-    layout: Annotated[str, typer.Option(help="chw, hwc or auto.", rich_help_panel=_SCORES)] = "auto"
+    layout: Annotated[
+        str,
+        typer.Option(
+            help="Where the labels are: chw (first), hwc (last), or auto: the axis left over.",
+            rich_help_panel=_SCORES,
+        ),
+    ] = "auto"
     key: Annotated[
         str | None,
-        typer.Option(help="Array of the .npz. Default: the only one.", rich_help_panel=_SCORES),
+        typer.Option(
+            help="Array of the .npz or .pt. Default: the only one.", rich_help_panel=_SCORES
+        ),
     ] = None
     resize: Annotated[
         bool,
         typer.Option(
             "--resize",
-            help="Scale scores of another size to the image's.",
+            help="Scale scores of any size to the image's, and masks by the nearest pixel. Scores "
+            "of its shape at a lower resolution are in any case.",
             rich_help_panel=_SCORES,
         ),
     ] = False

@@ -42,6 +42,13 @@ Palette = Annotated[
     str | None,
     typer.Option(help="Colours of the labels: voc or cityscapes. Default: the weights', or voc."),
 ]
+Exif = Annotated[
+    bool,
+    typer.Option(
+        "--exif/--no-exif",
+        help="Turn photographs upright by their EXIF orientation, as telephones write it.",
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(

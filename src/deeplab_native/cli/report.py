@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..jobs import CRFSettings, ImagesFailedError, Progress
 
 _LINES_SHOWN = 20
+_UNSURE = 255  # in masks and data sets; of 256 labels no net has the last
 
 
 def describe(params: CRFParams) -> str:
@@ -51,7 +52,9 @@ def label_table(
     """
     result = console.table("label", *shares)
     for label in sorted(set().union(*shares.values())):
-        name = f"{label} {names[label]}" if names else str(label)
+        name = f"{label} {names[label]}" if names and label < len(names) else str(label)
+        if label == _UNSURE:
+            name += " unsure"
         result.add_row(name, *(f"{share.get(label, 0):.2%}" for share in shares.values()))
     return result
 
@@ -87,6 +90,20 @@ def print_failed(failed: Mapping[str, str], total: int, what: str) -> None:
     console.err.print(f"{len(failed)} of {total} images {what}:")
     for name, error in failed.items():
         console.err.print(f"  {name}: {in_options(error)}", soft_wrap=True)
+
+
+def kinds(found: Mapping[str, int], said: str) -> str:
+    """Of scores, how many are of which kind, and who says so."""
+    how = "recognised" if said == "auto" else "as given"
+    return f"{', '.join(f'{n} {kind}' for kind, n in found.items())} ({how})"
+
+
+def print_notes(notes: Mapping[str, Sequence[str]]) -> None:
+    """What was done to files that their content does not show, a line each on stderr."""
+    from ..jobs._progress import shortened
+
+    for note, images in notes.items():
+        console.err.print(f"note: {in_options(note)}: {shortened(images)}", soft_wrap=True)
 
 
 @contextmanager

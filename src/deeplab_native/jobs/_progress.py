@@ -114,6 +114,27 @@ class Tally:
         )  # fmt: skip
 
 
+@dataclass
+class About:
+    """How the files of a run were understood.
+
+    Attributes:
+        kinds: how many scores of each kind; empty where there are none.
+        notes: what was done to files that their content does not show, and the images' names.
+    """
+
+    kinds: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, image: str, summary: Mapping[str, Any]) -> None:
+        """Of one image: its `kind`, and the `notes`."""
+        kind = summary.get("kind")
+        if kind is not None:
+            self.kinds[kind] = self.kinds.get(kind, 0) + 1
+        for note in summary.get("notes", ()):
+            self.notes.setdefault(note, []).append(image)
+
+
 def shortened(names: Iterable[str]) -> str:
     """The first five, and how many more there are."""
     listed = list(names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -13,8 +13,8 @@ import torch
 
 from .. import viz
 from .._files import atomic_path
-from .._images import read_image
-from .scores import ScoreFormat, Scores, least_bytes
+from .._images import TURNED, read_picture
+from .scores import CONFIDENCE, Given, Masks, ScoreFormat, least_bytes
 from .settings import CRFSettings
 
 
@@ -25,13 +25,23 @@ class Settings:
     crf: CRFSettings
     scores: ScoreFormat
     palette: str = "voc"
+    confidence: float = CONFIDENCE
+    exif: bool = True
 
     def __post_init__(self) -> None:
-        viz.named_palette(self.palette)
+        self.masks()
+
+    def masks(self) -> Masks:
+        """How label maps are read."""
+        return Masks(self.confidence, self.palette, self.exif)
 
     def as_record(self) -> dict[str, Any]:
         crf = self.crf.as_record()
-        return {**crf.pop("params"), **crf, **asdict(self.scores), "palette": self.palette}
+        record = {**crf.pop("params"), **crf, **self.scores.as_record(), "palette": self.palette}
+        # as the records of earlier versions, where it is what these did
+        if self.confidence != CONFIDENCE:
+            record["confidence"] = self.confidence
+        return record if self.exif else {**record, "exif": False}
 
 
 class Outputs(NamedTuple):
@@ -47,11 +57,12 @@ class Outputs(NamedTuple):
 
 class Loaded(NamedTuple):
     photo: np.ndarray  # (H, W, 3) uint8
-    scores: Scores
+    scores: Given
+    notes: tuple[str, ...]  # of both
 
 
 class Refined(NamedTuple):
-    q: torch.Tensor  # (L, H, W) on the CPU
+    q: torch.Tensor  # (L, H, W) on the CPU, of the labels of the scores
     before: np.ndarray  # labels, (H, W)
     after: np.ndarray
     seconds: float  # of the CRF alone
@@ -76,20 +87,36 @@ class Job(NamedTuple):
 
 
 def refine_image(job: Job) -> dict[str, bytes]:
-    """In a worker: one image from files to files; how much was changed, for the record."""
+    """In a worker: one image from files to files; what was done, for the record."""
     torch.set_num_threads(job.threads)
     loaded = load(job.image, job.scores, job.settings)
     refined = refine(loaded, job.settings, job.device)
     write(job.outputs, loaded, refined, job.settings)
-    summary = {"pixels": refined.after.size, "changed": refined.changed}
+    summary = {
+        "pixels": refined.after.size,
+        "changed": refined.changed,
+        "kind": loaded.scores.kind,
+        "notes": loaded.notes,
+    }
     return {"summary": json.dumps(summary).encode()}
 
 
 def load(image: Path, scores: Path, settings: Settings) -> Loaded:
     """Raises ValueError or OSError where a file cannot be used."""
-    photo = read_image(image)
-    height, width, _ = photo.shape
-    return Loaded(photo, settings.scores.read(scores, (height, width)))
+    photo = read_picture(image, exif=settings.exif)
+    height, width, _ = photo.pixels.shape
+    try:
+        given = settings.scores.read_any(scores, (height, width), settings.masks())
+    except ValueError as error:
+        if TURNED in photo.notes and "no match for the image" in str(error):
+            raise ValueError(
+                f"{error}; {image.name} was turned upright by its EXIF orientation (give "
+                "`exif=False` for scores of the picture as it is stored)"
+            ) from None
+        raise
+    notes = [f"photograph: {note}" for note in photo.notes]
+    notes += [f"scores: {note}" for note in given.notes]
+    return Loaded(photo.pixels, given, tuple(notes))
 
 
 def refine(loaded: Loaded, settings: Settings, device: str = "cpu") -> Refined:
@@ -100,7 +127,8 @@ def refine(loaded: Loaded, settings: Settings, device: str = "cpu") -> Refined:
     start = perf_counter()
     q = settings.crf.refine(unary.to(device), image.to(device))[0].cpu()
     seconds = perf_counter() - start
-    return Refined(q, unary[0].min(0).indices.numpy(), q.max(0).indices.numpy(), seconds)
+    after = loaded.scores.labels[q.max(0).indices.numpy()]
+    return Refined(q, loaded.scores.before(unary), after, seconds)
 
 
 def write(outputs: Outputs, loaded: Loaded, refined: Refined, settings: Settings) -> None:
@@ -112,4 +140,14 @@ def write(outputs: Outputs, loaded: Loaded, refined: Refined, settings: Settings
     if outputs.probabilities is not None:
         # an open file: to a name that does not end in .npz, as .NPZ, NumPy would append it
         with atomic_path(outputs.probabilities) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, probabilities=refined.q.numpy())
+            np.savez_compressed(file, probabilities=_by_label(refined.q, loaded.scores.labels))
+
+
+def _by_label(q: torch.Tensor, labels: np.ndarray) -> np.ndarray:
+    """(L, H, W) float32 whose index is the label, up to the largest; 0 of those that are not."""
+    found: np.ndarray = q.numpy()
+    if len(labels) == labels[-1] + 1:
+        return found
+    whole = np.zeros((labels[-1] + 1, *found.shape[1:]), found.dtype)
+    whole[labels] = found
+    return whole

@@ -15,7 +15,8 @@ import torch
 from .._images import by_stem, picture_suffixes, read_image, read_index_png
 from ..crf.candidates import Sample
 from ._progress import shortened
-from .scores import SUFFIXES, ScoreFormat
+from ._score_files import SUFFIXES
+from .scores import ScoreFormat
 
 
 class Item(NamedTuple):
@@ -46,7 +47,7 @@ class Folders(NamedTuple):
             if not folder.is_dir():
                 raise NotADirectoryError(f"{what} {folder}: not a folder (give the folder of them)")
         kinds = {
-            "scores": by_stem(self.scores, SUFFIXES, ".npy or .npz scores"),
+            "scores": by_stem(self.scores, SUFFIXES, ", ".join(SUFFIXES) + " scores"),
             "pictures": by_stem(self.images, picture_suffixes(), "pictures"),
             "label PNGs": by_stem(self.labels, [".png"], "label PNGs"),
         }
@@ -80,11 +81,12 @@ class FolderLoader:
     """Reads an item of `Folders`."""
 
     format: ScoreFormat
+    exif: bool = True
 
     def __call__(self, item: Item) -> Sample:
         """Raises ValueError or OSError where a file cannot be used."""
         image, scores, labels = item.files
-        photo = read_image(image)
+        photo = read_image(image, exif=self.exif)
         height, width, _ = photo.shape
         values = self.format.read(scores, (height, width))
         truth = read_index_png(labels)

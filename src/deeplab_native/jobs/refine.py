@@ -15,10 +15,11 @@ from .._images import by_stem, picture_suffixes
 from ..crf import CRFParams
 from ._engine import Task, check_output_folder, collect, unfinished, workplace
 from ._execution import Execution
-from ._progress import Progress, Tally, shortened
+from ._progress import About, Progress, Tally, shortened
 from ._record import ADVICE, Record, describe_differences, state_of
 from ._refine_image import Job, Outputs, Settings, refine_image
-from .scores import SUFFIXES, ScoreFormat
+from ._score_files import SUFFIXES, suffixes_of
+from .scores import CONFIDENCE, ScoreFormat
 from .settings import CRFSettings, check_device
 
 RECORD = "crf.sqlite"
@@ -36,6 +37,8 @@ class RefineResult:
         skipped: images that an earlier run had finished.
         failed: name of every image that could not be used, and why.
         pixels, changed: of the images of this run, all pixels and those with another label.
+        kinds: of the images of this run, how many had scores of each kind, or labels.
+        notes: what was done to files that their content does not show, and the images' names.
         unmatched: what had no partner, a line each.
         folders: where files were written.
         workers: processes, 0 for none.
@@ -47,6 +50,8 @@ class RefineResult:
     failed: dict[str, str]
     pixels: int
     changed: int
+    kinds: dict[str, int]
+    notes: dict[str, list[str]]
     unmatched: list[str]
     folders: list[Path]
     workers: int
@@ -80,6 +85,8 @@ def refine(
     crf: CRFParams | CRFSettings | None = None,
     scores_format: ScoreFormat | None = None,
     palette: str = "voc",
+    confidence: float = CONFIDENCE,
+    exif: bool = True,
     overlay: bool = False,
     probabilities: str | Path | None = None,
     device: str = "cpu",
@@ -95,12 +102,15 @@ def refine(
 
     Args:
         images: folder of photographs, any that Pillow reads.
-        scores: folder of .npy or .npz files of the same names, (L, H, W) or (H, W, L).
+        scores: folder of .npy, .npz, .pt or .pth files of the same names, (L, H, W) or (H, W, L),
+            or integer label maps (H, W); or, where there are none, of masks and label PNGs.
         output: folder for NAME.png, the class of every pixel as an 8-bit palette PNG; `crf.json`
             there says what they were made with.
         crf: parameters, or parameters and how they are used; None: those of "voc-resnet101".
         scores_format: how the scores are read.
-        palette: colours of the labels, "voc" or "cityscapes".
+        palette: colours of the labels, "voc" or "cityscapes", and of masks in colours.
+        confidence: the probability that a label of a mask is right.
+        exif: whether photographs and masks are turned upright by their EXIF orientation.
         overlay: whether to write the labels over the photographs, too, to output/overlays/.
         probabilities: folder for NAME.npz with Q, `probabilities` (L, H, W) float32; None: none.
         device: "cpu", "cuda" or "cuda:N".
@@ -119,6 +129,8 @@ def refine(
         CRFSettings() if crf is None else CRFSettings.of(crf),
         scores_format or ScoreFormat(),
         palette,
+        confidence,
+        exif,
     )
     check_device(device)
     folders = _Folders(
@@ -159,6 +171,7 @@ def refine(
         tally = Tally("refine", len(tasks), len(tasks) - len(todo), notes=tuple(unmatched))
         states = {task.name: task.state for task in todo}
         pixels = changed = 0
+        about = About()
 
         def keep(job: Job, results: dict[str, bytes]) -> None:
             nonlocal pixels, changed
@@ -166,6 +179,7 @@ def refine(
             summary = json.loads(results["summary"])
             pixels += summary["pixels"]
             changed += summary["changed"]
+            about.add(job.image.name, summary)
 
         jobs = [task.job for task in todo]
         collect(
@@ -176,7 +190,7 @@ def refine(
             keep=keep,
         )
     return RefineResult(
-        tally.finished, tally.skipped, tally.failed, pixels, changed,
+        tally.finished, tally.skipped, tally.failed, pixels, changed, about.kinds, about.notes,
         unmatched, folders.written(), how.workers or 0, tally.seconds,
     )  # fmt: skip
 
@@ -214,7 +228,10 @@ class _Folders(NamedTuple):
 def match(images: Path, scores: Path) -> Pairs:
     """Raises ValueError where a folder has nothing of use, a name twice, or no pair is there."""
     pictures = by_stem(images, picture_suffixes(), "pictures")
-    arrays = by_stem(scores, SUFFIXES, ".npy or .npz scores")
+    # a photograph is not its own mask
+    masks = images.resolve() != scores.resolve()
+    suffixes = suffixes_of(scores, masks=masks)
+    arrays = by_stem(scores, suffixes, f"{', '.join(SUFFIXES)} scores or masks")
     both = {stem: (pictures[stem], arrays[stem]) for stem in pictures if stem in arrays}
     if not both:
         raise ValueError(

@@ -1,48 +1,126 @@
-"""Score maps of any network, as users have them in files: every fault is named."""
+"""What a network or a person says of an image, as users have it in files: every fault is named."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional
 
+from .. import viz
+from .._masks import UNSURE, Mask, labels_of, read_mask
 from .._memory import least_bytes_of_crf
+from ..crf import unary
+from ._score_files import read_array
+from ._score_layout import MOST_LABELS, check_layout, nearest, to_chw, to_label_map
 
-SUFFIXES = (".npy", ".npz")
-LAYOUTS = ("auto", "chw", "hwc")
-KINDS = ("auto", "logits", "probabilities")
-# How far from 1 the probabilities of a pixel may sum: float16 files are off by this much
-_SUM_TOLERANCE = 1e-3
-_MOST_LABELS = 256  # of a palette PNG
-_LEAST_PROBABILITY = 1e-5  # as pydensecrf's unary_from_softmax: a zero would be beyond recall
+KINDS = (*unary.KINDS, "labels")
+CONFIDENCE = 0.7  # as in pydensecrf's example
 
 
 class Scores(NamedTuple):
-    """What a file holds: values (L, h, w) float32, "logits" or "probabilities"."""
+    """Scores that a file holds.
+
+    Attributes:
+        values: (L, h, w) float32; one channel is the foreground, of two labels.
+        kind: of `crf.unary.KINDS`, but "auto".
+        said: whether somebody said so; else it was recognised.
+        notes: what else should be known of them.
+    """
 
     values: np.ndarray
     kind: str
+    said: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(L,) the label that each row of the energies belongs to."""
+        return np.arange(max(2, len(self.values)))
+
+    @property
+    def what(self) -> str:
+        """In words, as "logits (recognised)"."""
+        single = "a single channel of " if len(self.values) == 1 else ""
+        how = "as given" if self.said else "recognised"
+        return f"{single}{unary.WORDS[self.kind]} ({how})"
 
     def energies(self, size: tuple[int, int]) -> torch.Tensor:
-        """The unary -log P(label), (1, L, *size) float32.
+        """The unary -log P(label), (1, L, *size) float32; `crf.unary` says of which kind what.
 
-        Scaled bilinearly with aligned corners, as DeepLab's Interp layer does. Probabilities are
-        clipped at 1e-5.
+        Scaled bilinearly with aligned corners, as DeepLab's Interp layer does; an excluded label
+        is then as one of probability 1e-5.
         """
         values = torch.from_numpy(self.values)[None]
         if tuple(values.shape[2:]) != tuple(size):
+            if self.kind in ("logits", "energies") and not values.isfinite().all():
+                sign = 1 if self.kind == "logits" else -1
+                values = sign * (sign * values).log_softmax(1).clamp(min=_LEAST_LOG)
             values = functional.interpolate(values, size=size, mode="bilinear", align_corners=True)
-        if self.kind == "logits":
-            return -values.log_softmax(1)
-        return -values.clamp(min=_LEAST_PROBABILITY).log()
+        return unary.energies_from(values, self.kind, dim=1)
+
+    def before(self, energies: torch.Tensor) -> np.ndarray:
+        """(H, W) labels of energies (1, L, H, W), without a CRF."""
+        found: np.ndarray = energies[0].min(0).indices.numpy()
+        return found
+
+
+class LabelMap(NamedTuple):
+    """Labels that a file holds.
+
+    Attributes:
+        values: (H, W) uint8, 255 where unsure.
+        form: in words, as "palette label picture".
+        confidence: the probability that a label is right.
+        said, notes: as of `Scores`.
+    """
+
+    values: np.ndarray
+    form: str
+    confidence: float
+    said: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """As of `Scores`."""
+        return "labels"
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(L,) the labels that occur, of which the CRF chooses: no other can win."""
+        there = np.unique(self.values)
+        found: np.ndarray = there[there != UNSURE].astype(np.int64)
+        return found
+
+    @property
+    def what(self) -> str:
+        """In words, as "binary mask of 0 and 255 (recognised)"."""
+        unsure = np.count_nonzero(self.values == UNSURE) / self.values.size
+        some = f", {unsure:.2%} of the pixels unsure" if unsure else ""
+        how = "as given" if self.said else "recognised"
+        return f"{self.form} ({how}), right with probability {self.confidence:g}{some}"
+
+    def energies(self, size: tuple[int, int]) -> torch.Tensor:
+        """The unary (1, L, *size) float32, a row for each of `labels`."""
+        labels = self.labels
+        place = np.full(256, UNSURE, np.uint8)
+        place[labels] = np.arange(len(labels))
+        index = torch.from_numpy(place[nearest(self.values, size)])
+        return unary.energies_from_labels(index, len(labels), self.confidence)[None]
+
+    def before(self, energies: torch.Tensor) -> np.ndarray:
+        """(H, W) the labels themselves, 255 where unsure."""
+        return nearest(self.values, (energies.shape[2], energies.shape[3])).astype(np.int64)
+
+
+Given: TypeAlias = "Scores | LabelMap"
+_LEAST_LOG = float(np.log(unary.LEAST_PROBABILITY))
 
 
 @dataclass(frozen=True)
@@ -50,12 +128,13 @@ class ScoreFormat:
     """How score files are read; raises ValueError for what is unknown.
 
     Attributes:
-        kind: "logits", "probabilities", or "auto": probabilities where all values are in 0..1 and
-            every pixel sums to 1 within 1e-3.
+        kind: of `KINDS`; "auto" recognises it as `crf.unary.kind_of` does, and integers as labels;
+            what could mean several things is an error that asks for the kind.
         layout: "chw", "hwc", or "auto": the label axis is the one left over when the other two
-            match the image's height and width.
-        key: the array of .npz files; None: the only one.
-        resize: whether scores of another size are scaled to the image's.
+            match the image's height and width, or their shape at a lower resolution.
+        key: the array of .npz files and of dicts that `torch.save` wrote; None: the only one.
+        resize: whether scores of any other size are scaled to the image's, and label maps by the
+            nearest pixel. Scores of the image's shape at a lower resolution are in any case.
     """
 
     kind: str = "auto"
@@ -64,26 +143,142 @@ class ScoreFormat:
     resize: bool = False
 
     def __post_init__(self) -> None:
-        check_kind(self.kind)
+        if self.kind not in KINDS:
+            raise ValueError(f"`kind` {self.kind} is unknown (use {', '.join(KINDS)})")
         check_layout(self.layout)
 
     def read(self, path: Path, size: tuple[int, int], labels: int | None = None) -> Scores:
-        """Scores of an image of this (height, width); `labels` of them, or 2 to 256.
+        """Scores of an image of this (height, width); `labels` of them, or 1 to 256.
 
-        Raises ValueError or OSError where the file cannot be used.
+        Raises ValueError or OSError, naming the file, where it cannot be used, as a label map.
         """
-        values = to_chw(read_scores(path, self.key), size, self.layout, self.resize)
-        if labels is not None and len(values) != labels:
+        found = self.read_any(path, size, None, labels)
+        if not isinstance(found, Scores):
+            raise ValueError(f"{path}: {_A_LABEL_MAP}")
+        return found
+
+    def read_any(
+        self, path: Path, size: tuple[int, int], masks: Masks | None, labels: int | None = None
+    ) -> Given:
+        """`read`, where masks and label maps may be, too; None refuses them."""
+        try:
+            array = read_array(path, self.key)
+            if array is None:
+                if masks is None:
+                    raise ValueError(_A_LABEL_MAP)
+                return self._of_picture(path, size, masks)
+            if array.dtype.kind != "f" or self.kind == "labels":
+                return self._of_integers(array, size, masks)
+            values = to_chw(array, size, self.layout, self.resize, labels)
+            if masks is not None and self.kind == "auto" and _whole_numbers(values):
+                return self._of_integers(array.astype(np.int64), size, masks)
+            return self._scores(values, labels)
+        except ValueError as error:
+            text = str(error)
+            raise ValueError(text if str(path) in text else f"{path}: {text}") from None
+
+    def _scores(self, values: np.ndarray, labels: int | None) -> Scores:
+        number = len(values) if len(values) > 1 else 2  # a foreground, and the rest
+        if labels is not None and number != labels:
             raise ValueError(
-                f"scores of {len(values)} labels for {labels} classes "
+                f"scores of {number} labels for {labels} classes "
                 "(if that is the height, give `layout`)"
             )
-        if not 2 <= len(values) <= _MOST_LABELS:
+        if not 2 <= number <= MOST_LABELS:
             raise ValueError(
-                f"scores with {len(values)} labels (expected 2 to {_MOST_LABELS}; "
+                f"scores with {number} labels (expected 2 to {MOST_LABELS}; "
                 "if that is the height, give `layout`)"
             )
-        return Scores(values, kind_of(values, self.kind))
+        kind = unary.kind_of(torch.from_numpy(values), self.kind)
+        notes: tuple[str, ...] = ()
+        if len(values) > 1 and kind == "probabilities" and ((values == 0) | (values == 1)).all():
+            notes = (ONE_HOT,)
+        return Scores(values, kind, self.kind != "auto", notes)
+
+    def _of_integers(self, array: np.ndarray, size: tuple[int, int], masks: Masks | None) -> Given:
+        if array.dtype.kind == "f":
+            if not np.array_equal(array, np.rint(array)):
+                raise ValueError("labels: expected whole numbers (`kind` says what scores are)")
+            array = array.astype(np.int64)
+        if self.kind not in ("auto", "labels"):
+            if self.kind in ("probabilities", "sigmoid") and array.dtype.kind == "u":
+                share = array.astype(np.float32) / np.iinfo(array.dtype).max
+                return self._scores(to_chw(share, size, self.layout, self.resize), None)
+            raise ValueError(
+                f"expected floating point {unary.WORDS[self.kind]}, got {array.dtype} (scale "
+                "quantised scores back first; integer labels are `kind` labels)"
+            )
+        values = to_label_map(array, size, self.resize)
+        if masks is None:
+            raise ValueError(_A_LABEL_MAP)
+        return self._mask(Mask(*labels_of(values, literal=self.kind == "labels")), size, masks)
+
+    def _of_picture(self, path: Path, size: tuple[int, int], masks: Masks) -> Given:
+        found = read_mask(path, masks.colours(), self.kind, exif=masks.exif)
+        if not isinstance(found, Mask):
+            values = to_chw(found.values, size, "auto", self.resize)
+            return Scores(values, self.kind, True, found.notes)
+        if self.kind not in ("auto", "labels"):
+            raise ValueError(
+                f"a picture has no {unary.WORDS[self.kind]} (give `kind` labels, or probabilities "
+                "for the foreground's share of white)"
+            )
+        labels = to_label_map(found.labels, size, self.resize)
+        return self._mask(found._replace(labels=labels), size, masks)
+
+    def _mask(self, mask: Mask, size: tuple[int, int], masks: Masks) -> LabelMap:
+        found = LabelMap(mask.labels, mask.what, masks.confidence, self.kind != "auto", mask.notes)
+        number = len(found.labels)
+        if not number:
+            raise ValueError("labels: all pixels are unsure (label some)")
+        if number > 1:
+            unary.check_confidence(masks.confidence, number)
+        return found
+
+    def as_record(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+ONE_HOT = (
+    "probabilities of 0 and 1 alone, so certain that the CRF hardly changes them (as integer "
+    "labels they have a confidence)"
+)
+_A_LABEL_MAP = "a label map, where scores are expected (give floating point scores, (L, H, W))"
+
+
+@dataclass(frozen=True)
+class Masks:
+    """How masks and label maps are read; raises ValueError for what cannot be.
+
+    Attributes:
+        confidence: the probability that a label is right.
+        palette: whose colours a coloured picture may have.
+        exif: whether pictures are turned by their EXIF orientation.
+    """
+
+    confidence: float = CONFIDENCE
+    palette: str = "voc"
+    exif: bool = True
+
+    def __post_init__(self) -> None:
+        viz.named_palette(self.palette)
+        unary.check_confidence(self.confidence)
+
+    def colours(self) -> Mapping[str, np.ndarray]:
+        """Of `read_mask`: VOC's 21 and its void, or the 19 of Cityscapes and black."""
+        number, void = {"voc": (21, (224, 224, 192)), "cityscapes": (19, (0, 0, 0))}[self.palette]
+        colours = np.full((256, 3), -1)
+        colours[:number] = viz.named_palette(self.palette)[:number]
+        colours[UNSURE] = void
+        return {self.palette: colours}
+
+
+def _whole_numbers(values: np.ndarray) -> bool:
+    """Whether a single channel has labels, though in floating point."""
+    if len(values) != 1 or not np.isfinite(values).all():
+        return False
+    return bool((values == np.rint(values)).all() and values.min() >= 0)
 
 
 def least_bytes(image: Path, scores: Path) -> int:
@@ -98,131 +293,3 @@ def least_bytes(image: Path, scores: Path) -> int:
         return 0
     # the scores as read, and as energies, beside what the CRF itself takes
     return least_bytes_of_crf(labels, points, [2, 5]) + 8 * labels * points
-
-
-def read_scores(path: Path, key: str | None = None) -> np.ndarray:
-    """The array of a .npy file, or the one named `key` (or the only one) of a .npz, as float32.
-
-    Files with pickled Python objects are refused: reading them can run any code. Raises
-    FileNotFoundError; ValueError for other files, keys, dtypes, and for NaN or infinity.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such scores file (check the path)")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder (give one scores file)")
-    with path.open("rb") as file:  # opened here: np.load leaves damaged archives open
-        scores = _load(path, file, key)
-    if not isinstance(scores, np.ndarray) or scores.dtype.kind != "f":
-        raise ValueError(
-            f"{path}: expected floating point scores, got {getattr(scores, 'dtype', 'raw bytes')} "
-            "(scale quantised scores back to logits first)"
-        )
-    with np.errstate(over="ignore"):  # float64 beyond float32's range is reported below
-        scores = scores.astype(np.float32)
-    bad = scores.size - np.count_nonzero(np.isfinite(scores))
-    if bad:
-        raise ValueError(f"{path}: {bad} of {scores.size} scores are NaN or infinite (mend them)")
-    return scores
-
-
-def _load(path: Path, file: BinaryIO, key: str | None) -> Any:
-    start = file.read(6)
-    file.seek(0)
-    if start == b"\x93NUMPY":
-        if key is not None:
-            raise ValueError(f"{path}: `key` is for .npz files, this is one array (leave it out)")
-        return _whole(path, lambda: np.load(file, allow_pickle=False))
-    if not start.startswith(b"PK"):
-        raise ValueError(f"{path}: not a NumPy file (np.save the scores as .npy or .npz)")
-    with _whole(path, lambda: np.load(file, allow_pickle=False)) as arrays:
-        names = arrays.files
-        if key is not None and key not in names:
-            raise ValueError(f"{path}: no array {key!r} (`key` is one of: {', '.join(names)})")
-        if key is None and len(names) != 1:
-            raise ValueError(f"{path}: {len(names)} arrays (choose by `key`: {', '.join(names)})")
-        return _whole(path, lambda: arrays[names[0] if key is None else key])
-
-
-def _whole(path: Path, read: Callable[[], Any]) -> Any:
-    """read(), with NumPy's and zipfile's own errors for bad data in our words."""
-    try:
-        return read()
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if "allow_pickle" in str(error):
-            raise ValueError(
-                f"{path}: holds pickled Python objects, which could run any code, and is not "
-                "loaded (np.save a plain float array)"
-            ) from None
-        raise ValueError(f"{path}: damaged or cut off (save it again)") from None
-
-
-def check_layout(layout: str) -> None:
-    """Raises ValueError unless it is one of `LAYOUTS`."""
-    if layout not in LAYOUTS:
-        raise ValueError(f"`layout` {layout} is unknown (use {', '.join(LAYOUTS)})")
-
-
-def check_kind(kind: str) -> None:
-    """Raises ValueError unless it is one of `KINDS`."""
-    if kind not in KINDS:
-        raise ValueError(f"`kind` {kind} is unknown (use {', '.join(KINDS)})")
-
-
-def to_chw(scores: np.ndarray, size: tuple[int, int], layout: str, resize: bool) -> np.ndarray:
-    """Scores as (L, h, w), where (h, w) is the image's `size` unless `resize`.
-
-    With layout "auto" the label axis is the one left over when the other two match the image's
-    height and width. A leading axis of length 1, a batch, is dropped. Raises ValueError where the
-    size is another, or where both layouts (or, with `resize`, neither) fit.
-    """
-    check_layout(layout)
-    if scores.ndim == 4 and scores.shape[0] == 1:
-        scores = scores[0]
-    if scores.ndim != 3 or 0 in scores.shape:
-        raise ValueError(
-            f"scores: expected (labels, height, width) or (height, width, labels), "
-            f"got {scores.shape}"
-        )
-    fits = {"chw": scores.shape[1:] == size, "hwc": scores.shape[:2] == size}
-    if layout == "auto":
-        if all(fits.values()):
-            raise ValueError(
-                f"scores {scores.shape}: either end could be the labels (give `layout` chw or hwc)"
-            )
-        if not any(fits.values()) and resize:
-            raise ValueError(
-                f"scores {scores.shape}: no axes match the image's {size}, so the label axis is "
-                "unknown (give `layout` chw or hwc)"
-            )
-        layout = "hwc" if fits["hwc"] else "chw"
-    if not fits[layout] and not resize:
-        raise ValueError(
-            f"scores {scores.shape}: no match for the image's height and width {size} "
-            f"({_size_advice(scores.shape, size)})"
-        )
-    return np.ascontiguousarray(np.moveaxis(scores, -1, 0) if layout == "hwc" else scores)
-
-
-def _size_advice(shape: tuple[int, ...], size: tuple[int, int]) -> str:
-    if size[::-1] in (shape[1:], shape[:2]):
-        return "height and width look swapped: transpose the array or turn the image"
-    return "give scores of this image; `resize` scales smaller ones up"
-
-
-def kind_of(scores: np.ndarray, kind: str) -> str:
-    """What the scores (L, h, w) are, "logits" or "probabilities".
-
-    "auto" means probabilities where all values are in 0..1 and every pixel sums to 1 within 1e-3.
-    Raises ValueError where the caller says probabilities and they are not.
-    """
-    check_kind(kind)
-    if kind == "logits":
-        return kind
-    off = float(np.abs(scores.sum(axis=0, dtype=np.float64) - 1).max())
-    fits = scores.min() >= 0 and scores.max() <= 1 + _SUM_TOLERANCE and off <= _SUM_TOLERANCE
-    if kind == "probabilities" and not fits:
-        raise ValueError(
-            f"scores from {scores.min():.4g} to {scores.max():.4g} whose sums are up to {off:.4g} "
-            "away from 1 are no probabilities (use `kind` logits)"
-        )
-    return "probabilities" if fits else "logits"

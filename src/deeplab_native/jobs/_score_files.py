@@ -1,0 +1,150 @@
+"""Arrays of score files: NumPy's and PyTorch's, whatever their suffix; nothing is unpickled."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+from .._images import picture_suffixes
+from ..weights.state_dict import _check_zip
+
+SUFFIXES = (".npy", ".npz", ".pt", ".pth")
+# Of what people have instead: how it begins, what it is
+_OTHERS = (
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file, or one of MATLAB 7.3"),
+    (b"MATLAB 5", "a MATLAB file"),
+    (b"<", "an HTML or XML page, as of a failed download"),
+    (b"{", "JSON text"),
+)
+
+
+def read_array(path: Path, key: str | None = None) -> np.ndarray | None:
+    """The array of a .npy file, or the one named `key` (or the only one) of a .npz or `torch.save`.
+
+    Returns:
+        float32, or integers or booleans as they are; None of a picture.
+
+    Files with pickled Python objects are refused: reading them can run any code. Raises
+    FileNotFoundError; ValueError for other files, keys and dtypes.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such scores file (check the path)")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder (give one scores file)")
+    with path.open("rb") as file:  # opened here: np.load leaves damaged archives open
+        array = _load(path, file, key)
+    if array is None:
+        if key is not None:
+            raise ValueError(f"{path}: `key` is for .npz files, this is a picture (leave it out)")
+        return None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{path}: expected floating point scores or integer labels, got "
+            f"{getattr(array, 'dtype', 'raw bytes')} (save a plain array of numbers)"
+        )
+    if array.dtype.kind != "f":
+        return array
+    with np.errstate(over="ignore"):  # float64 beyond float32's range is infinite from here on
+        return array.astype(np.float32)
+
+
+def _load(path: Path, file: BinaryIO, key: str | None) -> Any:
+    start = file.read(8)
+    file.seek(0)
+    if start[:6] == b"\x93NUMPY":
+        if key is not None:
+            raise ValueError(f"{path}: `key` is for .npz files, this is one array (leave it out)")
+        return _whole(path, lambda: np.load(file, allow_pickle=False))
+    if start[:1] == b"\x80":
+        return _from_torch(path, file, key)
+    if start[:2] == b"PK":
+        entries = _whole(path, lambda: zipfile.ZipFile(file).namelist())
+        if any(name.endswith("data.pkl") for name in entries):
+            return _from_torch(path, file, key)
+        file.seek(0)
+        with _whole(path, lambda: np.load(file, allow_pickle=False)) as arrays:
+            name = _chosen(path, arrays.files, key)
+            return _whole(path, lambda: arrays[name])
+    if _is_picture(file):
+        return None
+    kinds = [kind for begin, kind in _OTHERS if start.startswith(begin)]
+    what = f", but {kinds[0]}" if kinds else ""
+    raise ValueError(
+        f"{path}: not a NumPy file, a tensor of torch.save or a picture{what} (np.save the scores "
+        "as .npy or .npz)"
+    )
+
+
+def _is_picture(file: BinaryIO) -> bool:
+    from PIL import Image
+
+    try:
+        with Image.open(file):
+            return True
+    except Image.DecompressionBombError:  # which reading it will say
+        return True
+    except Exception:  # of files that begin as one of Pillow's formats do
+        return False
+
+
+def _chosen(path: Path, names: list[str], key: str | None) -> str:
+    if key is not None and key not in names:
+        raise ValueError(f"{path}: no array {key!r} (`key` is one of: {', '.join(names)})")
+    if key is None and len(names) != 1:
+        raise ValueError(f"{path}: {len(names)} arrays (choose by `key`: {', '.join(names)})")
+    return names[0] if key is None else key
+
+
+def _whole(path: Path, read: Callable[[], Any]) -> Any:
+    """read(), with NumPy's and zipfile's own errors for bad data in our words."""
+    try:
+        return read()
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if "allow_pickle" in str(error):
+            raise ValueError(
+                f"{path}: holds pickled Python objects, which could run any code, and is not "
+                "loaded (np.save a plain float array)"
+            ) from None
+        raise ValueError(f"{path}: damaged or cut off (save it again)") from None
+
+
+def _from_torch(path: Path, file: BinaryIO, key: str | None) -> np.ndarray:
+    try:
+        _check_zip(file)
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # its kind depends on where the file breaks
+        raise ValueError(
+            f"{path}: damaged, or not a plain tensor or dict of them, and other objects could run "
+            f"any code ({type(error).__name__}; torch.save the tensor of scores alone, or np.save "
+            "it)"
+        ) from None
+    if isinstance(content, torch.Tensor):
+        if key is not None:
+            raise ValueError(f"{path}: `key` is for several arrays, this is one (leave it out)")
+        tensor = content
+    else:
+        tensors = content if isinstance(content, Mapping) else {}
+        names = [k for k, v in tensors.items() if isinstance(k, str) and torch.is_tensor(v)]
+        if not names:
+            raise ValueError(
+                f"{path}: expected a tensor or a dict of tensors, got {type(content).__name__} "
+                "(torch.save the tensor of scores alone)"
+            )
+        tensor = tensors[_chosen(path, names, key)]
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+        raise ValueError(f"{path}: a tensor without plain values (save tensor.to_dense().cpu())")
+    tensor = tensor.detach()
+    array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    return array
+
+
+def suffixes_of(folder: Path, *, masks: bool) -> set[str]:
+    """Which files of a folder have the scores: arrays where there are some, else pictures."""
+    there = {path.suffix.lower() for path in folder.iterdir()} if folder.is_dir() else set()
+    return picture_suffixes() if masks and not there & {*SUFFIXES} else {*SUFFIXES}
