@@ -19,7 +19,7 @@ from deeplab_native import _late
 # From the bottom. Names of one line do not know each other.
 LAYERS = (
     ("_C",),
-    ("_errors", "_files", "_images", "_late", "_memory", "_native", "_variants"),
+    ("_errors", "_file_kinds", "_files", "_images", "_late", "_memory", "_native", "_variants"),
     ("metrics", "ops", "pydensecrf", "viz"),
     ("crf", "data", "layers"),
     ("models",),

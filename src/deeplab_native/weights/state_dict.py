@@ -77,13 +77,18 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
 
 
 def _check_zip(file: BinaryIO) -> None:
-    """ValueError where a zip file would unpack to more than it is long.
+    """DamagedError where a zip file is a TorchScript, or would unpack to more than it is long.
 
     torch.save does not compress; a file that does can ask for any amount of memory.
     """
     if file.read(2) == b"PK":
         with zipfile.ZipFile(file) as entries:
             unpacked = sum(entry.file_size for entry in entries.infolist())
+            if any(name.endswith("/constants.pkl") for name in entries.namelist()):
+                raise DamagedError(
+                    "a program of torch.jit.save: load it with torch.jit.load, and save its "
+                    "state_dict()"
+                )
         if unpacked > file.seek(0, 2):
             raise DamagedError("compressed, which torch.save does not do")
     file.seek(0)
