@@ -20,7 +20,7 @@ from deeplab_native import _late
 LAYERS = (
     ("_C",),
     ("_autograd", "_batching"),
-    ("_errors", "_files", "_images", "_late", "_memory", "_native", "_variants"),
+    ("_errors", "_file_kinds", "_files", "_images", "_late", "_memory", "_native", "_variants"),
     ("_masks",),
     ("metrics", "ops", "pydensecrf", "viz"),
     ("crf", "data", "layers"),

@@ -2,6 +2,8 @@
 
 import io
 import tracemalloc
+from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,18 +40,24 @@ def caffemodel():
     )
 
 
-def pickled(*, zipped=True):
+def pickled(*, zipped=True, **beside):
     file = io.BytesIO()
     state = {f"features.{i}.weight": torch.ones(3, 2) for i in (0, 2, 5)}
     state["classifier.0.weight"] = torch.ones(2, 2)
-    torch.save({"state_dict": state}, file, _use_new_zipfile_serialization=zipped)
+    torch.save({"state_dict": state} | beside, file, _use_new_zipfile_serialization=zipped)
     return file.getvalue()
+
+
+# what torch's restricted unpickler refuses, so that ours reads the file
+BESIDE = {"args": Namespace(lr=0.1, folder=Path("runs")), "best": np.float64(0.5)}
 
 
 FILES = {
     "caffemodel": caffemodel(),
     "zip": pickled(),
     "legacy": pickled(zipped=False),
+    "zip beside others": pickled(**BESIDE),
+    "legacy beside others": pickled(zipped=False, **BESIDE),
     "safetensors": save_safetensors({"conv1_1.weight": torch.ones(64, 3, 3, 3)}, {"a": "b"}),
 }
 
@@ -165,7 +173,7 @@ def test_lengths_do_not_take_memory(tmp_path):
     [
         (b"", "is empty, or truncated"),
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "is an HDF5 file"),
-        (b"<!DOCTYPE html><html>", "is neither safetensors nor a PyTorch file, and no caffemodel"),
+        (bytes(range(9, 99)), "is neither safetensors nor a PyTorch file, and no caffemodel"),
     ],
 )
 def test_other_files(tmp_path, content, problem):

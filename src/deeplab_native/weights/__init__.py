@@ -2,8 +2,8 @@
 
 A file of ours says which net it belongs to, its classes and its input format. Others are recognised
 by their keys, and bring the input format that their weights were trained with. Nothing here
-executes what a file holds: pickled files are read by torch's restricted unpickler, caffemodels by a
-reader of our own.
+executes what a file holds: pickled files are read by torch's restricted unpickler, or by one of our
+own that makes no objects, caffemodels by a reader of our own.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .._file_kinds import what_else
 from ..models.preprocessing import CAFFE, Preprocessing
 from . import names
 from .caffe_names import named_blobs
@@ -131,15 +132,16 @@ def read_checkpoint(
 def _kind(path: Path) -> str:
     with open(path, "rb") as file:
         start = file.read(512)
-    if not start:
-        raise ValueError(f"{path} is empty, or truncated")
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 40:
         return "safetensors"
+    if start[:8] == b"\x89HDF\r\n\x1a\n":
+        raise ValueError(f"{path} is an HDF5 file (save the net as a binary .caffemodel)")
+    if other := what_else(path):
+        advice = "" if other.endswith(")") else " (give a .pth, .caffemodel or .safetensors)"
+        raise ValueError(f"{path} is {other}{advice}")
     # a zip file, a pickle of protocol 2 and later, a tar file
     if start[:2] == b"PK" or start[:1] == b"\x80" or start[257:262] == b"ustar":
         return "pickled"
-    if start[:8] == b"\x89HDF\r\n\x1a\n":
-        raise ValueError(f"{path} is an HDF5 file (save the net as a binary .caffemodel)")
     if len(start) < 9:
         raise ValueError(f"{path} is no weights file, or truncated: it has {len(start)} bytes")
     return "caffemodel"

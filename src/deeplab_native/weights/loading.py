@@ -32,7 +32,8 @@ def load(
 
     What the file is shows in its content, its name may be any:
     - safetensors written by `save`;
-    - PyTorch state dicts, also within a training checkpoint, with our names, those of
+    - PyTorch state dicts, also within a training checkpoint, beside objects of any class, which
+      are not made, or within a whole module; with our names, those of
       deeplab-pytorch (`deeplabv2_resnet101_msc-*.pth`), of pytorch-deeplab-resnet (isht7,
       speedinghzl), of torchvision's resnet101 and vgg16; safetensors with these names;
     - Caffe's `.caffemodel`, of the authors' nets or of VGG-16 and ResNet-101 for ImageNet.

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from .._file_kinds import what_else
 from .._files import atomic_path
 from ..models.base import DeepLab
 from .metadata import FORMAT, Metadata
@@ -86,6 +87,8 @@ def read_safetensors(
             header = file.metadata() or {}
             values = {key: file.get_tensor(key) for key in file.keys()} if tensors else {}  # noqa: SIM118
     except SafetensorError as error:
+        if other := what_else(path):
+            raise ValueError(f"{path} is {other}") from None
         raise ValueError(f"{path} is no safetensors file, or truncated: {error}") from error
     written_by = header.get("format", "")
     if not written_by.startswith("deeplab_native/"):
