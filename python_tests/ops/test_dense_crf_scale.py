@@ -1,5 +1,7 @@
 """dense_crf at a fraction of the resolution: its definition, its gradients, its quality."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -65,11 +67,14 @@ def test_reference(photo_on, normalization, scale, cells):
         np.testing.assert_allclose(q[b].cpu().numpy(), expected, rtol=0, atol=5e-5)
 
 
-@pytest.mark.parametrize(("size", "scale"), [((12, 16), 0.5), ((7, 11), 0.34), ((5, 1), 0.8)])
+@pytest.mark.parametrize(
+    ("size", "scale"),
+    [((12, 16), 0.5), ((7, 11), 0.34), ((5, 1), 0.8), ((4, 7, 5), 0.5), ((3, 2, 8), 0.4)],
+)
 def test_adjoints_of_the_cells(size, scale):
-    cells = Cells(*size, scale)
+    cells = Cells(size, scale)
     image = torch.randn(2, 3, *size, dtype=torch.float64)
-    coarse = torch.randn(2, 3, cells.cells[0] * cells.cells[1], dtype=torch.float64)
+    coarse = torch.randn(2, 3, math.prod(cells.cells), dtype=torch.float64)
     a = (cells.mean(image) * coarse).sum()
     torch.testing.assert_close(a, (image * cells.mean_transposed(coarse)).sum())
     a = (cells.enlarge(coarse) * image.flatten(2)).sum()

@@ -1,9 +1,12 @@
-"""An image divided into cells: means over them, and the bilinear way back, with their adjoints.
+"""An image or a volume divided into cells: means over them and the linear way back, and adjoints.
 
 The adjoints gather: torch's own backwards of these add atomically on CUDA, in any order.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import torch
 from torch.nn import functional
@@ -12,26 +15,31 @@ from torch.nn import functional
 class Cells:
     """The cells of an image (H, W): (h, w) of them, about `scale` times as many either way.
 
+    Or of a volume (D, H, W), (d, h, w) of them.
+
     Along an axis, cell i of m has pixels floor(i n / m) to ceil((i + 1) n / m) of n; where m does
     not divide n, neighbours share one.
     """
 
-    def __init__(self, height: int, width: int, scale: float) -> None:
-        self.pixels = height, width
-        self.cells = _cells(height, scale), _cells(width, scale)
+    def __init__(self, size: Sequence[int], scale: float) -> None:
+        self.pixels = tuple(size)
+        self.cells = tuple(_cells(n, scale) for n in size)
 
     @property
     def pixels_in_each(self) -> float:
-        return self.pixels[0] * self.pixels[1] / (self.cells[0] * self.cells[1])
+        return math.prod(self.pixels) / math.prod(self.cells)
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) to (B, C, h w)."""
-        return functional.adaptive_avg_pool2d(values, self.cells).flatten(2)
+        if len(self.cells) == 2:
+            return functional.adaptive_avg_pool2d(values, self.cells).flatten(2)
+        depth, height, width = self.cells
+        return functional.adaptive_avg_pool3d(values, (depth, height, width)).flatten(2)
 
     def mean_transposed(self, grad: torch.Tensor) -> torch.Tensor:
         """(B, C, h w) to (B, C, H, W)."""
         grad = grad.unflatten(2, self.cells)
-        for dim, n, m in zip((2, 3), self.pixels, self.cells, strict=True):
+        for dim, (n, m) in enumerate(zip(self.pixels, self.cells, strict=True), 2):
             pixels = _arange(n, grad)
             first, last = pixels * m // n, ((pixels + 1) * m - 1) // n  # one cell or two
             second = (last > first) / _size(last, n, m)
@@ -39,17 +47,16 @@ class Cells:
         return grad
 
     def enlarge(self, values: torch.Tensor) -> torch.Tensor:
-        """(B, C, h w) to (B, C, H W), bilinear between the centres of the cells."""
+        """(B, C, h w) to (B, C, H W), linear between the centres of the cells along each axis."""
         values = values.unflatten(2, self.cells)
-        enlarged = functional.interpolate(
-            values, size=self.pixels, mode="bilinear", align_corners=False
-        )
+        mode = "bilinear" if len(self.cells) == 2 else "trilinear"
+        enlarged = functional.interpolate(values, size=self.pixels, mode=mode, align_corners=False)
         return enlarged.flatten(2)
 
     def enlarge_transposed(self, grad: torch.Tensor) -> torch.Tensor:
         """(B, C, H W) to (B, C, h w)."""
         grad = grad.unflatten(2, self.pixels)
-        for dim, n, m in zip((2, 3), self.pixels, self.cells, strict=True):
+        for dim, (n, m) in enumerate(zip(self.pixels, self.cells, strict=True), 2):
             lower, share = _between(_arange(n, grad), n, m)
             cells = _arange(m, grad)
             # a pixel takes from the cells on either side: those of cell i begin here, or later
@@ -90,7 +97,9 @@ def _gather(
 ) -> torch.Tensor:
     """out[i] = sum over the taps (index, weight) of weight[i] values[index[i]], along one axis."""
     parts = (
-        values.index_select(dim, index).mul_(weight.to(values.dtype).view(-1, *[1] * (3 - dim)))
+        values.index_select(dim, index).mul_(
+            weight.to(values.dtype).view(-1, *[1] * (values.ndim - 1 - dim))
+        )
         for index, weight in taps
     )
     total = next(parts)

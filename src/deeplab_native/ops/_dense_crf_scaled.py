@@ -1,8 +1,8 @@
 """The CRF of the DeepLab paper at a fraction of the resolution, its result joint-upsampled.
 
 All updates but the last are those of a CRF over cells of the image, each with the means of its
-pixels' energies, positions and colours. Its marginals are enlarged bilinearly, and the last update
-is one of the whole image:
+pixels' energies, positions and colours. Its marginals are enlarged bilinearly, those of a volume
+trilinearly, and the last update is one of the whole image:
 
     x_i = -U_i + sum over m of w_m sum over j of Kn_m(i, j) Q_j,    Q = softmax(x)
 
@@ -118,7 +118,7 @@ class _Coarse:
         normalization: int,
         scale: float,
     ) -> None:
-        self.cells = Cells(unary.shape[2], unary.shape[3], scale)
+        self.cells = Cells(unary.shape[2:], scale)
         self._possible: torch.Tensor | None  # (B, L, H, W), where labels are excluded somewhere
         self._unary = self._energies(unary)
         self._features = [self._of_cells(f) for f in features]
