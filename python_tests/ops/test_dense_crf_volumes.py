@@ -1,5 +1,7 @@
 """The CRF of volumes: features of z, y, x and channels, spacing, batches, scale and gradients."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +48,25 @@ def test_reference(device):
         crf = reference_crf.MeanField(unary[b].flatten(1).cpu().numpy(), kernels)
         expected = crf.inference(3).reshape(q.shape[1:])
         np.testing.assert_allclose(q[b].cpu().numpy(), expected, rtol=0, atol=5e-5)
+
+
+def test_same_results_as_pydensecrf(device):
+    """Its general energy with features of `utils.create_pairwise_bilateral`.
+
+    585 voxels, no multiple of 4, and so with the vertices of its last vector.
+    """
+    with np.load(Path(__file__).parents[1] / "pydensecrf" / "recorded_volume.npz") as data:
+        image, unary, expected = (
+            torch.from_numpy(data[k]).to(device) for k in ("image", "unary", "q")
+        )
+    params = dn.CRFParams(4, (2.5, 5, 4), (20, 13), 2, (0.75, 1.5, 2))
+    q = dn.dense_crf(unary[None], image.movedim(-1, 0)[None], params, iterations=5)[0]
+    assert (q - expected).abs().max() <= 5e-5
+    assert torch.equal(q.argmax(0), expected.argmax(0))
+    assert (q.argmax(0) != unary.argmin(0)).float().mean() > 0.1
+    in_mm = dn.CRFParams(4, 10, (20, 13), 2, (3, 3, 5))
+    how = {"iterations": 5, "spacing": (4, 2, 2.5)}
+    assert torch.equal(dn.dense_crf(unary[None], image.movedim(-1, 0)[None], in_mm, **how)[0], q)
 
 
 def exact(unary, image, params, spacing, iterations):
