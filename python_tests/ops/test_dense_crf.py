@@ -262,7 +262,7 @@ PARAMS = PRESETS["voc-resnet101"]
         (U[0], IMAGE, ValueError, r"unary: expected 4 or 5 dimensions \(B, L, H, W\)"),
         (U.bfloat16(), IMAGE, TypeError, "unary: expected dtype"),
         (U, IMAGE[0], ValueError, r"image: expected 4 dimensions \(B, C, H, W\)"),
-        (U, IMAGE[:, :0], ValueError, "image: expected 1 to 14 channels of an image, got 0"),
+        (U, IMAGE[:, :0], ValueError, "image: expected 1 to 62 channels of an image, got 0"),
         (
             U,
             IMAGE.transpose(2, 3),

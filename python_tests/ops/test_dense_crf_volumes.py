@@ -199,6 +199,19 @@ def test_gradcheck(scale, device):
     assert torch.autograd.gradcheck(crf, (unary, w1, w2))
 
 
+def test_vmap_and_func_grad(device):
+    """Samples are a batch."""
+    unary, image = volume(1, device, (2, 3, 4))
+
+    def loss(u, i):
+        return dn.dense_crf(u[None], i[None], PARAMS, iterations=2, spacing=2)[0].square().sum()
+
+    grads = torch.func.vmap(torch.func.grad(loss))(unary, image)
+    for u, i, grad in zip(unary, image, grads, strict=True):
+        leaf = u.clone().requires_grad_()
+        torch.testing.assert_close(grad, torch.autograd.grad(loss(leaf, i), leaf)[0])
+
+
 def test_opcheck_and_compile(device):
     unary, image = volume(2, device, (2, 3, 4))
     unary = unary[:, :2].double().requires_grad_()
@@ -252,7 +265,7 @@ U, SCAN = volume(1)
             ValueError,
             r"image: expected shape \(2, C, 4, 5, 7\) .* \(2, 1, 4, 7, 5\)",
         ),
-        (U, SCAN.expand(2, 14, *SIZE), {}, ValueError, "1 to 13 channels of a volume, got 14"),
+        (U, SCAN.expand(2, 62, *SIZE), {}, ValueError, "1 to 61 channels of a volume, got 62"),
         (U[0, 0], SCAN, {}, ValueError, r"unary: expected 4 or 5 dimensions"),
         (U, SCAN, {"spacing": (1, 1)}, ValueError, "spacing: .* each of the 3 axes, got 2"),
         (U, SCAN, {"spacing": (1, 0, 1)}, ValueError, "spacing: expected a positive number"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options
+from . import _crf_volume, options
 from .option_groups import CRFOptions, RunOptions, ScoreOptions, expanded
 
 if TYPE_CHECKING:
@@ -24,15 +25,25 @@ EXAMPLES = """[bold]Examples[/]
 
 [cyan]deeplab-native crf photo.jpg mask.png --confidence 0.7[/]  a mask instead of scores
 
+[cyan]deeplab-native crf scan.nii.gz scores.npy --window -160 240 -o labels.nii.gz[/]  a CT scan
+
 [cyan]deeplab-native crf photos/ scores/ -o labels/[/]  all pairs of a name, and resumes"""
 
-_IMAGE = "The photograph, any picture that Pillow reads; or a folder."
+_IMAGE = "The photograph, any picture that Pillow reads; a volume, .nii or .nii.gz; or a folder."
 _ARRAY = (
     "Scores (labels, H, W) or (H, W, labels), floating point, .npy, .npz or .pt; or labels (H, W): "
-    "integers, a mask or a label PNG, 255 = unsure. Or a folder of them."
+    "integers, a mask or a label PNG, 255 = unsure. Of a volume (labels, X, Y, Z), or .nii.gz. Or "
+    "a folder of them."
 )
 _CONFIDENCE = "Of masks and label maps: the probability that a pixel's label is right."
-_OUTPUT = "Label PNG. Default: IMAGE_crf.png, here. Of folders: the folder for them."
+_OUTPUT = (
+    "Label PNG; of a volume NIfTI. Default: IMAGE_crf.png, or .nii.gz, here. Of folders: the "
+    "folder for them."
+)
+_WINDOW = (
+    "Of a volume, the values taken for 0 and 255; sigma-beta is in this scale, sigma-alpha and "
+    "sigma-gamma in mm. Default: the 0.5th and 99.5th percentile of its voxels."
+)
 _OVERLAY = typer.Option(
     "--overlay/--no-overlay",
     help="Also write the labels over the photograph. Default: for one image yes, for folders no.",
@@ -51,6 +62,10 @@ def run(
     palette: options.Palette = None,
     confidence: Annotated[float, typer.Option(help=_CONFIDENCE)] = 0.7,
     exif: options.Exif = True,
+    window: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help=_WINDOW, show_default=False),
+    ] = None,
     *,
     reading: ScoreOptions,
     crf: CRFOptions,
@@ -59,6 +74,14 @@ def run(
     """Refine the scores of any segmentation network with the fully connected CRF."""
     from ..jobs._refine_image import Outputs, Settings
 
+    if _crf_volume.is_asked_for(image, scores):
+        given = {"--overlay": overlay, "--palette": palette, "--no-exif": exif is False}
+        _check_left_out({name: bool(value) for name, value in given.items()}, "pictures", "volume")
+        _check_left_out(_of_folders(running), "folders", "volume")
+        how = reading, crf, running
+        _crf_volume.run(image, scores, output, save_probabilities, window, confidence, *how)
+        return
+    _check_left_out({"--window": window is not None}, "volumes", "picture")
     settings = Settings(crf.settings(), reading.format(), palette or "voc", confidence, exif)
     if image.is_dir() and scores.is_dir():
         if output is None:
@@ -70,9 +93,7 @@ def run(
             raise IsADirectoryError(
                 f"{one} is a folder, {other} is not (give a picture and its scores, or two folders)"
             )
-    for option, given in (("--workers", running.workers), ("--overwrite", running.overwrite)):
-        if given:
-            raise ValueError(f"{option} is for folders, this is one image (leave it out)")
+    _check_left_out(_of_folders(running), "folders", "image")
     output = output or Path(f"{image.stem}_crf.png")
     options.check_suffix("--output", output, ".png")
     if save_probabilities is not None:
@@ -81,6 +102,16 @@ def run(
     outputs = Outputs(output, over if overlay is None or overlay else None, save_probabilities)
     options.check_outputs(outputs.paths(), inputs=[image, scores])
     _one_image(image, scores, outputs, settings, running)
+
+
+def _of_folders(running: RunOptions) -> dict[str, bool]:
+    return {"--workers": bool(running.workers), "--overwrite": running.overwrite}
+
+
+def _check_left_out(given: Mapping[str, bool], what_for: str, this: str) -> None:
+    for option, is_given in given.items():
+        if is_given:
+            raise ValueError(f"{option} is for {what_for}, this is one {this} (leave it out)")
 
 
 def _folders(

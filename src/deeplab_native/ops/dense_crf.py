@@ -80,9 +80,9 @@ def dense_crf(
             volumes (B, L, D, H, W). Or a list of images of any sizes, each (L, H, W) or
             (1, L, H, W), or of volumes, each (L, D, H, W) with L above 1 or (1, L, D, H, W), of one
             dtype and device.
-        image: (B, C, H, W) or (B, C, D, H, W) of 1 to 13 channels, uint8, or float32 / float64 with
-            values 0..255, on the unary's device; for a list of unaries the list of their images,
-            each (C, H, W) or (1, C, H, W), or volumes, of one C.
+        image: (B, C, H, W) or (B, C, D, H, W) of 1 to 62 channels, of volumes to 61, uint8, or
+            float32 / float64 with values 0..255, on the unary's device; for a list of unaries the
+            list of their images, each (C, H, W) or (1, C, H, W), or volumes, of one C.
         params: weights and standard deviations, one or one for each axis and channel;
             `CRFParams.preset` has the published ones.
         iterations: mean field iterations, 0 or more; the paper uses 10.
@@ -123,6 +123,7 @@ def dense_crf(
         >>> q = dense_crf([unary_a, unary_b], [photo_a, photo_b], params)  # of different sizes
         >>> q = dense_crf(padded, photos, params, sizes=[(375, 500), (333, 500)])
         >>> q = dense_crf(unary, photo, params, scale=0.5)
+        >>> q = dense_crf(unary, scan, params, spacing=(5.0, 0.9, 0.9))  # (B, C, D, H, W), in mm
     """
     check_params(params)
     how = (

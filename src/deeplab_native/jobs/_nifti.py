@@ -1,0 +1,128 @@
+"""NIfTI files: volumes with the size of their voxels and where they lie in the world.
+
+nibabel, of the extra `medical`, is imported where a file is read or written, not before.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._files import atomic_path
+
+SUFFIXES = (".nii", ".nii.gz")
+_MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
+
+
+class Volume(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        values: (X, Y, Z) or (X, Y, Z, C), in nibabel's order of the axes; floats or integers.
+        spacing: of voxels along X, Y and Z, in millimetres.
+        image: nibabel's, for its affine and header.
+        notes: what should be known of them.
+    """
+
+    values: np.ndarray
+    spacing: tuple[float, float, float]
+    image: Any
+    notes: tuple[str, ...]
+
+
+def is_volume(path: Path) -> bool:
+    """Whether its name says so."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def stem_of(path: Path) -> str:
+    """The name without .nii or .nii.gz."""
+    suffix = next(s for s in (".nii.gz", ".nii") if path.name.lower().endswith(s))
+    return path.name[: -len(suffix)]
+
+
+def check_nibabel() -> None:
+    """Raises ImportError, with what to do, where it is missing."""
+    if find_spec("nibabel") is None:
+        raise ImportError(
+            "nibabel is missing, which reads and writes NIfTI files (install it with pip install "
+            "'deeplab_native[medical]')"
+        )
+
+
+def read_volume(path: Path) -> Volume:
+    """Raises ImportError; FileNotFoundError; ValueError for a file that is none, or damaged."""
+    check_nibabel()
+    import nibabel
+
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such volume (check the path)")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder (give one volume)")
+    try:
+        image = nibabel.load(path)
+        values = np.asarray(image.dataobj)
+    except (
+        nibabel.filebasedimages.ImageFileError,
+        nibabel.spatialimages.HeaderDataError,
+        OSError,
+        EOFError,
+        ValueError,
+        zlib.error,
+    ) as error:
+        raise ValueError(
+            f"{path}: no NIfTI file, damaged or cut off ({type(error).__name__}; save it again)"
+        ) from None
+    if values.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{path}: expected voxels of numbers, got {values.dtype} (save plain ones)"
+        )
+    while values.ndim > 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    if values.ndim not in (3, 4) or 0 in values.shape:
+        raise ValueError(
+            f"{path}: expected a volume (X, Y, Z) or (X, Y, Z, channels), got {values.shape} "
+            "(save one)"
+        )
+    spacing, notes = _spacing(path, image)
+    return Volume(values, spacing, image, notes)
+
+
+def _spacing(path: Path, image: Any) -> tuple[tuple[float, float, float], tuple[str, ...]]:
+    """In millimetres, of the header's zooms."""
+    from nibabel.affines import voxel_sizes
+
+    unit = image.header.get_xyzt_units()[0]
+    notes = []
+    if unit == "unknown":
+        notes.append("the header has no unit of length; taken for mm")
+    zooms = np.array(image.header.get_zooms()[:3], float)
+    if not (np.isfinite(zooms) & (zooms > 0)).all():
+        raise ValueError(f"{path}: voxels of {zooms.tolist()} in its header (mend its zooms)")
+    of_affine = voxel_sizes(image.affine)
+    if not np.allclose(zooms, of_affine, rtol=1e-2):
+        by_affine = " x ".join(f"{size:g}" for size in of_affine)
+        notes.append(f"voxels are {by_affine} by the affine, another size than the header's zooms")
+    x, y, z = (float(np.float32(zoom)) * _MILLIMETRES[unit] for zoom in zooms)
+    return (x, y, z), tuple(notes)
+
+
+def write_labels(path: Path, labels: np.ndarray, like: Any) -> None:
+    """(X, Y, Z) uint8 with the affine, orientation and units of an image; whole or not at all."""
+    header = like.header.copy()
+    header.set_data_dtype(np.uint8)
+    header["cal_min"] = header["cal_max"] = 0
+    header.set_intent("label")
+    content = type(like)(labels, like.affine, header).to_bytes()
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        if path.name.lower().endswith(".gz"):
+            # without the name and the time: the same labels are the same bytes
+            with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
+                packed.write(content)
+        else:
+            file.write(content)
