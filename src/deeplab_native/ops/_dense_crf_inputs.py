@@ -134,6 +134,12 @@ def as_levels(
 
     dim: of the channels. Warns where the values are not what the sigmas were made for.
     """
+    channels = image.shape[dim]
+    if pairs is not None and len(pairs) not in (1, channels):
+        raise ValueError(
+            f"image_range: expected (low, high) or {channels} such pairs, one for each channel of "
+            f"{name}, got {len(pairs)}"
+        )
     if _has_values(image):
         for one in image if dim == 1 else [image]:
             if pairs is None:
@@ -142,12 +148,6 @@ def as_levels(
                 _warn_of_range(name, one, pairs)
     if pairs is None:
         return image
-    channels = image.shape[dim]
-    if len(pairs) not in (1, channels):
-        raise ValueError(
-            f"image_range: expected (low, high) or {channels} such pairs, one for each channel of "
-            f"{name}, got {len(pairs)}"
-        )
     if len({*pairs}) == 1:
         return _mapped(image, *pairs[0])
     # by numbers: a tensor of them would be a copy from the host, which CUDA graphs do not capture
