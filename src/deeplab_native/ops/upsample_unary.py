@@ -35,12 +35,13 @@ def upsample_unary(
             for an image that was padded at the bottom and the right.
 
     Returns:
-        (B, L, H', W') energies, or (L, H', W'), contiguous; float64 for float64, float32 for all other dtypes.
+        (B, L, H', W') energies, or (L, H', W'), contiguous; float64 for float64, float32 for all
+        other dtypes.
 
     Raises:
         TypeError: an argument of the wrong type.
-        ValueError: scores of another number of dimensions, or without a label or a pixel; size or crop below
-            1; crop larger than size.
+        ValueError: scores of another number of dimensions, or without a label or a pixel; size or
+            crop below 1; crop larger than size.
         RuntimeError: CUDA tensors, and a deeplab_native without CUDA; a second derivative.
 
     Source: Chen et al. 2017, sections 3.1 and 3.3. Differentiable once.
