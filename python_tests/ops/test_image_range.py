@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import deeplab_native as dn
 from deeplab_native import _image_range
+from deeplab_native.ops._dense_crf_inputs import as_levels
 from deeplab_native.ops.pairwise_features import image_features
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -236,6 +237,14 @@ def test_compile_and_fake_tensors(photo, image_range, said):
     with FakeTensorMode() as mode:
         fakes = mode.from_tensor(unary), mode.from_tensor(image)
         assert dn.dense_crf(*fakes, params).shape == unary.shape
+    assert not said
+
+
+def test_under_vmap_there_is_nothing_to_look_at(photo, said):
+    images = photo[1] / 255
+    for pairs, expected in ((None, images), ([(0.0, 1.0)], photo[1].float())):
+        mapped = torch.vmap(lambda image, p=pairs: as_levels("image", image[None], p, 3.0)[0])
+        assert torch.equal(mapped(images), expected)
     assert not said
 
 
