@@ -159,10 +159,28 @@ def test_channels_last(unary, image, message):
         dn.dense_crf([unary], [image], PARAMS)
 
 
+def test_channels_last_of_volumes():
+    unary, volume = torch.zeros(2, 3, 4, 5, 6), torch.zeros(2, 4, 5, 6, 1)
+    for call in (dn.dense_crf, dn.MeanField.from_image):
+        with pytest.raises(ValueError, match=r"image: got .* first: permute\(0, 4, 1, 2, 3\)\)"):
+            call(unary, volume, PARAMS)
+        with pytest.raises(ValueError, match=r"image: got .* first: permute\(3, 0, 1, 2\)\)"):
+            call(unary[:1], volume[0], PARAMS)
+    with pytest.raises(ValueError, match=r"image\[0\]: got .* first: permute\(3, 0, 1, 2\)\)"):
+        dn.dense_crf([unary[0]], [volume[0]], PARAMS)
+    with pytest.raises(ValueError, match=r"unary\[0\]: got .* first: permute\(3, 0, 1, 2\)\)"):
+        dn.dense_crf([unary[0].permute(1, 2, 3, 0)], [volume[0].permute(3, 0, 1, 2)], PARAMS)
+
+
+def test_grey_images_of_channels_last():
+    with pytest.raises(ValueError, match=rf"image: got shape \(2, 5, 6, 1\), .* {OF_BATCH}"):
+        dn.dense_crf(U, LAST[..., :1], PARAMS)
+
+
 def test_other_sizes_are_no_channels_last():
-    with pytest.raises(ValueError, match=r"image: expected shape \(3, 5, 6\) .* got \(3, 6, 5\)"):
+    with pytest.raises(ValueError, match=r"image: expected shape \(C, 5, 6\) .* got \(3, 6, 5\)"):
         dn.dense_crf(U[0], IMAGE[0].mT, PARAMS)
-    with pytest.raises(ValueError, match=r"image: expected shape \(2, 3, 5, 6\)"):
+    with pytest.raises(ValueError, match=r"image: expected shape \(2, C, 5, 6\)"):
         dn.dense_crf(U, IMAGE.mT, PARAMS)
     # as wide as it has channels: no doubt, since it fits
     square = torch.rand(1, 3, 3, 3) * 255

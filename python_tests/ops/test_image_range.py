@@ -99,6 +99,35 @@ def test_sigma_in_the_images_unit(small, said):
     assert not said
 
 
+def test_a_range_for_each_channel(small, said):
+    """Colours of 0..255 beside a depth in 0..10 metres."""
+    unary, image, params = small
+    four = torch.cat((image, image[:, :1]), 1)
+    with_depth = torch.cat((image.float(), image[:, :1] / 25.5), 1)
+    ranges = [(0, 255), (0, 255), (0, 255), (0, 10)]
+    expected = everything(unary, four, params)
+    q = everything(unary, with_depth, params, image_range=ranges)
+    torch.testing.assert_close(q, expected, rtol=0, atol=1e-4)
+    own = dn.CRFParams(4, 30, [20, 20, 20, 20 / 25.5], 3, 3)
+    torch.testing.assert_close(everything(unary, with_depth, own), expected, rtol=0, atol=1e-4)
+    assert not said
+
+
+def test_a_range_of_volumes(device, said):
+    unary = torch.randn(2, 3, 4, 9, 8, device=device)
+    volume = torch.randint(0, 256, (2, 1, 4, 9, 8), dtype=torch.uint8, device=device)
+    params = dn.CRFParams(4, 5, 30, 3, 2)
+    expected = dn.dense_crf(unary, volume, params, spacing=(2, 1, 1))
+    for own, image_range in ((volume / 255, (0, 1)), (volume.to(torch.int16) * 4, (0, 1020))):
+        how = {"spacing": (2, 1, 1), "image_range": image_range}
+        assert torch.equal(dn.dense_crf(unary, own, params, **how), expected)
+        assert torch.equal(torch.stack(dn.dense_crf([*unary], [*own], params, **how)), expected)
+        field = dn.MeanField.from_image(unary, own, params, **how)
+        assert torch.equal(field.inference(10), expected)
+        assert torch.equal(dn.dense_crf(unary[:1], own[0], params, **how), expected[:1])
+    assert not said
+
+
 def test_gradient_with_a_range(small):
     unary, image, params = small
     gradients = []
@@ -130,7 +159,7 @@ def misfits(image):
         (
             "normalised",
             r"image: values from -2.1\d* to \d.*, but .* hardly any colour is seen \(give the "
-            r"photo's own values, 0..255, or as image_range .* a pair for each channel",
+            r"image's own values, 0..255, or as image_range .* a pair for each channel",
         ),
         (
             "16 bits",
@@ -160,6 +189,14 @@ def test_misfits_warn_once_at_the_users_line(photo, which, message, said):
         assert len(said) == 1
 
 
+def test_one_sigma_in_the_images_unit_says_that_all_are(photo, said):
+    unary, image, _ = photo
+    dn.dense_crf(unary, image / 255, dn.CRFParams(4, 30, [0.1, 1, 1], 3, 3), iterations=0)
+    assert not said
+    dn.dense_crf(unary, image / 255, dn.CRFParams(4, 30, [20, 5, 5], 3, 3), iterations=0)
+    assert "params.sigma_beta=(20.0, 5.0, 5.0) is in levels of 0..255" in str(said[0].message)
+
+
 def beside(image, odd):
     """An ordinary photo and two that are none, in one batch."""
     return torch.cat((image[:1].to(odd.dtype), odd))
@@ -186,7 +223,7 @@ def test_features_of_such_an_image(photo, said):
     image_features(image.float(), 30, 20)
     assert not said
     image_features(image / 255, 30, [20, 20, 20])
-    assert "image: values from" in str(said[0].message) and "sigma_colour=20" in str(
+    assert "image: values from" in str(said[0].message) and "sigma_channels=20" in str(
         said[0].message
     )
     assert "multiply image by 255" in str(said[0].message)

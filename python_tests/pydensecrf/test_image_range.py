@@ -73,7 +73,7 @@ def test_a_tensor_is_refused_with_both_remedies():
         (
             lambda a: (a / 255 - 0.45) / 0.22,
             13,
-            "(give the photo's own values, 0..255, or schan in",
+            "(give the image's own values, 0..255, or schan in",
         ),
         (
             lambda a: a.astype(np.uint16) * 257,

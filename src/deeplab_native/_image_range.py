@@ -25,7 +25,7 @@ _EFFECTS = {
 }
 REMEDIES = {
     "unit": "multiply {image} by 255, or give {sigma} in its units",
-    "normalised": "give the photo's own values, 0..255, or {sigma} in the units of these",
+    "normalised": "give the image's own values, 0..255, or {sigma} in the units of these",
     "wide": "divide {image}, by 257 where it has 16 bits, or give {sigma} in its units",
 }
 """By the kind of misfit, where there is no argument that says the image's range."""

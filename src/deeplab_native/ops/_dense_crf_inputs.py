@@ -52,7 +52,7 @@ def as_batch(unary: object, image: object) -> tuple[torch.Tensor, torch.Tensor]:
     if unary.ndim == 3 and image.ndim in (3, 4):
         if image.shape[-2:] != unary.shape[-2:]:
             raise ValueError(
-                f"image: expected shape (3, {unary.shape[1]}, {unary.shape[2]}) for a unary of "
+                f"image: expected shape (C, {unary.shape[1]}, {unary.shape[2]}) for a unary of "
                 f"{tuple(unary.shape)}, got {tuple(image.shape)}"
             )
         unary = unary[None]
@@ -116,8 +116,8 @@ def as_image_dtype(name: str, image: Any, pairs: list[Pair] | None) -> Any:
     if image.dtype in _INTEGERS and pairs is None:
         raise TypeError(
             f"{name}: expected dtype torch.uint8 or a float of values 0..255, got {image.dtype} "
-            "(image_range=(0, 65535), or whatever stands for 0 and 255, says its range; values "
-            f"0..255: {name}.to(torch.uint8))"
+            "(image_range=(0, 65535), or whatever stands for 0 and 255, says its range; (0, 255) "
+            f"that sigma_beta is in its unit; of values 0..255 {name}.to(torch.uint8))"
         )
     return image.to(torch.float32) if image.dtype in (*_WIDENED, *_INTEGERS) else image
 
@@ -180,8 +180,8 @@ def warn_of_image(
 
 _REMEDIES = {
     "unit": "image_range=(0, 1), or {sigma} in the image's units",
-    "normalised": "give the photo's own values, 0..255, or as image_range what stands for 0 and "
-    "255 in them, a pair for each channel",
+    "normalised": "give the image's own values, 0..255, or as image_range what stands for 0 and "
+    "255 in these, a pair for each channel",
     "wide": "image_range=(0, 65535), or whatever stands for 0 and 255, or {sigma} in the image's "
     "units",
 }
