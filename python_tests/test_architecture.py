@@ -20,7 +20,17 @@ from deeplab_native import _late
 LAYERS = (
     ("_C",),
     ("_autograd", "_batching"),
-    ("_errors", "_file_kinds", "_files", "_images", "_late", "_memory", "_native", "_variants"),
+    (
+        "_errors",
+        "_file_kinds",
+        "_files",
+        "_image_range",
+        "_images",
+        "_late",
+        "_memory",
+        "_native",
+        "_variants",
+    ),
     ("_masks",),
     ("metrics", "ops", "pydensecrf", "viz"),
     ("crf", "data", "layers"),
@@ -32,7 +42,7 @@ LAYERS = (
     ("cli",),
 )
 # The drop-in stands beside: these import one another and NumPy, nothing else, so no torch.
-DROP_IN = ("_C", "_memory", "pydensecrf")
+DROP_IN = ("_C", "_image_range", "_memory", "pydensecrf")
 
 
 class Import(NamedTuple):

@@ -54,3 +54,68 @@ def test_preprocessing_takes_bytes_only():
 def test_as_rgb_batch_of_a_tensor_copies_nothing():
     image = torch.zeros(3, 4, 5, dtype=torch.uint8)
     assert as_rgb_batch(image).data_ptr() == image.data_ptr()
+
+
+PHOTO = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+EXPECTED = torch.from_numpy(PHOTO).permute(2, 0, 1)[None]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "remedy"),
+    [
+        (lambda a: a / 255, TypeError, "(255 * image).round().astype(numpy.uint8) of values 0..1"),
+        (lambda a: a / 1.0, TypeError, "image.astype(numpy.uint8) of 0..255"),
+        (
+            lambda a: a.astype(np.uint16) * 257,
+            TypeError,
+            "(image // 257).astype(numpy.uint8) of 16",
+        ),
+        (lambda a: a.astype(int), TypeError, "image.astype(numpy.uint8) of values 0..255"),
+        (lambda a: a.transpose(2, 0, 1), ValueError, "channels last: image.transpose(1, 2, 0)"),
+        (lambda a: np.dstack((a, a[..., 0])), ValueError, "fourth channel: image[..., :3]"),
+        (lambda a: a[None], ValueError, "several, torch.from_numpy(image).permute(0, 3, 1, 2), (B"),
+        (lambda a: a.transpose(2, 0, 1)[None], ValueError, "several, torch.from_numpy(image), (B"),
+    ],
+)
+def test_remedies_for_arrays(change, error, remedy):
+    """What the error advises gives the photo."""
+    image = change(PHOTO)
+    with pytest.raises(error) as raised:
+        as_rgb_batch(image)
+    assert remedy in str(raised.value)
+    call = remedy.split(": ")[-1].removeprefix("several, ").split(" of ")[0].removesuffix(", (B")
+    assert torch.equal(
+        as_rgb_batch(eval(call, {"image": image, "numpy": np, "torch": torch})), EXPECTED
+    )
+
+
+def test_remedy_for_a_grey_array():
+    grey = PHOTO[..., 0]
+    with pytest.raises(ValueError, match=r"numpy.stack\(\[image\] \* 3, -1\)"):
+        as_rgb_batch(grey)
+    assert torch.equal(as_rgb_batch(np.stack([grey] * 3, -1)), EXPECTED[:, :1].repeat(1, 3, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "remedy"),
+    [
+        (lambda t: t / 255, TypeError, "(255 * image).round().to(torch.uint8) of values 0..1"),
+        (lambda t: t.half(), TypeError, "image.to(torch.uint8) of 0..255"),
+        (lambda t: t.bfloat16(), TypeError, "image.to(torch.uint8) of 0..255"),
+        (
+            lambda t: (t.int() * 257).to(torch.uint16),
+            TypeError,
+            "(image.to(torch.int32) // 257).to(torch.uint8) of 16",
+        ),
+        (lambda t: t.long(), TypeError, "image.to(torch.uint8) of values 0..255"),
+        (lambda t: t.permute(0, 2, 3, 1), ValueError, "channels first: permute(0, 3, 1, 2)"),
+        (lambda t: t[0].permute(1, 2, 0), ValueError, "channels first: permute(2, 0, 1)"),
+    ],
+)
+def test_remedies_for_tensors(change, error, remedy):
+    image = change(EXPECTED)
+    with pytest.raises(error) as raised:
+        as_rgb_batch(image)
+    assert remedy in str(raised.value)
+    call = remedy.split(" of ")[0].replace("channels first: ", "image.")
+    assert torch.equal(as_rgb_batch(eval(call, {"image": image, "torch": torch})), EXPECTED)

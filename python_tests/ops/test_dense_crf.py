@@ -259,9 +259,9 @@ PARAMS = PRESETS["voc-resnet101"]
     ("unary", "image", "error", "message"),
     [
         (U.numpy(), IMAGE, TypeError, "unary: expected a torch.Tensor, got ndarray"),
-        (U[0], IMAGE, ValueError, r"unary: expected 4 or 5 dimensions \(B, L, H, W\)"),
-        (U.bfloat16(), IMAGE, TypeError, "unary: expected dtype"),
-        (U, IMAGE[0], ValueError, r"image: expected 4 dimensions \(B, C, H, W\)"),
+        (U[0, 0], IMAGE, ValueError, r"unary: expected 4 or 5 dimensions \(B, L, H, W\)"),
+        (U.long(), IMAGE, TypeError, "unary: expected dtype"),
+        (U.repeat(2, 1, 1, 1), IMAGE[0], ValueError, "image: expected 4 dimensions .B, C, H, W"),
         (U, IMAGE[:, :0], ValueError, "image: expected 1 to 62 channels of an image, got 0"),
         (
             U,

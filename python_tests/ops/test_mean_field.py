@@ -206,8 +206,8 @@ U, F = torch.zeros(1, 3, 10), torch.zeros(10, 2)
 @pytest.mark.parametrize(
     ("unary", "kernels", "error", "message"),
     [
-        (U[0], [(F, 1)], ValueError, r"unary: expected 3 dimensions \(B, L, N\)"),
-        (U.half(), [(F, 1)], TypeError, "unary: expected dtype torch.float32 or torch.float64"),
+        (U[0, 0], [(F, 1)], ValueError, r"unary: expected 3 dimensions \(B, L, N\)"),
+        (U.long(), [(F, 1)], TypeError, "unary: expected dtype torch.float32 or torch.float64"),
         (U[:, :0], [(F, 1)], ValueError, "unary: expected at least one label"),
         (U + torch.nan, [(F, 1)], ValueError, "unary: expected finite energies"),
         (U - torch.inf, [(F, 1)], ValueError, "unary: expected finite energies"),

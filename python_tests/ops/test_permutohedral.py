@@ -205,7 +205,7 @@ V, F = torch.zeros(10, 3), torch.zeros(10, 2)
     [
         ([1.0], F, TypeError, "values: expected a torch.Tensor, got list"),
         (V, None, TypeError, "features: expected a torch.Tensor, got NoneType"),
-        (V.half(), F, TypeError, "values: expected dtype torch.float32 or torch.float64"),
+        (V.long(), F, TypeError, "values: expected dtype torch.float32 or torch.float64"),
         (V, F.long(), TypeError, "features: expected dtype"),
         (V[0], F, ValueError, r"values: expected 2 or 3 dimensions \(N, C\) or \(B, N, C\)"),
         (V[:, :0], F, ValueError, "values: expected at least one channel"),

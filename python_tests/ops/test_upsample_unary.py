@@ -214,7 +214,7 @@ S = torch.zeros(2, 3, 4, 5)
     [
         (TypeError, "scores.*ndarray", lambda: upsample_unary(S.numpy(), 9)),
         (TypeError, "scores.*int32", lambda: upsample_unary(S.int(), 9)),
-        (ValueError, "scores.*4 dim", lambda: upsample_unary(S[0], 9)),
+        (ValueError, "scores.*4 dim", lambda: upsample_unary(S[0, 0], 9)),
         (ValueError, r"scores.*one label.*\(2, 0, 4, 5\)", lambda: upsample_unary(S[:, :0], 9)),
         (ValueError, "scores.*one pixel", lambda: upsample_unary(S[..., :0], 9)),
         (ValueError, "size.*at least 1.*0", lambda: upsample_unary(S, (9, 0))),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from . import _C
@@ -184,10 +185,17 @@ def check_tensor(
     ndim: int | Sequence[int] | None = None,
     dtypes: Sequence[torch.dtype] | None = None,
     layout: str = "",
+    arrays: str = "",
 ) -> torch.Tensor:
-    """Raises TypeError or ValueError that names the argument; `layout` is like "(B, C, H, W)"."""
+    """Raises TypeError or ValueError that names the argument.
+
+    layout: like "(B, C, H, W)". arrays: what takes NumPy arrays in this one's place.
+    """
     if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+        raise TypeError(
+            f"{name}: expected a torch.Tensor, got {type(value).__name__}"
+            + _about_arrays(name, value, arrays)
+        )
     allowed = (ndim,) if isinstance(ndim, int) else tuple(ndim or ())
     if allowed and value.ndim not in allowed:
         raise ValueError(
@@ -197,8 +205,31 @@ def check_tensor(
     if dtypes is not None and value.dtype not in dtypes:
         raise TypeError(
             f"{name}: expected dtype {' or '.join(str(d) for d in dtypes)}, got {value.dtype}"
+            + _about_integers(name, value, dtypes)
         )
     return value
+
+
+def _about_arrays(name: str, value: object, instead: str) -> str:
+    """The remedy for NumPy arrays, and for pictures of Pillow."""
+    if not hasattr(type(value), "__array_interface__"):
+        return ""
+    what = name if isinstance(value, np.ndarray) else f"numpy.array({name})"
+    also = f"; {instead} NumPy arrays" if instead else ""
+    return f" (torch.from_numpy({what}) makes one{also})"
+
+
+def _about_integers(name: str, tensor: torch.Tensor, dtypes: Sequence[torch.dtype]) -> str:
+    if tensor.is_floating_point() or not all(d.is_floating_point for d in dtypes):
+        return ""
+    return f" ({name}.to({dtypes[0]}) makes it one)"
+
+
+def widen(tensor: Any) -> Any:
+    """float16 and bfloat16 in float32, as autocast has it: energies and their sums need that."""
+    if not isinstance(tensor, torch.Tensor) or tensor.dtype not in (torch.bfloat16, torch.float16):
+        return tensor
+    return tensor.to(torch.float32)
 
 
 def memory_format(tensor: torch.Tensor) -> torch.memory_format:

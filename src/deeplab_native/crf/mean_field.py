@@ -7,8 +7,15 @@ from typing import NoReturn, SupportsIndex
 
 import torch
 
-from .._native import check_tensor
+from .._native import check_tensor, widen
 from ..ops._dense_crf_batch import features_of
+from ..ops._dense_crf_inputs import (
+    ImageRange,
+    as_batch,
+    as_image_dtype,
+    as_levels,
+    check_image_range,
+)
 from ..ops._mean_field_checks import (
     NORMALIZATIONS,
     PairwiseKernel,
@@ -18,10 +25,9 @@ from ..ops._mean_field_checks import (
     check_normalization,
     check_precision,
     check_unary,
-    widen,
 )
 from ..ops.crf_params import CRFParams, Spacing, check_params, sigmas_of
-from ..ops.mean_field import mean_fields
+from ..ops.mean_field import batch_of, mean_fields
 from ..ops.pairwise_features import KERNEL_NAMES, Features, check_image
 
 
@@ -29,7 +35,8 @@ class MeanField:
     """A fully connected CRF over a batch, with its lattices built once.
 
     Args:
-        unary: energies (B, L, N), float32 or float64, finite or +inf, as of `dense_crf`.
+        unary: energies (B, L, N), or (L, N) of one image, float32 or float64 (float16 and bfloat16
+            are computed in float32), finite or +inf, as of `dense_crf`.
         kernels: `PairwiseKernel`s (features, compatibility, normalization).
         precision: "single", or "half" as of `dense_crf`.
 
@@ -56,15 +63,15 @@ class MeanField:
         *,
         precision: str = "single",
     ) -> None:
-        unary = widen(unary)
-        check_unary(unary, ndim=3, layout="(B, L, N)")
+        unary, alone = batch_of(unary)
         checked = check_kernels(unary, kernels)
         self._build(
             unary,
             [k.features for k in checked],
             [k.compatibility for k in checked],
             [k.normalization for k in checked],
-            unary.shape,
+            unary.shape[1:] if alone else unary.shape,
+            alone,
             half=check_precision(precision),
         )
 
@@ -78,15 +85,21 @@ class MeanField:
         normalization: str = "symmetric",
         precision: str = "single",
         spacing: Spacing | None = None,
+        image_range: ImageRange | None = None,
     ) -> MeanField:
         """The CRF of `dense_crf`: unary (B, L, H, W), image (B, C, H, W); shapes stay so.
 
-        Or of volumes, (B, L, D, H, W) and (B, C, D, H, W).
+        Or (L, H, W) and (C, H, W); of volumes (B, L, D, H, W) and (B, C, D, H, W). `image_range`,
+        and what is warned of, as there.
         """
-        unary = widen(unary)
-        check_unary(unary, ndim=(4, 5), layout="(B, L, H, W) or of volumes (B, L, D, H, W)")
+        pairs = check_image_range(image_range)
+        alone = isinstance(unary, torch.Tensor) and unary.ndim == 3
+        unary, image = as_batch(widen(unary), as_image_dtype("image", image, pairs))
+        layout = "(B, L, H, W) or (L, H, W), or of volumes (B, L, D, H, W)"
+        check_unary(unary, ndim=(4, 5), layout=layout)
         check_image(image, unary)
         check_params(params)
+        image = as_levels("image", image, pairs, params.sigma_beta)
         check_normalization(normalization)
         half = check_precision(precision)
         sigmas = sigmas_of(params, image.shape, spacing)
@@ -99,7 +112,8 @@ class MeanField:
                 check_compatibility("params.w1", params.w1, unary),
             ],
             [normalization] * 2,
-            unary.shape,
+            unary.shape[1:] if alone else unary.shape,
+            alone,
             KERNEL_NAMES,
             half=half,
         )
@@ -112,11 +126,13 @@ class MeanField:
         compatibilities: Sequence[torch.Tensor],
         normalizations: Sequence[str],
         shape: Sequence[int],
+        alone: bool,
         names: Sequence[tuple[str, str]] | None = None,
         *,
         half: bool,
     ) -> None:
         self._shape, self._like = torch.Size(shape), unary.new_empty(0)
+        self._flat, self._alone = unary.shape, alone  # (B, L, N)
         numbers = [NORMALIZATIONS[n] for n in normalizations]
         groups = mean_fields(unary, features, compatibilities, numbers, names, half=half)
         self._fields = list(groups)
@@ -132,10 +148,10 @@ class MeanField:
     def inference(self, iterations: int) -> torch.Tensor:
         """Q after so many iterations from the start."""
         iterations = check_iterations(iterations)
-        q = self._like.new_empty(self._shape)
+        q = self._like.new_empty(self._flat)
         for images, field in self._fields:
-            field.inference(iterations, q[images].flatten(2))
-        return q
+            field.inference(iterations, q[images])
+        return q.view(self._shape)
 
     def start(self) -> torch.Tensor:
         """Q = softmax(-U), before the first iteration."""
@@ -150,12 +166,15 @@ class MeanField:
         return updated.view(self._shape)
 
     def kl_divergence(self, q: torch.Tensor) -> torch.Tensor:
-        """KL(Q || P) of each image up to the constant log Z, (B,) float64; falls as Q converges."""
+        """KL(Q || P) of each image up to the constant log Z, (B,) float64; falls as Q converges.
+
+        (), where the unary has no batch dimension.
+        """
         q = self._check(q)
-        values = q.new_empty(self._shape[0], dtype=torch.float64)
+        values = q.new_empty(self._flat[0], dtype=torch.float64)
         for images, field in self._fields:
             values[images] = field.kl_divergence(q[images])
-        return values
+        return values[0] if self._alone else values
 
     def _check(self, q: torch.Tensor) -> torch.Tensor:
         """As (B, L, N), contiguous."""
@@ -165,4 +184,4 @@ class MeanField:
                 f"q: expected shape {tuple(self._shape)} on {self._like.device}, got "
                 f"{tuple(q.shape)} on {q.device}"
             )
-        return q.detach().contiguous().flatten(2)
+        return q.detach().contiguous().view(self._flat)

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from .._native import check_tensor
+from ..ops._dense_crf_inputs import channels_first
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def as_rgb_batch(
     Raises:
         TypeError: another type or dtype (a float image may lie in 0..1 or 0..255: say which by
             converting it).
-        ValueError: another shape or PIL mode, or an image without pixels.
+        ValueError: another shape or PIL mode, or an image without pixels. Both say how to convert.
     """
     if isinstance(image, Image.Image):
         if image.mode != "RGB":
@@ -131,16 +132,33 @@ def as_rgb_batch(
         image = np.asarray(image)
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8:
-            raise TypeError(f"image: expected dtype uint8 (RGB, 0..255), got {image.dtype}")
+            raise TypeError(
+                f"image: expected dtype uint8 (RGB, 0..255), got {image.dtype}"
+                + _of_other_ranges(image.dtype.name, "astype(numpy.uint8)")
+            )
         if image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"image: expected an array (H, W, 3), got shape {image.shape}")
+            raise ValueError(
+                f"image: expected an array (H, W, 3), got shape {image.shape}"
+                + _of_other_arrays(image.shape)
+            )
         batch = _from_array(image, device)
     elif isinstance(image, torch.Tensor):
         layout = "(3, H, W) or (B, 3, H, W)"
-        check_tensor("image", image, ndim=(3, 4), dtypes=(torch.uint8,), layout=layout)
+        check_tensor("image", image, ndim=(3, 4), layout=layout)
+        if image.dtype != torch.uint8:
+            dtype = str(image.dtype).removeprefix("torch.")
+            raise TypeError(
+                f"image: expected dtype torch.uint8 (RGB, 0..255), got {image.dtype}"
+                + _of_other_ranges(dtype, "to(torch.uint8)")
+            )
         batch = image if image.ndim == 4 else image[None]
         if batch.shape[1] != 3:
-            raise ValueError(f"image: expected a tensor {layout}, got shape {tuple(image.shape)}")
+            last = (
+                f" (channels first: {channels_first(image.ndim)})" if image.shape[-1] == 3 else ""
+            )
+            raise ValueError(
+                f"image: expected a tensor {layout}, got shape {tuple(image.shape)}{last}"
+            )
     else:
         raise TypeError(
             "image: expected a numpy array, a PIL image or a torch.Tensor, "
@@ -153,6 +171,30 @@ def as_rgb_batch(
     if device.type != "cuda" or batch.device.type != "cpu":
         return batch.to(device)
     return (batch if batch.is_pinned() else _pinned(batch)).to(device, non_blocking=True)
+
+
+def _of_other_ranges(dtype: str, as_uint8: str) -> str:
+    """How an image of another dtype becomes one of 0..255."""
+    if dtype.startswith(("float", "bfloat")):
+        return f" ((255 * image).round().{as_uint8} of values 0..1, image.{as_uint8} of 0..255)"
+    if dtype == "uint16":
+        wide = "image.to(torch.int32)" if "torch" in as_uint8 else "image"
+        return f" (({wide} // 257).{as_uint8} of 16 bits)"
+    return f" (image.{as_uint8} of values 0..255)"
+
+
+def _of_other_arrays(shape: tuple[int, ...]) -> str:
+    """How an array of another shape becomes (H, W, 3)."""
+    if len(shape) == 2:
+        return " (of a grey image, numpy.stack([image] * 3, -1))"
+    if len(shape) == 3 and shape[0] == 3:
+        return " (channels last: image.transpose(1, 2, 0))"
+    if len(shape) == 3 and shape[2] == 4:
+        return " (without the fourth channel: image[..., :3])"
+    if len(shape) == 4:
+        order = "" if shape[1] == 3 else ".permute(0, 3, 1, 2)"
+        return f" (of several, torch.from_numpy(image){order}, (B, 3, H, W))"
+    return ""
 
 
 def _from_array(image: np.ndarray, device: torch.device | None) -> torch.Tensor:

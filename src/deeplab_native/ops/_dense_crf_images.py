@@ -12,7 +12,8 @@ from .._autograd import no_gradient
 from .._native import check_tensor, define_op, integer, on_cuda
 from ._crf_vmap import vmap_images, vmap_images_backward
 from ._dense_crf_batch import dense_crf_backward_of_batch, dense_crf_of_batch, features_of
-from ._mean_field_checks import UNARY_DTYPES
+from ._dense_crf_inputs import check_channels_first
+from ._mean_field_checks import TAKES_IMAGES, check_energies
 from ._mean_field_cpu import check_values
 from .mean_field import not_twice_differentiable
 from .pairwise_features import IMAGE_DTYPES, check_channels, check_finite_image, check_no_gradient
@@ -33,6 +34,7 @@ def check_images(
     checked = []
     for i, (unary, image) in enumerate(zip(unaries, images, strict=True)):
         axes = _axes_of(f"unary[{i}]", unary)
+        check_channels_first(f"image[{i}]", image, f"unary[{i}]", unary, axes)
         own = unary.reshape(unary.shape[-1 - axes :])
         pixels = _check_image(i, image, unary, axes)
         if own.shape[0] < 1:
@@ -68,7 +70,8 @@ def check_images(
 def _axes_of(name: str, unary: object) -> int:
     """2 for (L, H, W) and (1, L, H, W), 3 for other (L, D, H, W) and for (1, L, D, H, W)."""
     layout = "(L, H, W) or (1, L, H, W), or of a volume (L, D, H, W) or (1, L, D, H, W)"
-    unary = check_tensor(name, unary, ndim=(3, 4, 5), dtypes=UNARY_DTYPES, layout=layout)
+    unary = check_tensor(name, unary, ndim=(3, 4, 5), layout=layout, arrays=TAKES_IMAGES)
+    check_energies(name, unary)
     if unary.ndim == 5 and unary.shape[0] != 1:
         raise ValueError(f"{name}: expected {layout}, got shape {tuple(unary.shape)}")
     is_image = unary.ndim == 3 or (unary.ndim == 4 and unary.shape[0] == 1)
@@ -82,7 +85,8 @@ def _check_image(i: int, image: object, unary: torch.Tensor, axes: int) -> torch
         layout = "(C, D, H, W) or (1, C, D, H, W), "
         layout += f"as unary[{i}] is a volume, {tuple(unary.shape)}"
     name, ndim = f"image[{i}]", (axes + 1, axes + 2)
-    image = check_tensor(name, image, ndim=ndim, dtypes=IMAGE_DTYPES, layout=layout)
+    how: Any = {"ndim": ndim, "dtypes": IMAGE_DTYPES, "arrays": TAKES_IMAGES}
+    image = check_tensor(name, image, layout=layout, **how)
     if image.ndim == axes + 2 and image.shape[0] != 1:
         raise ValueError(f"{name}: expected {layout}, got shape {tuple(image.shape)}")
     return image.reshape(image.shape[-1 - axes :])

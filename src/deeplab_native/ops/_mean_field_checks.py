@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from .._native import autocasts, check_same_device, check_tensor
+from .._native import check_same_device, check_tensor
 from .permutohedral import check_features
 
 NORMALIZATIONS = {"none": 0, "before": 1, "after": 2, "symmetric": 3}
@@ -46,17 +46,30 @@ class CheckedKernel(NamedTuple):
     normalization: str
 
 
+# what takes NumPy arrays, for errors
+TAKES_IMAGES = "deeplab_native.refine takes"
+TAKES_POINTS = "deeplab_native.pydensecrf.densecrf.DenseCRF takes"
+
+
 def check_unary(unary: torch.Tensor, *, ndim: int | tuple[int, ...], layout: str) -> None:
-    check_tensor("unary", unary, ndim=ndim, dtypes=UNARY_DTYPES, layout=layout)
+    of_points = ndim == 3
+    arrays = TAKES_POINTS if of_points else TAKES_IMAGES
+    check_tensor("unary", unary, ndim=ndim, layout=layout, arrays=arrays)
+    if of_points:
+        check_tensor("unary", unary, dtypes=UNARY_DTYPES)
+    check_energies("unary", unary)
     if unary.shape[1] < 1:
         raise ValueError(f"unary: expected at least one label, got shape {tuple(unary.shape)}")
 
 
-def widen(unary: torch.Tensor) -> torch.Tensor:
-    """Under autocast, scores of a lower precision in float32: energies need it."""
-    if not isinstance(unary, torch.Tensor) or unary.dtype not in (torch.bfloat16, torch.float16):
-        return unary
-    return unary.to(torch.float32) if autocasts(unary.device.type) else unary
+def check_energies(name: str, unary: torch.Tensor) -> None:
+    """Raises TypeError for a dtype that an image's energies cannot have, such as that of labels."""
+    if unary.dtype not in UNARY_DTYPES:
+        floats = " or ".join(map(str, UNARY_DTYPES))
+        raise TypeError(
+            f"{name}: expected dtype {floats}, got {unary.dtype} "
+            "(deeplab_native.refine takes labels)"
+        )
 
 
 def check_iterations(iterations: int) -> int:

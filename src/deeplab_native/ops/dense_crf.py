@@ -13,10 +13,18 @@ import torch
 import torch.nn.functional as F
 
 from .._autograd import no_gradient
-from .._native import define_op
+from .._native import define_op, widen
 from ._crf_vmap import vmap_dense_crf, vmap_dense_crf_backward
 from ._dense_crf_batch import dense_crf_backward_of_batch, dense_crf_of_batch
 from ._dense_crf_images import check_images, check_sizes, dense_crf_of_images
+from ._dense_crf_inputs import (
+    ImageRange,
+    Pair,
+    as_batch,
+    as_image_dtype,
+    as_levels,
+    check_image_range,
+)
 from ._mean_field_checks import (
     check_compatibility,
     check_iterations,
@@ -24,7 +32,6 @@ from ._mean_field_checks import (
     check_precision,
     check_scale,
     check_unary,
-    widen,
 )
 from .crf_params import CRFParams, Spacing, check_params, sigmas_of
 from .mean_field import not_twice_differentiable
@@ -45,6 +52,7 @@ def dense_crf(
     scale: float = ...,
     precision: str = ...,
     spacing: Spacing | None = ...,
+    image_range: ImageRange | None = ...,
 ) -> torch.Tensor: ...
 @overload
 def dense_crf(
@@ -58,6 +66,7 @@ def dense_crf(
     scale: float = ...,
     precision: str = ...,
     spacing: Spacing | None = ...,
+    image_range: ImageRange | None = ...,
 ) -> list[torch.Tensor]: ...
 def dense_crf(
     unary: torch.Tensor | Sequence[torch.Tensor],
@@ -70,19 +79,21 @@ def dense_crf(
     scale: float = 1.0,
     precision: str = "single",
     spacing: Spacing | None = None,
+    image_range: ImageRange | None = None,
 ) -> torch.Tensor | list[torch.Tensor]:
     """Marginals of the fully connected CRF over the pixels of an image, or a volume's voxels.
 
     Args:
-        unary: energies (B, L, H, W), float32 or float64 (under autocast also its dtype, computed
-            in float32); of probabilities p, -log p. +inf excludes a label at a pixel, as long as
-            one is left: its marginal there is 0, and so is its gradient; others are finite. Of
-            volumes (B, L, D, H, W). Or a list of images of any sizes, each (L, H, W) or
-            (1, L, H, W), or of volumes, each (L, D, H, W) with L above 1 or (1, L, D, H, W), of one
-            dtype and device.
-        image: (B, C, H, W) or (B, C, D, H, W) of 1 to 62 channels, of volumes to 61, uint8, or
-            float32 / float64 with values 0..255, on the unary's device; for a list of unaries the
-            list of their images, each (C, H, W) or (1, C, H, W), or volumes, of one C.
+        unary: energies (B, L, H, W), or (L, H, W) of one image, float32 or float64 (float16 and
+            bfloat16 are computed in float32); of probabilities p, -log p. +inf excludes a label at
+            a pixel, as long as one is left: its marginal there is 0, and so is its gradient; others
+            are finite. Of volumes (B, L, D, H, W). Or a list of images of any sizes, each (L, H, W)
+            or (1, L, H, W), or of volumes, each (L, D, H, W) with L above 1 or (1, L, D, H, W), of
+            one dtype and device.
+        image: (B, C, H, W), or (C, H, W) of one image, of 1 to 62 channels, or (B, C, D, H, W) of
+            up to 61, uint8 or a float dtype, with values 0..255 or of `image_range`, on the unary's
+            device; for a list of unaries the list of their images, each (C, H, W) or (1, C, H, W),
+            or volumes, of one C. Integers of other dtypes need `image_range`.
         params: weights and standard deviations, one or one for each axis and channel;
             `CRFParams.preset` has the published ones.
         iterations: mean field iterations, 0 or more; the paper uses 10.
@@ -103,12 +114,22 @@ def dense_crf(
         spacing: of the pixels, as millimetres of the voxels of a scan: one number, or one for each
             axis in the tensor's order, (y, x) or (z, y, x). `params.sigma_alpha` and `sigma_gamma`
             are then in its unit, else in pixels.
+        image_range: the values that stand for 0 and 255, the levels that `params.sigma_beta` is
+            in: (0, 1), or (0, 65535) of 16 bits; of a normalised image such a pair for each
+            channel, (-mean / std, (1 - mean) / std). Values may lie beyond. (0, 255): they are in
+            the unit of sigma_beta, whatever they are. None: the same, and the values are looked at.
 
     Returns:
-        Q (B, L, H, W), contiguous, like the unary; sums to 1 over the labels. For lists the list of
-        each image's, shaped like its unary; the same bits as of the image alone. With `sizes` each
-        image's as of the image alone, and 0 outside it. Differentiable with respect to the unary,
-        and to `params.w1` and `params.w2` where these are tensors.
+        Q (B, L, H, W), or (L, H, W) as the unary, contiguous; sums to 1 over the labels. For lists
+        the list of each image's, shaped like its unary; the same bits as of the image alone. With
+        `sizes` each image's as of the image alone, and 0 outside it. Differentiable with respect
+        to the unary, and to `params.w1` and `params.w2` where these are tensors.
+
+    Warns (UserWarning, once in a process, on the CPU) where the values of a float image cannot be
+    what sigma_beta was made for: sigma_beta is 1 or more, and no value is above 1 and none negative
+    (0..1), or some are negative and none is beyond +-16 (normalised); or sigma_beta is less than a
+    255th of the values' range, which goes beyond +-510 (16 bits). Also where they have nothing to
+    do with `image_range`. On CUDA to look would be to wait; neither is it done in torch.compile.
 
     Raises:
         TypeError, ValueError: before any kernel runs on any image, naming the argument.
@@ -124,6 +145,7 @@ def dense_crf(
         >>> q = dense_crf(padded, photos, params, sizes=[(375, 500), (333, 500)])
         >>> q = dense_crf(unary, photo, params, scale=0.5)
         >>> q = dense_crf(unary, scan, params, spacing=(5.0, 0.9, 0.9))  # (B, C, D, H, W), in mm
+        >>> q = dense_crf(unary, photo / 255, params, image_range=(0, 1))
     """
     check_params(params)
     how = (
@@ -132,28 +154,35 @@ def dense_crf(
         check_scale(scale),
         check_precision(precision),
     )
+    pairs = check_image_range(image_range)
     if isinstance(unary, Sequence):
         if sizes is not None:
             raise ValueError("sizes: expected None for a list, whose images have their own sizes")
         unaries = [widen(u) for u in unary]
-        own_unaries, images = check_images(unaries, image)
+        images = as_image_dtype("image", image, pairs)
+        own_unaries, images = check_images(unaries, images)
+        images = _levels(images, pairs, params)
         if not unaries:
             return []
         sigmas = sigmas_of(params, images[0][None].shape, spacing)
         weights = _weights(params, own_unaries[0][None])
         q = dense_crf_of_images(own_unaries, images, weights, sigmas, *how)
         return [one.view(u.shape) for one, u in zip(q, unaries, strict=True)]
-    unary = widen(unary)
-    check_unary(unary, ndim=(4, 5), layout="(B, L, H, W) or of volumes (B, L, D, H, W)")
+    alone = isinstance(unary, torch.Tensor) and unary.ndim == 3
+    unary, image = as_batch(widen(unary), as_image_dtype("image", image, pairs))
+    layout = "(B, L, H, W) or (L, H, W), or of volumes (B, L, D, H, W)"
+    check_unary(unary, ndim=(4, 5), layout=layout)
     image = check_image(image, unary)
     sigmas = sigmas_of(params, image.shape, spacing)
     weights = _weights(params, unary)
     if sizes is None:
-        return _dense_crf(unary, image, weights, sigmas, *how)
+        image = as_levels("image", image, pairs, params.sigma_beta)
+        marginals = _dense_crf(unary, image, weights, sigmas, *how)
+        return marginals[0] if alone else marginals
     own = [(slice(None), *map(slice, size)) for size in check_sizes(sizes, unary)]
     q = dense_crf_of_images(
         [u[inside] for u, inside in zip(unary, own, strict=True)],
-        [i[inside] for i, inside in zip(image, own, strict=True)],
+        _levels([i[inside] for i, inside in zip(image, own, strict=True)], pairs, params),
         weights,
         sigmas,
         *how,
@@ -161,13 +190,23 @@ def dense_crf(
     if not q:
         return unary.new_zeros(unary.shape)
     # not written into one tensor: within torch.vmap it would be no sample's own
-    return torch.stack([_padded(one, unary.shape[2:]) for one in q])
+    padded = [_padded(one, unary.shape[2:]) for one in q]
+    return padded[0] if alone else torch.stack(padded)
 
 
 def _padded(q: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """With zeros, up to this size."""
     missing = [most - n for n, most in zip(q.shape[1:], size, strict=True)]
     return F.pad(q, [n for axis in reversed(missing) for n in (0, axis)])
+
+
+def _levels(
+    images: list[torch.Tensor], pairs: list[Pair] | None, params: CRFParams
+) -> list[torch.Tensor]:
+    return [
+        as_levels(f"image[{i}]", image, pairs, params.sigma_beta, dim=0)
+        for i, image in enumerate(images)
+    ]
 
 
 def _weights(params: CRFParams, unary: torch.Tensor) -> list[torch.Tensor]:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import torch
 
 from .._autograd import no_gradient
-from .._native import define_op, on_cuda
+from .._native import define_op, on_cuda, widen
 from ._crf_vmap import vmap_mean_field, vmap_mean_field_backward
 from ._mean_field_checks import (
     NORMALIZATIONS,
@@ -21,7 +21,6 @@ from ._mean_field_checks import (
     check_kernels,
     check_precision,
     check_unary,
-    widen,
 )
 from ._mean_field_cpu import CpuMeanField, cpu_mean_fields
 from ._mean_field_cuda import CudaMeanField, cuda_mean_fields
@@ -38,15 +37,16 @@ def mean_field(
     """Q <- softmax(-U - sum over m of C_m (K_m Q)), `iterations` times from Q = softmax(-U).
 
     Args:
-        unary: energies (B, L, N), float32 or float64, finite; or +inf, which excludes a label at a
-            pixel, as long as one is left: its marginal there is 0, and so is its gradient.
+        unary: energies (B, L, N), or (L, N) of one image, float32 or float64 (float16 and bfloat16
+            are computed in float32), finite; or +inf, which excludes a label at a pixel, as long as
+            one is left: its marginal there is 0, and so is its gradient.
         kernels: `PairwiseKernel`s, or tuples of their fields.
         iterations: 0 or more.
         precision: "single", or "half" as of `dense_crf`.
 
     Returns:
-        Marginals (B, L, N) that sum to 1 over L; differentiable with respect to the unary and the
-        compatibilities (the unrolled iterations; features have no gradient).
+        Marginals of the unary's shape that sum to 1 over L; differentiable with respect to the
+        unary and the compatibilities (the unrolled iterations; features have no gradient).
 
     Raises:
         TypeError, ValueError: before any iteration, naming the argument. On CUDA values are not
@@ -55,10 +55,9 @@ def mean_field(
             is NaN (every image, where they are shared). Compatibilities other than plain numbers
             should be tensors there, or else are copied from the host.
     """
-    unary = widen(unary)
-    check_unary(unary, ndim=3, layout="(B, L, N)")
+    unary, alone = batch_of(unary)
     checked = check_kernels(unary, kernels)
-    return _mean_field(
+    marginals = _mean_field(
         unary,
         [k.features for k in checked],
         [k.compatibility for k in checked],
@@ -66,6 +65,16 @@ def mean_field(
         check_iterations(iterations),
         check_precision(precision),
     )
+    return marginals[0] if alone else marginals
+
+
+def batch_of(unary: torch.Tensor) -> tuple[torch.Tensor, bool]:
+    """Energies (B, L, N), checked, and whether they were (L, N), of one image."""
+    unary = widen(unary)
+    alone = isinstance(unary, torch.Tensor) and unary.ndim == 2
+    unary = unary[None] if alone else unary
+    check_unary(unary, ndim=3, layout="(B, L, N) or (L, N)")
+    return unary, alone
 
 
 def mean_fields(

@@ -15,6 +15,7 @@ import torch
 
 from .. import _C
 from .._native import call_cuda, check_same_device, check_tensor, num_threads, on_cuda
+from ._dense_crf_inputs import warn_of_image
 
 _R = TypeVar("_R")
 
@@ -76,9 +77,12 @@ def image_features(image: torch.Tensor, sigma_yx: Sigma, sigma_channels: Sigma) 
     """(x / sigma, y / sigma, channels / sigma) of each pixel: (B, H W, 2 + C) float32.
 
     image: (B, C, H, W), uint8, float32 or float64, any strides. The sigmas may be given for y and
-    x, and for each channel. On the CPU, ValueError for an image with NaN or infinite values.
+    x, and for each channel. On the CPU, ValueError for an image with NaN or infinite values, and a
+    warning where they cannot be what sigma_channels was made for, as of `dense_crf`.
     Of a volume (B, C, D, H, W): (z, y, x, channels), (B, D H W, 3 + C).
     """
+    check_tensor("image", image, dtypes=IMAGE_DTYPES)
+    warn_of_image("image", image, "sigma_channels", sigma_channels)
     return PixelFeatures(image, sigma_yx, sigma_channels).tensor()
 
 

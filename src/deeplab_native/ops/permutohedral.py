@@ -13,7 +13,7 @@ import torch
 from .. import _C
 from .._autograd import linear, no_gradient
 from .._batching import front, loop
-from .._native import check_same_device, check_tensor, define_op, num_threads
+from .._native import check_same_device, check_tensor, define_op, num_threads, widen
 from ._lattice_cuda import CudaFilter, CudaLattice, check_size, images_at_once
 
 _R = TypeVar("_R")
@@ -31,13 +31,15 @@ def permutohedral_filter(values: torch.Tensor, features: torch.Tensor) -> torch.
     the exact one (about half at d = 5): divide by the filter of ones, as the CRF does.
 
     Args:
-        values: (N, C) or (B, N, C), float32 or float64.
+        values: (N, C) or (B, N, C), float32 or float64; float16 and bfloat16 are computed in
+            float32.
         features: (N, d) or (B, N, d), 1 <= d <= 16, divided by their standard deviations. The
             lattice is built in float32 whatever their dtype. (N, d) serves every image of a batch.
 
     Returns:
-        Like `values`, contiguous. Its gradient with respect to the values is exact for the lattice
-        (the transposed filter); with respect to the features there is none.
+        Like `values`, contiguous, but float32 for narrower ones. Its gradient with respect to the
+        values is exact for the lattice (the transposed filter); with respect to the features there
+        is none.
 
     Raises:
         TypeError, ValueError: an argument of another type, dtype, shape or device, features that
@@ -45,6 +47,7 @@ def permutohedral_filter(values: torch.Tensor, features: torch.Tensor) -> torch.
             not looked at, which would be to wait for the device: an image whose features are not
             finite, or too large, is NaN.
     """
+    values = widen(values)
     check_tensor(
         "values", values, ndim=(2, 3), dtypes=tuple(_FILTERS), layout="(N, C) or (B, N, C)"
     )

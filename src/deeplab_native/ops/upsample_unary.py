@@ -27,25 +27,28 @@ def upsample_unary(
     [:, :, :H', :W'] of it with a crop, without an interpolated score in memory.
 
     Args:
-        scores: (B, L, h, w), float32, float64, bfloat16 or float16, any strides.
+        scores: (B, L, h, w), or (L, h, w) of one image, float32, float64, bfloat16 or float16, any
+            strides.
         size: (H, W) of the grid whose corners are the scores' corners: its pixel (Y, X) lies at
             (Y (h - 1) / (H - 1), X (w - 1) / (W - 1)) of the score map.
         crop: (H', W'), at most size: only the first rows and columns of the grid are computed, as
             for an image that was padded at the bottom and the right.
 
     Returns:
-        (B, L, H', W') energies, contiguous; float64 for float64, float32 for all other dtypes.
+        (B, L, H', W') energies, or (L, H', W'), contiguous; float64 for float64, float32 for all
+        other dtypes.
 
     Raises:
         TypeError: an argument of the wrong type.
-        ValueError: scores not four-dimensional, or without a label or a pixel; size or crop below
-            1; crop larger than size.
+        ValueError: scores of another number of dimensions, or without a label or a pixel; size or
+            crop below 1; crop larger than size.
         RuntimeError: CUDA tensors, and a deeplab_native without CUDA; a second derivative.
 
     Source: Chen et al. 2017, sections 3.1 and 3.3. Differentiable once.
     """
-    check_tensor("scores", scores, ndim=4, dtypes=FLOATS, layout="(B, L, h, w)")
-    if min(scores.shape[1:]) < 1:
+    layout = "(B, L, h, w) or (L, h, w)"
+    check_tensor("scores", scores, ndim=(3, 4), dtypes=FLOATS, layout=layout)
+    if min(scores.shape[-3:]) < 1:
         raise ValueError(
             f"scores: expected at least one label and one pixel, got shape {tuple(scores.shape)}"
         )
@@ -53,6 +56,8 @@ def upsample_unary(
     crop = size if crop is None else pair("crop", crop, least=1)
     if crop[0] > size[0] or crop[1] > size[1]:
         raise ValueError(f"crop: expected at most size {size}, got {crop}")
+    if scores.ndim == 3:
+        return _upsample_op(scores[None], size, crop)[0]
     return _upsample_op(scores, size, crop)
 
 

@@ -77,7 +77,12 @@ def array(name: str, value: object) -> NDArray[Any]:
         return np.asarray(memoryview(value))  # type: ignore[arg-type]
     except TypeError:
         kind = type(value).__name__
-        raise TypeError(f"{name}: expected a numpy.ndarray, got {kind}") from None
+        remedy = ""
+        if kind == "Tensor":  # also on a GPU, and with a gradient
+            remedy = f" ({name}.detach().cpu().numpy(); deeplab_native.dense_crf takes tensors)"
+        elif isinstance(value, (list, tuple)):
+            remedy = f" (numpy.asarray({name}))"
+        raise TypeError(f"{name}: expected a numpy.ndarray, got {kind}{remedy}") from None
 
 
 def float_array(name: str, value: object, ndim: int, layout: str) -> Floats:

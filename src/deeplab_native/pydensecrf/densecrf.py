@@ -267,13 +267,28 @@ class DenseCRF2D(DenseCRF):
         deviations = sigmas("srgb", srgb, 3, "r, g, b")
         image = array("rgbim", rgbim)
         if image.dtype != np.uint8:
-            raise ValueError(f"rgbim: expected dtype uint8, values 0..255, got {image.dtype}")
+            raise ValueError(
+                f"rgbim: expected dtype uint8, values 0..255, got {image.dtype} "
+                f"({_to_uint8(image.dtype)})"
+            )
         need = self._h, self._w, 3
         if image.shape != need:
             hint = "; for other channels see utils.create_pairwise_bilateral"
+            if image.shape == (3, self._h, self._w):
+                hint = "; channels last: rgbim.transpose(1, 2, 0)"
             raise ValueError(
                 f"rgbim: bad shape for pairwise bilateral, need {need}, got {image.shape}"
                 + (hint if image.shape[2:] != (3,) else "")
             )
         how = self._check_kernel(5, compat, kernel, normalization)
         self._field.add_image_kernel("rgbim / (sxy, srgb)", image, (sx, sy), deviations, *how)
+
+
+def _to_uint8(dtype: np.dtype[Any]) -> str:
+    """How an image of another dtype becomes one of 0..255."""
+    convert = "astype(numpy.uint8)"
+    if dtype.kind == "f":
+        return f"(255 * rgbim).round().{convert} of values 0..1, rgbim.{convert} of 0..255"
+    if dtype.itemsize == 2:
+        return f"(rgbim // 257).{convert} of 16 bits, rgbim.{convert} of values 0..255"
+    return f"rgbim.{convert} of values 0..255"

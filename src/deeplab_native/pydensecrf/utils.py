@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._image_range import LARGEST_ORDINARY, warn_of_values
 from ._checks import Floats, integer, sigmas
 
 __all__ = [
@@ -145,12 +146,16 @@ def create_pairwise_bilateral(
     Args:
         sdims: one positive number for each dimension of the image but that of the channels.
         schan: one positive number for each channel, or a single one for all.
-        img: numbers, N points in all.
+        img: numbers, N points in all, in the units of schan.
         chdim: which dimension has the channels; -1 says that there is none, and one channel.
 
     Returns:
         (dimensions + channels, N) float32: (y, x, channels) for an image, where
         `addPairwiseBilateral` has (x, y, channels), which is another lattice.
+
+    Warns (UserWarning, once in a process) where the values of the image cannot be what schan was
+    made for: floats without one above 1 and a schan of 1 or more (0..1), or with negative ones
+    within +-16 (normalised), or a schan of less than a 255th of a range beyond +-510 (16 bits).
 
     Raises:
         TypeError: sdims or schan are no numbers.
@@ -163,7 +168,7 @@ def create_pairwise_bilateral(
     planes = pixels[np.newaxis] if chdim == -1 else np.moveaxis(pixels, chdim, 0)
     channels, *sizes = planes.shape
     _check_sdims(sdims, len(sizes))
-    sigmas("schan", schan, channels, "one for each channel")
+    _warn_of_image(pixels, sigmas("schan", schan, channels, "one for each channel"))
     features = _grid(sdims, sizes, channels)
     deviations: Any = [schan] * channels if isinstance(schan, Number) else schan
     first = len(sizes)
@@ -171,6 +176,15 @@ def create_pairwise_bilateral(
         out[:] = plane.ravel()
         out /= deviation
     return features
+
+
+def _warn_of_image(pixels: NDArray[Any], schan: list[float]) -> None:
+    if pixels.size == 0 or pixels.dtype.itemsize == 1:
+        return
+    found = float(pixels.min()), float(pixels.max())
+    # small integers, also negative ones, are classes and no colours in 0..1
+    if pixels.dtype.kind == "f" or max(map(abs, found)) > LARGEST_ORDINARY:
+        warn_of_values("img", found, "schan", schan)
 
 
 def _check_sdims(sdims: object, count: int) -> None:
