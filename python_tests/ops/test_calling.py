@@ -133,7 +133,7 @@ def test_half_precision_compiles(small):
     )
 
 
-U, IMAGE = torch.zeros(2, 4, 5, 6), torch.zeros(2, 3, 5, 6, dtype=torch.uint8)
+U, IMAGE = torch.zeros(1, 4, 5, 6), torch.zeros(1, 3, 5, 6, dtype=torch.uint8)
 LAST, U_LAST = IMAGE.permute(0, 2, 3, 1), U.permute(0, 2, 3, 1)
 PARAMS = dn.CRFParams.preset("voc-resnet101")
 OF_BATCH, OF_ONE = r"permute\(0, 3, 1, 2\)\)", r"permute\(2, 0, 1\)\)"
@@ -142,12 +142,12 @@ OF_BATCH, OF_ONE = r"permute\(0, 3, 1, 2\)\)", r"permute\(2, 0, 1\)\)"
 @pytest.mark.parametrize(
     ("unary", "image", "message"),
     [
-        (U, LAST, rf"image: got shape \(2, 5, 6, 3\), .* \(channels first: {OF_BATCH}"),
+        (U, LAST, rf"image: got shape \(1, 5, 6, 3\), .* \(channels first: {OF_BATCH}"),
         (U[0], LAST[0], rf"image: got shape \(5, 6, 3\), .* \(channels first: {OF_ONE}"),
         (U[:1], LAST[0], rf"image: got shape \(5, 6, 3\), .* \(channels first: {OF_ONE}"),
-        (U_LAST, IMAGE, rf"unary: got shape \(2, 5, 6, 4\), .* \(channels first: {OF_BATCH}"),
+        (U_LAST, IMAGE, rf"unary: got shape \(1, 5, 6, 4\), .* \(channels first: {OF_BATCH}"),
         (U_LAST[0], IMAGE[0], rf"unary: got shape \(5, 6, 4\), .* \(channels first: {OF_ONE}"),
-        (U_LAST, LAST, rf"image: got shape \(2, 5, 6, 3\), .* \(channels first: {OF_BATCH}"),
+        (U_LAST, LAST, rf"image: got shape \(1, 5, 6, 3\), .* \(channels first: {OF_BATCH}"),
     ],
 )
 def test_channels_last(unary, image, message):
@@ -173,14 +173,14 @@ def test_channels_last_of_volumes():
 
 
 def test_grey_images_of_channels_last():
-    with pytest.raises(ValueError, match=rf"image: got shape \(2, 5, 6, 1\), .* {OF_BATCH}"):
+    with pytest.raises(ValueError, match=rf"image: got shape \(1, 5, 6, 1\), .* {OF_BATCH}"):
         dn.dense_crf(U, LAST[..., :1], PARAMS)
 
 
 def test_other_sizes_are_no_channels_last():
     with pytest.raises(ValueError, match=r"image: expected shape \(C, 5, 6\) .* got \(3, 6, 5\)"):
         dn.dense_crf(U[0], IMAGE[0].mT, PARAMS)
-    with pytest.raises(ValueError, match=r"image: expected shape \(2, C, 5, 6\)"):
+    with pytest.raises(ValueError, match=r"image: expected shape \(1, C, 5, 6\)"):
         dn.dense_crf(U, IMAGE.mT, PARAMS)
     # as wide as it has channels: no doubt, since it fits
     square = torch.rand(1, 3, 3, 3) * 255

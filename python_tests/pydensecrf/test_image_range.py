@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import warnings
 
 import numpy as np
 import pytest
 
-from deeplab_native import _image_range
 from deeplab_native.pydensecrf import densecrf as dcrf
 from deeplab_native.pydensecrf import utils
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8)
-
-
-@pytest.fixture
-def said(monkeypatch):
-    """Warnings so far, as if none had been said in this process."""
-    monkeypatch.setattr(_image_range, "_warned", set())
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield caught
 
 
 def inference(image):
