@@ -52,6 +52,13 @@ def test_everything_comes_back(saved):
     )
 
 
+def test_sigmas_of_each_channel_come_back(tmp_path):
+    net = create_model(NET, 4, seed=0)
+    net.crf = CRFParams(4, (67, 60.5), [3, 4, 5], 3, 1)
+    weights.save(net, tmp_path / "net.safetensors")
+    assert weights.load_model(tmp_path / "net.safetensors").crf == net.crf
+
+
 def test_the_net_of_a_file(saved):
     net = weights.load_model(saved)
     assert (net.name, net.num_classes, net.options) == (NET, 4, {"stride_in_1x1": False})

@@ -76,7 +76,7 @@ def read_volume(path: Path) -> Volume:
         zlib.error,
     ) as error:
         raise ValueError(
-            f"{path}: no NIfTI file, damaged or cut off ({type(error).__name__}; save it again)"
+            f"{path}: no NIfTI file, damaged or cut off: {type(error).__name__} (save it again)"
         ) from None
     if values.dtype.kind not in "fiub":
         raise ValueError(

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 from ..crf import CRFParams
 from ..models.base import DeepLab
 from ..models.multi_scale import check_scales
@@ -102,9 +104,8 @@ class Metadata:
         if self.palette is not None:
             result["palette"] = json.dumps(self.palette)
         if self.crf is not None:
-            # learned weights are tensors
-            values = {k: getattr(v, "detach", lambda v=v: v)() for k, v in vars(self.crf).items()}
-            result["crf"] = json.dumps({k: float(v) for k, v in values.items()})
+            values = {name: _as_json(value) for name, value in vars(self.crf).items()}
+            result["crf"] = json.dumps(values)
         if self.scales != (1.0,):
             result["scales"] = json.dumps(self.scales)
         return result
@@ -139,3 +140,10 @@ def as_json(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _optional(header: Mapping[str, str], name: str) -> Any:
     return json.loads(header[name]) if name in header else None
+
+
+def _as_json(value: Any) -> Any:
+    """Of `CRFParams`: learned weights are tensors, sigmas may be several."""
+    if isinstance(value, tuple):
+        return [float(v) for v in value]
+    return float(value.detach() if isinstance(value, torch.Tensor) else value)
