@@ -43,10 +43,10 @@ class MeanField:
         precision: "single", or "half" as of `dense_crf`.
 
     Every method takes and gives marginals of the unary's shape, dtype and device. For gradients and
-    within `torch.func` use `deeplab_native.mean_field` or `dense_crf`. Python threads may share an object; on the CPU one
-    at a time computes. On CUDA its lattices belong to the stream that was current when it was made:
-    let other streams wait for that one, and keep the object until they are done. It holds native
-    memory and cannot be copied or pickled.
+    within `torch.func` use `deeplab_native.mean_field` or `dense_crf`. Python threads may share an
+    object; on the CPU one at a time computes. On CUDA its lattices belong to the stream that was
+    current when it was made: let other streams wait for that one, and keep the object until they
+    are done. It holds native memory and cannot be copied or pickled.
 
     Example:
         >>> crf = MeanField.from_image(unary, image, CRFParams.preset("voc-resnet101"))
