@@ -40,13 +40,11 @@ class _Call:
 
     __slots__ = ("duals", "keyset", "lists", "results", "transformed")
 
-    def __init__(
-        self, keyset: Any, lists: dict[int, int], duals: list[bool] | None, transformed: bool
-    ) -> None:
+    def __init__(self, keyset: Any, lists: dict[int, int], transformed: bool) -> None:
         self.keyset, self.transformed = keyset, transformed
         self.lists = lists  # position of each list of tensors among the arguments: its length
         self.results: list[int | None] = []  # the length of each result that is a list
-        self.duals = duals  # of the flat arguments those with a tangent; None in backward mode
+        self.duals: list[bool] | None = None  # in forward mode: flat arguments that have a tangent
 
     def nested(self, flat: Sequence[Any]) -> list[Any]:
         """The arguments, or something for each of them, in their lists."""
@@ -59,10 +57,10 @@ class _Call:
             args.append(next(items) if length is None else [next(items) for _ in range(length)])
         return args
 
-    def flat(self, values: Sequence[Any]) -> list[Any]:
+    def flat(self, values: Sequence[Any]) -> Sequence[Any]:
         """What `nested` was made of; None stands for a whole list of it."""
         if not self.lists:
-            return list(values)
+            return values
         flat: list[Any] = []
         for i, value in enumerate(values):
             if i not in self.lists:
@@ -163,10 +161,12 @@ def autograd_kernel(
     # has made, and after it has refused transforms
     apply = super(torch.autograd.Function, Node).apply
 
-    def with_node(keyset: Any, args: tuple[Any, ...], duals: list[bool] | None) -> Any:
+    def with_node(keyset: Any, args: tuple[Any, ...], forward: bool) -> Any:
         transformed = transforms_active()
-        call = _Call(keyset, {i: len(args[i]) for i in list_positions}, duals, transformed)
-        flat = call.flat(args) if list_positions else args
+        call = _Call(keyset, {i: len(args[i]) for i in list_positions}, transformed)
+        flat = call.flat(args)
+        if forward:
+            call.duals = [_has_tangent(a) for a in flat]
         if transformed:
             with enable_single_level_autograd_function():
                 output = apply(call, *flat)
@@ -178,12 +178,9 @@ def autograd_kernel(
         return nested[0] if single_list else tuple(nested)
 
     def kernel(keyset: Any, *args: Any) -> Any:
-        if forward_mode():
-            duals = [_has_tangent(a) for a in _flat(args)]
-            if any(duals):
-                return with_node(keyset, args, duals)
-        if torch.is_grad_enabled() and _any_requires_grad(*args):
-            return with_node(keyset, args, None)
+        forward = forward_mode() and any(map(_has_tangent, _flat(args)))
+        if forward or (torch.is_grad_enabled() and _any_requires_grad(*args)):
+            return with_node(keyset, args, forward)
         with _AutoDispatchBelowAutograd():
             return redispatch(keyset & _after_autograd_keyset, *args)
 

@@ -7,7 +7,7 @@ from typing import NoReturn, SupportsIndex
 
 import torch
 
-from .._native import check_tensor, widen
+from .._native import check_no_transform, check_tensor, widen
 from ..ops._dense_crf_batch import features_of
 from ..ops._dense_crf_inputs import (
     ImageRange,
@@ -30,6 +30,8 @@ from ..ops.crf_params import CRFParams, Spacing, check_params, sigmas_of
 from ..ops.mean_field import batch_of, mean_fields
 from ..ops.pairwise_features import KERNEL_NAMES, Features, check_image
 
+_WITHOUT_STATE = "deeplab_native.mean_field or dense_crf"
+
 
 class MeanField:
     """A fully connected CRF over a batch, with its lattices built once.
@@ -40,11 +42,11 @@ class MeanField:
         kernels: `PairwiseKernel`s (features, compatibility, normalization).
         precision: "single", or "half" as of `dense_crf`.
 
-    Every method takes and gives marginals of the unary's shape, dtype and device. For gradients use
-    `deeplab_native.mean_field` or `dense_crf`. Python threads may share an object; on the CPU one
-    at a time computes. On CUDA its lattices belong to the stream that was current when it was made:
-    let other streams wait for that one, and keep the object until they are done. It holds native
-    memory and cannot be copied or pickled.
+    Every method takes and gives marginals of the unary's shape, dtype and device. For gradients and
+    within `torch.func` use `deeplab_native.mean_field` or `dense_crf`. Python threads may share an
+    object; on the CPU one at a time computes. On CUDA its lattices belong to the stream that was
+    current when it was made: let other streams wait for that one, and keep the object until they
+    are done. It holds native memory and cannot be copied or pickled.
 
     Example:
         >>> crf = MeanField.from_image(unary, image, CRFParams.preset("voc-resnet101"))
@@ -54,6 +56,7 @@ class MeanField:
 
     Raises:
         TypeError, ValueError: naming the argument, before any lattice is built.
+        RuntimeError: a tensor of a `torch.func` transform.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class MeanField:
         layout = "(B, L, H, W) or (L, H, W), or of volumes (B, L, D, H, W)"
         check_unary(unary, ndim=(4, 5), layout=layout)
         check_image(image, unary)
+        check_no_transform("MeanField", _WITHOUT_STATE, image)
         check_params(params)
         image = as_levels("image", image, pairs, params.sigma_beta)
         check_normalization(normalization)
@@ -133,6 +137,8 @@ class MeanField:
     ) -> None:
         self._shape, self._like = torch.Size(shape), unary.new_empty(0)
         self._flat, self._alone = unary.shape, alone  # (B, L, N)
+        tensors = unary, *compatibilities, *(f for f in features if isinstance(f, torch.Tensor))
+        check_no_transform("MeanField", _WITHOUT_STATE, *tensors)
         numbers = [NORMALIZATIONS[n] for n in normalizations]
         groups = mean_fields(unary, features, compatibilities, numbers, names, half=half)
         self._fields = list(groups)
@@ -179,6 +185,7 @@ class MeanField:
     def _check(self, q: torch.Tensor) -> torch.Tensor:
         """As (B, L, N), contiguous."""
         check_tensor("q", q, dtypes=(self._like.dtype,))
+        check_no_transform("MeanField", _WITHOUT_STATE, q)
         if q.shape != self._shape or q.device != self._like.device:
             raise ValueError(
                 f"q: expected shape {tuple(self._shape)} on {self._like.device}, got "

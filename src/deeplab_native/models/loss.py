@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from .._autograd import has_wrapper
 from .._native import check_same_device, check_tensor, integer, pair
 from ..ops.atrous_im2col import FLOATS
 from .multi_scale import MultiScaleScores
@@ -84,7 +85,8 @@ def score_map_loss(
     Raises:
         TypeError, ValueError: an argument has another type or shape, or labels whose size does
             not belong to the map; on the CPU also for labels that are no class (on a GPU reading
-            them would wait for it; torch stops there with a device-side assertion).
+            them would wait for it; torch stops there with a device-side assertion), but not of
+            samples of `torch.vmap`, whose values nothing may look at.
 
     Source: DeepLab v2, section 4.1 (the loss), and the authors' training nets.
     """
@@ -106,7 +108,7 @@ def score_map_loss(
 
 
 def _check_classes(labels: torch.Tensor, classes: int, void: int) -> None:
-    if labels.device.type != "cpu" or torch.compiler.is_compiling():
+    if labels.device.type != "cpu" or torch.compiler.is_compiling() or has_wrapper(labels):
         return
     wrong = labels[((labels < 0) | (labels >= classes)) & (labels != void)]
     if wrong.numel():

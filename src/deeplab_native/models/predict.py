@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from .. import _variants
-from .._native import convolutions_use_tf32, integer, products_use_tf32
+from .._native import check_no_transform, convolutions_use_tf32, integer, products_use_tf32
 from ..crf import CRFParams
 from ..ops._mean_field_checks import check_iterations, check_normalization, check_scale
 from ._cuda_graphs import Tensors, recorder_of
@@ -213,6 +213,8 @@ def run(
     recordings: Recordings | None = None,
 ) -> Prediction:
     """`predict` with checked arguments; without tiles where there are recordings."""
+    if isinstance(image, torch.Tensor):
+        check_no_transform("predict, Predictor", "the model itself", image)
     net = ready(model, how.precision)
     images = as_rgb_batch(image, net.device)
     if recordings is None:

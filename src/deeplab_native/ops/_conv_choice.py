@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .. import _C
+from .._autograd import transforms_active
 from .._native import convolutions_use_tf32, memory_format
 from ._conv_checks import computing_dtype, same_bits_asked
 from .atrous_im2col import Pair
@@ -147,6 +148,8 @@ def in_better_layout(input: torch.Tensor, weight: torch.Tensor, rate: int) -> to
     rate: the larger one.
     """
     if input.is_cpu and _skips_taps(input, weight, rate):
+        if transforms_active():  # torch.vmap knows no other layout by name
+            return input.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         return input.contiguous(memory_format=torch.channels_last)
     return input
 

@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from .._autograd import transforms_active
 from .._native import call_cuda, has_kernels, memory_format, on_cuda
 
 _TYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
@@ -15,6 +16,8 @@ _ALIGNMENT = 16  # bytes that a thread reads at once
 def takes(map: torch.Tensor) -> bool:
     """Whether `finish_` has a kernel for a convolution's result (B, C, H, W)."""
     if not (on_cuda(map) and has_kernels(map)) or map.dtype not in _TYPES:
+        return False
+    if transforms_active():  # whose tensors have no memory, and which it has no rules for
         return False
     layout = memory_format(map)
     if layout == torch.channels_last and map.shape[1] * map.element_size() % _ALIGNMENT:
