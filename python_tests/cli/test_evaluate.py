@@ -163,10 +163,10 @@ def test_absent_classes_are_null(shapes, run):
 def test_bad_images_are_named_and_fatal_or_left_out(shapes, run):
     whole = Path("shapes/images/b.png").read_bytes()
     Path("shapes/images/b.png").write_bytes(whole[:90])
-    np.save("scores/c.npy", np.zeros((CLASSES, 3, 3)))
+    np.save("scores/c.npy", np.zeros((CLASSES, 3, 9)))
     result = evaluate(run)
     assert result.code == 1 and result.out == ""
-    for words in ("b.png: damaged", "scores/c.npy: scores (4, 3, 3)", "2 of 4 images failed"):
+    for words in ("b.png: damaged", "scores/c.npy: scores (4, 3, 9)", "2 of 4 images failed"):
         assert words in result.err
     assert os.listdir("out") == ["counts.sqlite"]
     result = evaluate(run, "--skip-bad")
