@@ -71,9 +71,9 @@ def _load(path: Path, file: BinaryIO, key: str | None) -> Any:
         with _whole(path, lambda: np.load(file, allow_pickle=False)) as arrays:
             name = _chosen(path, arrays.files, key)
             return _whole(path, lambda: arrays[name])
-    if _is_picture(file):
-        return None
     kinds = [kind for begin, kind in _OTHERS if start.startswith(begin)]
+    if not kinds and _is_picture(file):
+        return None
     what = f", but {kinds[0]}" if kinds else ""
     raise ValueError(
         f"{path}: not a NumPy file, a tensor of torch.save or a picture{what} (save the scores "
