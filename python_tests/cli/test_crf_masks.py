@@ -15,7 +15,8 @@ from deeplab_native import CRFParams, dense_crf, viz
 from deeplab_native.pydensecrf import utils
 from python_tests.cli.cli_cases import HEIGHT, WIDTH, fails
 
-PARAMS = "--w1 3 --sigma-alpha 9 --sigma-beta 20 --w2 1 --sigma-gamma 3".split()
+PARAMS = ["--w1", "3", "--sigma-alpha", "9", "--sigma-beta", "20", "--w2", "1"]
+PARAMS += ["--sigma-gamma", "3"]  # the CRF below
 CRF = CRFParams(3, 9, 20, 1, 3)
 
 
@@ -149,8 +150,8 @@ def test_folders_of_masks(mask, run):
         assert np.array_equal(labels_of(f"out/{name}.png"), expected)
     Path("masks/c.png").unlink()
     assert "0 refined, 2 finished before" in run(*args).out
-    fails(run(*args, "--confidence", "0.8"), "confidence null, now 0.8", "--overwrite")
-    fails(run(*args, "--no-exif"), "exif null, now false", "--overwrite")
+    fails(run(*args, "--confidence", "0.8"), "confidence 0.7, now 0.8", "--overwrite")
+    fails(run(*args, "--no-exif"), "exif true, now false", "--overwrite")
     # beside arrays, pictures are no masks; nor is a photograph its own
     np.save("masks/a.npy", np.load("logits.npy"))
     fails(run("crf", "photos", "photos", "-o", "o"), "no .npy, .npz, .pt, .pth scores")

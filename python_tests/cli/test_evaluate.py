@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -269,4 +270,4 @@ def test_how_files_were_read_is_said(shapes, run):
     assert result["variants"] == plain["variants"]
     again = json.loads(evaluate(run, "--no-exif", "--json", out="stored").out)
     assert (again["kinds"], again["counted"]) == (result["kinds"], 0)
-    fails(evaluate(run, out="stored"), "exif", "--overwrite", advice=True)
+    fails(evaluate(run, out="stored"), "exif false, now true", "--overwrite")

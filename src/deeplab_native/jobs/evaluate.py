@@ -142,7 +142,7 @@ def evaluate(
         "classes": dataset.classes,
         "label map": dataset.reader.label_map,
         **settings.as_record(),
-        **({} if exif else {"exif": False}),
+        "exif": exif,
     }
     reader = replace(dataset.reader, exif=exif)
     jobs = [Job(e, reader, settings, how.threads or 1) for e in dataset.entries]

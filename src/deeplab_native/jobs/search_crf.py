@@ -129,7 +129,7 @@ def search_crf(
     plan = Plan(
         items,
         FolderLoader(scores_format, exif),
-        {**scores_format.as_record(), **({} if exif else {"exif": False})},
+        {**scores_format.as_record(), "exif": exif},
         grid or Grid(),
         rounds,
         fixed or Fixed(),
