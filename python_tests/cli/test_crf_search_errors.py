@@ -31,11 +31,12 @@ def bad_label(name="1", value=9):
 def test_images_that_cannot_be_used_are_all_named(search_folders, run):
     bad_label()
     fails(search(run, *SMALL), "1: labels: expected 0 to 3 or void 255, got [9]")
-    np.save("scores/0.npy", np.zeros((LABELS, 5, 7), np.float32))
+    np.save("scores/0.npy", np.zeros((LABELS, 5, 17), np.float32))
     Path("photos/2.png").write_bytes(Path("photos/2.png").read_bytes()[:200])
     result = search(run, *SMALL)
     assert result.code == 1 and result.out == ""
-    words = ["error: 0: scores (4, 5, 7)", "error: 1: labels", "error: 2: photos/2.png: damaged"]
+    words = ["error: 0: scores/0.npy: scores (4, 5, 17)", "error: 1: labels"]
+    words.append("error: 2: photos/2.png: damaged")
     for line, word in zip(result.err.splitlines(), [*words, "error: 3 of 3 images"], strict=True):
         assert line.startswith(word)
     assert not Path("out").exists()
@@ -99,7 +100,7 @@ def no_folder():
         (all_void, ["every pixel is 255, void"]),
         (missing_label, ["labels: no label PNGs for 1 of 3 names: 2"]),
         (missing_photo, ["photos: no pictures for 1 of 3 names: 2"]),
-        (no_scores, ["scores: no .npy or .npz scores"]),
+        (no_scores, ["scores: no .npy, .npz, .pt, .pth scores"]),
         (no_folder, ["labels labels: not a folder"]),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -163,10 +164,10 @@ def test_absent_classes_are_null(shapes, run):
 def test_bad_images_are_named_and_fatal_or_left_out(shapes, run):
     whole = Path("shapes/images/b.png").read_bytes()
     Path("shapes/images/b.png").write_bytes(whole[:90])
-    np.save("scores/c.npy", np.zeros((CLASSES, 3, 3)))
+    np.save("scores/c.npy", np.zeros((CLASSES, 3, 9)))
     result = evaluate(run)
     assert result.code == 1 and result.out == ""
-    for words in ("b.png: damaged", "scores/c.npy: scores (4, 3, 3)", "2 of 4 images failed"):
+    for words in ("b.png: damaged", "scores/c.npy: scores (4, 3, 9)", "2 of 4 images failed"):
         assert words in result.err
     assert os.listdir("out") == ["counts.sqlite"]
     result = evaluate(run, "--skip-bad")
@@ -247,3 +248,26 @@ def test_scores_of_another_number_of_labels(shapes, run):
 
 def test_the_command_knows_all_data_sets():
     assert tuple(data.DATASETS) == names.DATASETS
+
+
+def test_how_files_were_read_is_said(shapes, run):
+    """A photograph with an EXIF orientation, whose labels and scores are of it as it is stored."""
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    plain = json.loads(evaluate(run, "--json").out)
+    assert (plain["kinds"], plain["notes"]) == ({"logits": 4}, {})
+    with Image.open("shapes/images/a.png") as image:
+        image.save("shapes/images/a.png", exif=exif)
+    scores = np.exp(np.load("scores/b.npy").astype(np.float64))
+    np.save("scores/b.npy", -np.log(scores / scores.sum(0)))
+    turned = evaluate(run, out="turned")
+    assert "3 logits, 1 energies (recognised)" in turned.out
+    assert "note: photograph: turned upright by its EXIF orientation (--no-exif" in turned.err
+    assert "a" in turned.err.split()[-1]
+    result = json.loads(evaluate(run, "--no-exif", "--json", out="stored").out)
+    assert result["kinds"] == {"logits": 3, "energies": 1}
+    assert [*result["notes"].values()] == [["a"]]
+    assert result["variants"] == plain["variants"]
+    again = json.loads(evaluate(run, "--no-exif", "--json", out="stored").out)
+    assert (again["kinds"], again["counted"]) == (result["kinds"], 0)
+    fails(evaluate(run, out="stored"), "exif false, now true", "--overwrite")

@@ -250,3 +250,24 @@ def test_names_of_the_nets(run, monkeypatch):
         assert name in info
     largefov = next(line for line in info.splitlines() if "deeplab_vgg16_largefov" in line)
     assert largefov.split()[1:5] == ["20.5", "M", "224", "8"]
+
+
+def test_an_orientation_is_said_and_can_be_left(given, run):
+    net = weights.load_model(weights.EMBEDDED)
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    with Image.open("photo.png") as image:
+        upright = np.array(image)
+        image.transpose(Image.Transpose.ROTATE_270).save("turned.png", exif=exif)
+    args = ["segment", "turned.png", "--no-crf", "--workers", "0"]
+    result = run(*args)
+    assert result.code == 0
+    assert "note: photograph: turned upright by its EXIF orientation (--no-exif" in result.err
+    assert np.array_equal(labels_of(OUT / "turned.png"), predict(net, upright).labels.numpy())
+    result = run(*args, "--no-exif", "-o", "stored", "--json")
+    assert "not turned upright" in result.err
+    (said,) = json.loads(result.out)["images"].values()
+    assert (said["height"], said["width"]) == (WIDTH, HEIGHT)
+    assert said["notes"] == ["photograph: not turned upright, though it has an EXIF orientation"]
+    stored = np.ascontiguousarray(np.rot90(upright, -1))
+    assert np.array_equal(labels_of("stored/turned.png"), predict(net, stored).labels.numpy())

@@ -102,3 +102,11 @@ def test_differences():
     assert describe_differences(there, {"a": 1, "b": "x (y)"}) == ""
     text = describe_differences(there, {"a": 2, "b": "z", "d": [1]})
     assert text == 'a 1, now 2; b "x [y]", now "z"; d null, now [1]'
+
+
+def test_settings_that_earlier_versions_did_not_have():
+    """Their runs go on as long as what they did is asked for."""
+    assert describe_differences(SETTINGS, {**SETTINGS, "exif": True, "confidence": 0.7}) == ""
+    for now, then in ((False, True), (True, False)):
+        there = SETTINGS if then else {**SETTINGS, "exif": False}
+        assert "exif" in describe_differences(there, {**SETTINGS, "exif": now})

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from deeplab_native._images import read_image
-from deeplab_native.jobs import scores as inputs
+from deeplab_native._images import read_image, read_picture
+from deeplab_native.jobs._score_files import read_array
 
 HEIGHT, WIDTH, LABELS = 20, 30, 4
 
@@ -47,9 +49,42 @@ def test_sixteen_bits(tmp_path, photo):
     assert np.array_equal(read_image(tmp_path / "x.png"), np.repeat(photo[..., :1], 3, 2))
 
 
+def test_sixteen_bits_that_hold_twelve(tmp_path, photo):
+    """Their upper 8 bits are black: a CRF would see no colour."""
+    Image.fromarray(photo[..., 0].astype(np.uint16) * 16).save(tmp_path / "x.png")
+    with pytest.raises(ValueError, match=r"x.png: 16 bits a pixel, but no value above 4080"):
+        read_image(tmp_path / "x.png")
+
+
+def test_what_pixels_do_not_show_is_noted(tmp_path, photo):
+    picture = Image.fromarray(photo)
+    clear = picture.copy()
+    clear.putalpha(Image.fromarray(photo[..., 0]))
+    opaque = picture.copy()
+    opaque.putalpha(255)
+    for name, image, options, note in (
+        ("a.png", Image.fromarray(photo[..., 0].astype(np.uint16) * 257), {}, "16 bits a pixel"),
+        ("b.png", clear, {}, "transparency"),
+        ("c.png", opaque, {}, None),
+        (
+            "d.gif",
+            picture,
+            {"save_all": True, "append_images": [Image.fromarray(255 - photo)]},
+            "several",
+        ),
+        ("e.jpg", picture.convert("CMYK"), {}, "printing colours"),
+        ("f.png", picture.convert("L"), {}, None),
+        ("g.mpo", picture, {"save_all": True, "append_images": [picture]}, None),  # a preview
+    ):
+        image.save(tmp_path / name, **options)
+        notes = read_picture(tmp_path / name).notes
+        assert len(notes) == (note is not None), name
+        assert note is None or note in notes[0]
+
+
 def test_floating_point_pictures_are_refused(tmp_path, photo):
     Image.fromarray(photo[..., 0].astype(np.float32)).save(tmp_path / "x.tiff")
-    with pytest.raises(ValueError, match="mode F"):
+    with pytest.raises(ValueError, match=r"x.tiff: pictures of mode F"):
         read_image(tmp_path / "x.tiff")
 
 
@@ -92,7 +127,7 @@ def test_nothing_is_unpickled(tmp_path, monkeypatch):
     np.savez("evil.npz", x=evil)
     for name in ("evil.npy", "evil.npz"):
         with pytest.raises(ValueError, match="pickled"):
-            inputs.read_scores(Path(name))
+            read_array(Path(name))
     assert sorted(os.listdir()) == ["evil.npy", "evil.npz"]
 
 
@@ -102,7 +137,7 @@ def test_npy_and_npz(tmp_path, logits, dtype):
     np.savez(tmp_path / "a.npz", a=logits.astype(dtype))
     np.savez_compressed(tmp_path / "two.npz", a=logits.astype(dtype), b=0 * logits)
     for name, key in (("a.npy", None), ("a.npz", None), ("a.npz", "a"), ("two.npz", "a")):
-        scores = inputs.read_scores(tmp_path / name, key)
+        scores = read_array(tmp_path / name, key)
         assert scores.dtype == np.float32
         np.testing.assert_array_equal(scores, logits.astype(dtype).astype(np.float32))
     for name, key, match in (
@@ -111,7 +146,7 @@ def test_npy_and_npz(tmp_path, logits, dtype):
         ("a.npy", "a", "`key`"),
     ):
         with pytest.raises(ValueError, match=match):
-            inputs.read_scores(tmp_path / name, key)
+            read_array(tmp_path / name, key)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.99])
@@ -123,7 +158,7 @@ def test_cut_off_scores(tmp_path, logits, share):
         path = tmp_path / "cut"
         path.write_bytes(data[: int(len(data) * share)])
         with pytest.raises(ValueError, match=r"cut: (damaged|not a NumPy file)"):
-            inputs.read_scores(path)
+            read_array(path)
 
 
 def test_changed_bytes_of_an_archive(tmp_path, logits):
@@ -132,24 +167,63 @@ def test_changed_bytes_of_an_archive(tmp_path, logits):
     data[len(data) // 2] ^= 0xFF
     (tmp_path / "a.npz").write_bytes(data)
     with pytest.raises(ValueError, match="damaged"):
-        inputs.read_scores(tmp_path / "a.npz")
+        read_array(tmp_path / "a.npz")
 
 
-# ---- layout and kind ----------------------------------------------------------------------------
+def test_tensors_of_torch(tmp_path, logits):
+    tensor = torch.from_numpy(logits)
+    for name, content, key, expected in (
+        ("a.pt", tensor, None, logits),
+        ("a.pth", {"scores": tensor[None].bfloat16()}, None, tensor[None].bfloat16().float()),
+        ("b.pt", {"a": tensor, "b": 2 * tensor, "epoch": 3}, "b", 2 * logits),
+        ("c.pt", torch.nn.Parameter(tensor), None, logits),
+        ("d.pt", tensor.argmax(0), None, logits.argmax(0)),
+    ):
+        torch.save(content, tmp_path / name)
+        assert np.array_equal(read_array(tmp_path / name, key), expected)
+    torch.save(tensor, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert np.array_equal(read_array(tmp_path / "old.pt"), logits)
+    for name, content, key, message in (
+        ("e.pt", {"a": tensor, "b": tensor}, None, "2 arrays .choose by `key`: a, b"),
+        ("f.pt", {"a": tensor}, "c", "no array 'c'"),
+        ("g.pt", tensor, "c", "`key` is for several arrays"),
+        ("h.pt", [tensor], None, "expected a tensor or a dict of tensors, got list"),
+        ("i.pt", {"a": logits}, None, "could run any code: UnpicklingError"),
+        ("j.pt", tensor.to_sparse(), None, "without plain values"),
+        ("k.pt", tensor.to(torch.complex64), None, "expected floating point scores .*complex64"),
+    ):
+        torch.save(content, tmp_path / name)
+        with pytest.raises(ValueError, match=f"{name}: .*{message}"):
+            read_array(tmp_path / name, key)
 
 
-def test_layout(logits):
-    size = (HEIGHT, WIDTH)
-    for scores in (logits, logits[None], np.moveaxis(logits, 0, -1)):
-        assert np.array_equal(inputs.to_chw(scores, size, "auto", False), logits)
+def test_no_torch_file_is_unpickled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(Evil(), "evil.pt")
+    Path("evil.npy").write_bytes(pickle.dumps(Evil()))
+    for name in ("evil.pt", "evil.npy"):
+        with pytest.raises(ValueError, match="could run any code"):
+            read_array(Path(name))
+    assert sorted(os.listdir()) == ["evil.npy", "evil.pt"]
 
 
-def test_kind(logits):
-    e = np.exp(logits)
-    probabilities = e / e.sum(0)
-    assert inputs.kind_of(logits, "auto") == "logits"
-    assert inputs.kind_of(probabilities, "auto") == "probabilities"
-    assert inputs.kind_of(probabilities.astype(np.float16), "auto") == "probabilities"
-    assert inputs.kind_of(probabilities, "logits") == "logits"
-    with pytest.raises(ValueError, match="`kind` logits"):
-        inputs.kind_of(probabilities * 0.9, "probabilities")
+@pytest.mark.parametrize(
+    ("begin", "what"),
+    [
+        (b"\x89HDF\r\n\x1a\n", "HDF5"),
+        (b"MATLAB 5.0", "MATLAB"),
+        (b"<html>", "HTML"),
+        (b"{", "JSON"),
+    ],
+)
+def test_other_files_are_named(tmp_path, begin, what):
+    (tmp_path / "x.npy").write_bytes(begin + bytes(99))
+    with pytest.raises(ValueError, match=f"x.npy: not a NumPy file.*{what}"):
+        read_array(tmp_path / "x.npy")
+
+
+def test_a_picture_is_no_array(tmp_path, photo):
+    Image.fromarray(photo).save(tmp_path / "x.npy", format="PNG")
+    assert read_array(tmp_path / "x.npy") is None
+    with pytest.raises(ValueError, match="`key` is for"):
+        read_array(tmp_path / "x.npy", "a")

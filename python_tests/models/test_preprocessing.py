@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
 
 from deeplab_native.models import CAFFE, Preprocessing, create_model
 from deeplab_native.models.preprocessing import as_rgb_batch
@@ -119,3 +120,14 @@ def test_remedies_for_tensors(change, error, remedy):
     assert remedy in str(raised.value)
     call = remedy.split(" of ")[0].replace("channels first: ", "image.")
     assert torch.equal(as_rgb_batch(eval(call, {"image": image, "torch": torch})), EXPECTED)
+
+
+def test_an_orientation_is_not_applied_in_silence():
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    image = Image.fromarray(pixels)
+    image.getexif()[0x0112] = 6
+    with pytest.warns(UserWarning, match=r"EXIF orientation 6, .*exif_transpose"):
+        batch = as_rgb_batch(image)
+    assert np.array_equal(batch[0].permute(1, 2, 0).numpy(), pixels)
+    upright = as_rgb_batch(ImageOps.exif_transpose(image))  # a warning is an error here
+    assert np.array_equal(upright[0].permute(1, 2, 0).numpy(), np.rot90(pixels, -1))

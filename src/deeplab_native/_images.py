@@ -52,11 +52,7 @@ def read_picture(path: Path, *, exif: bool = True) -> Picture:
     Raises FileNotFoundError, or ValueError where the file is no picture or ends too early.
     """
     with opened(path) as file:
-        notes = []
-        if file.getexif().get(ORIENTATION, 1) in range(2, 9):
-            notes.append(TURNED if exif else NOT_TURNED)
-        if frames(file) > 1:
-            notes.append("several frames, of which the first is read")
+        notes = header_notes(file, exif=exif)
         upright = _upright(file) if exif else file
         return Picture(np.array(_rgb(upright, notes)), tuple(notes))
 
@@ -93,6 +89,16 @@ class _UnsuitableError(Exception):
 def frames(file: ImageFile) -> int:
     """How many frames or pages it has; telephones put previews behind a photograph (MPO)."""
     return 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
+
+
+def header_notes(file: ImageFile, *, exif: bool) -> list[str]:
+    """Those of `Picture` that are known before any pixel is."""
+    notes = []
+    if file.getexif().get(ORIENTATION, 1) in range(2, 9):
+        notes.append(TURNED if exif else NOT_TURNED)
+    if frames(file) > 1:
+        notes.append("several frames, of which the first is read")
+    return notes
 
 
 def _upright(file: Image) -> Image:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ._images import NOT_TURNED, ORIENTATION, TURNED, frames, index_values, opened
+from ._images import ORIENTATION, header_notes, index_values, opened
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -71,12 +71,8 @@ def read_mask(
     message says how to choose.
     """
     with opened(path) as file:
-        notes = []
-        if frames(file) > 1:
-            notes.append("several frames, of which the first is read")
-        turn = _orientation(file)
-        if turn:
-            notes.append(TURNED if exif else NOT_TURNED)
+        notes = tuple(header_notes(file, exif=exif))
+        turn = _orientation(file) if exif else None
         soft = kind in ("probabilities", "sigmoid")
         if file.format in _LOSSY and not soft:
             raise ValueError(
@@ -85,9 +81,9 @@ def read_mask(
             )
         if soft:
             values = _share_of_white(file, path)
-            return Shades(_turned(values, turn if exif else None), tuple(notes))
+            return Shades(_turned(values, turn), notes)
         labels, what = _labels(file, path, colours, literal=kind == "labels")
-        return Mask(_turned(labels, turn if exif else None), what, tuple(notes))
+        return Mask(_turned(labels, turn), what, notes)
 
 
 def labels_of(values: np.ndarray, *, literal: bool = False) -> tuple[np.ndarray, str]:
@@ -134,11 +130,7 @@ def _labels(
         if mode == "1":
             return np.array(file).astype(np.uint8), "binary mask of one bit"
         if mode == "P":
-            values = index_values(file, path)
-            if not _is_ramp(file, values):  # VOC's void is 255, too, but not white
-                return labels_of(values, literal=True)[0], "palette label picture"
-            labels, what = labels_of(values, literal=literal)
-            return labels, what.replace("label map", "grey label picture")
+            return _of_palette(file, index_values(file, path), literal=literal)
         if mode == "L" or mode.startswith("I"):
             values = index_values(file, path) if mode == "L" else np.array(file)
             labels, what = labels_of(values, literal=literal)
@@ -154,13 +146,20 @@ def _labels(
     return _from_colours(np.array(file.convert("RGB")), path, colours, literal=literal)
 
 
-def _is_ramp(file: Image, values: np.ndarray) -> bool:
-    """Whether a palette is but the grey levels, of those that occur."""
-    palette = np.zeros((256, 3), np.uint8)
+def _of_palette(file: Image, values: np.ndarray, *, literal: bool) -> tuple[np.ndarray, str]:
+    palette = np.zeros((256, 3), np.uint8)  # black where the file has no colour
     colours = np.array(file.getpalette() or [], np.uint8).reshape(-1, 3)
     palette[: len(colours)] = colours
     there = np.unique(values)
-    return bool((palette[there] == there[:, None]).all())
+    red, green, blue = palette[there].T
+    grey = np.array_equal(red, green) and np.array_equal(red, blue)
+    if grey and sorted(red.tolist()) == [0, 255] and not literal:
+        # which of them is 0 differs from program to program
+        return (values == there[red == 255]).astype(np.uint8), "binary mask of black and white"
+    if not (grey and np.array_equal(red, there)):  # VOC's 255 is not white
+        return labels_of(values, literal=True)[0], "palette label picture"
+    labels, what = labels_of(values, literal=literal)
+    return labels, what.replace("label map", "grey label picture")
 
 
 def _from_colours(

@@ -185,7 +185,7 @@ def _one_image(
     names = report.voc_names(int(given.labels[-1]) + 1)
     console.result(
         running.json,
-        {"height": height, "width": width, "threads": threads, **values, **settings.as_record()},
+        {**settings.as_record(), "height": height, "width": width, "threads": threads, **values},
         facts,
         report.label_table(shares, names),
     )

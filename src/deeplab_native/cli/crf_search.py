@@ -47,8 +47,8 @@ def _data(*names: str, help: str, **more: Any) -> Any:
 
 
 _SCORES = (
-    "Folder of scores named like the images, .npy or .npz, as for [cyan]deeplab-native crf[/]. "
-    "What is here is what is searched on."
+    "Folder of scores named like the images, .npy, .npz or .pt, as for [cyan]deeplab-native crf[/]."
+    " What is here is what is searched on."
 )
 _ROUNDS = "Finer grids after the coarse one, each around the best with half the steps."
 _LIST = "Only the images named in this file, one a line, without suffix."
@@ -85,6 +85,7 @@ def run(
     ] = None,
     seed: Annotated[int, _data(help="Which ones.")] = 0,
     names: Annotated[Path | None, _data("--list", metavar="FILE", help=_LIST)] = None,
+    exif: options.Exif = True,
     *,
     reading: ScoreOptions,
     running: RunOptions,
@@ -115,17 +116,18 @@ def run(
                 fixed=Fixed(w2, sigma_gamma, iterations, normalization, void, band),
                 classes=chosen, count=count, seed=seed,
                 names=None if names is None else read_ids(names),
-                scores_format=reading.format(), progress=progress, **running.arguments(),
+                scores_format=reading.format(), exif=exif, progress=progress, **running.arguments(),
             )  # fmt: skip
     except jobs.ImagesFailedError as error:
         report.explain(error)
         raise
-    _print(found, running.json)
+    _print(found, running.json, reading.kind)
 
 
-def _print(done: SearchResult, as_json: bool) -> None:
+def _print(done: SearchResult, as_json: bool, kind: str) -> None:
     from ..jobs._search_report import paste
-    from . import console
+    from . import console, report
+    from .errors import in_options
 
     found, search = done.found, done.found.search
     table = console.table("w1", "sigma_alpha", "sigma_beta", *_COLUMNS)
@@ -134,14 +136,25 @@ def _print(done: SearchResult, as_json: bool) -> None:
         table.add_row(*(f"{v:g}" for v in ranked.candidate), *_percent(ranked.figures))
     facts = console.facts(
         ("images", str(done.images)),
+        *([("scores", report.kinds(found.about.kinds, kind))] if found.about.kinds else []),
         ("classes", f"{len(found.classes)} of {found.num_labels} in the mean IoU"),
         ("candidates", f"{len(search.ranked)} in {len(search.rounds)} grids"),
         ("time", f"{done.seconds:.1f} s"),
         ("written", ", ".join(map(str, done.written))),
     )
-    console.result(as_json, {**done.record(), "written": done.written}, facts, table)
+    console.result(
+        as_json,
+        {
+            **done.record(),
+            "kinds": found.about.kinds,
+            "notes": found.about.notes,
+            "written": done.written,
+        },
+        facts,
+        table,
+    )
     for note in done.notes():
-        console.err.print(f"note: {note}", soft_wrap=True)
+        console.err.print(f"note: {in_options(note)}", soft_wrap=True)
     if not as_json:
         console.out.print(paste(done.params), soft_wrap=True)
 

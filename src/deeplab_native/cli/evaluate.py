@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import options
 from .dataset_options import DatasetOptions
 from .names import DATASETS
 from .option_groups import CRFOptions, RunOptions, ScoreOptions, expanded
@@ -31,7 +32,7 @@ trimap.csv, evaluation.png, and counts.sqlite, the counts of every image."""
 
 _DATASET = f"One of {', '.join(DATASETS)}."
 _MAPS = (
-    "Instead of a net: .npy or .npz score maps named like the images, as "
+    "Instead of a net: .npy, .npz or .pt score maps named like the images, as "
     "[cyan]deeplab-native crf[/] reads them."
 )
 _TRIMAP = (
@@ -66,6 +67,7 @@ def run(
     trimap: Annotated[str, typer.Option(help=_TRIMAP)] = "auto",
     use_crf: Annotated[bool, typer.Option("--crf/--no-crf", help=_CRF)] = True,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help=_BAD)] = False,
+    exif: options.Exif = True,
     *,
     choice: DatasetOptions,
     reading: ScoreOptions,
@@ -90,7 +92,7 @@ def run(
                 crf=crf.settings if use_crf else None,
                 single_scale=single_scale, multi_scale=multi_scale, trimap=trimap,
                 mean_over=mean_over and [name.strip() for name in mean_over.split(",")],
-                skip_bad=skip_bad, root=root, progress=progress, **running.arguments(),
+                skip_bad=skip_bad, exif=exif, root=root, progress=progress, **running.arguments(),
             )  # fmt: skip
     except jobs.ImagesFailedError as error:
         what = "are left out" if skip_bad else "failed, so that no figures are written"
@@ -102,7 +104,9 @@ def run(
         raise typer.Exit(1) from None
     if found.failed:
         report.print_failed(found.failed, found.images + len(found.failed), "are left out")
-    console.result(running.json, _values(found), _facts(found), *_tables(found.report))
+    facts = _facts(found, reading.kind)
+    console.result(running.json, _values(found), facts, *_tables(found.report))
+    report.print_notes(found.notes)
 
 
 def _values(found: EvaluateResult) -> dict[str, Any]:
@@ -110,12 +114,14 @@ def _values(found: EvaluateResult) -> dict[str, Any]:
         **found.report.record(),
         "counted": found.counted,
         "counted before": found.skipped,
+        "kinds": found.kinds,
+        "notes": found.notes,
         "seconds": found.seconds,
         "written": found.written,
     }
 
 
-def _facts(found: EvaluateResult) -> Table:
+def _facts(found: EvaluateResult, kind: str) -> Table:
     from . import console, report
 
     settings, bad = found.settings, found.failed
@@ -125,6 +131,7 @@ def _facts(found: EvaluateResult) -> Table:
     return console.facts(
         ("data set", f"{found.report.title}, {found.images} images, {pixels} pixels"),
         *([("left out", f"{len(bad)} of {total} images: named above")] if bad else []),
+        *([("scores", report.kinds(found.kinds, kind))] if found.kinds else []),
         ("CRF", report.describe_crf(settings.crf)),
         ("trimap", f"around {settings.around}" if settings.around else "none"),
         ("time", f"{found.seconds:.1f} s{rate}, {found.skipped} images counted before"),

@@ -72,6 +72,7 @@ def run(
     use_crf: Annotated[bool, typer.Option("--crf/--no-crf", help="Refine the labels.")] = True,
     palette: options.Palette = None,
     overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help=_OVERLAY)] = True,
+    exif: options.Exif = True,
     *,
     crf: CRFOptions,
     running: RunOptions,
@@ -87,7 +88,7 @@ def run(
             model=model, weights=weights, num_classes=num_classes, multi_scale=multi_scale,
             tile=tile, overlap=overlap, longest_side=longest_side,
             crf=crf.settings if use_crf else None,
-            palette=palette, overlay=overlay, progress=progress, **running.arguments(),
+            palette=palette, overlay=overlay, exif=exif, progress=progress, **running.arguments(),
         )  # fmt: skip
     origin = str(weights) if weights is not None else "weights of the package"
     if weights is None and model is not None:
@@ -98,6 +99,11 @@ def run(
         )
         origin = "RANDOM weights: the labels mean nothing"
     _print(done, origin, running.json)
+    notes: dict[str, list[str]] = {}
+    for name, one in done.found.items():
+        for note in one["notes"]:
+            notes.setdefault(note, []).append(name)
+    report.print_notes(notes)
     if done.failed:
         total = done.segmented + done.skipped + len(done.failed)
         console.err.print(f"{len(done.failed)} of {total} images failed")

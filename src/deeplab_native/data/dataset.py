@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
 import numpy as np
 
-from .._images import read_image, read_index_png
+from .._images import TURNED, read_index_png, read_picture
 from .classes import ClassSet
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Reader:
         num_classes: labels are 0 to `num_classes` - 1, or 255.
         label_map: (value in the file, label) of every value that may occur; None where the values
             are the labels.
+        exif: whether photographs are turned upright by their EXIF orientation. Labels never are.
 
     Raises:
         ValueError: `label_map` leads to something that is neither a class nor 255, or from
@@ -65,6 +66,7 @@ class Reader:
 
     num_classes: int
     label_map: tuple[tuple[int, int], ...] | None = None
+    exif: bool = True
 
     def __post_init__(self) -> None:
         for value, label in self.label_map or ():
@@ -85,14 +87,15 @@ class Reader:
     def read_arrays(self, entry: Entry) -> tuple[np.ndarray, np.ndarray]:
         """`read` without torch: (H, W, 3) uint8 RGB and (H, W) uint8."""
         try:
-            image = read_image(entry.image)
+            image, notes = read_picture(entry.image, exif=self.exif)
         except (ValueError, OSError) as error:
             raise SampleError(_named(entry.image, error)) from error
         labels = self.read_labels(entry)
         if labels.shape != image.shape[:2]:
+            turned = ", turned upright by its EXIF orientation" if TURNED in notes else ""
             raise SampleError(
                 f"{entry.labels}: labels of {labels.shape[1]} x {labels.shape[0]} for "
-                f"{entry.image.name}, which is {image.shape[1]} x {image.shape[0]} "
+                f"{entry.image.name}, which is {image.shape[1]} x {image.shape[0]}{turned} "
                 "(width x height must be the same)"
             )
         return image, labels

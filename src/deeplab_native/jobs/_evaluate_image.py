@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,17 +16,20 @@ import torch
 from PIL import Image
 
 from .. import metrics
+from .._images import header_notes, opened
 from .._memory import least_bytes_of_crf
 from ..data import Entry, Reader, Sample
 from ..models import DeepLab, create_model, predict
 from ..models.multi_scale import PAPER_SCALES
 from ..weights import Metadata, check_file, read_metadata
 from ._record import state_of
+from ._score_files import SUFFIXES
 from .scores import ScoreFormat
 from .settings import CRFSettings
 
 SINGLE, MULTI, SCORES = "single scale", "multi-scale", "scores"
 AFTER = " + CRF"
+ABOUT = "about"  # beside the variants
 # of a net without tiles, at the least: two maps of 64 channels at full size, as VGG's first layer
 BYTES_A_PIXEL = 2 * 64 * 4
 
@@ -51,9 +55,9 @@ class Net:
         return _load(self.weights, self.device)
 
     def labels(
-        self, sample: Sample, crf: CRFSettings | None, num_classes: int
+        self, sample: Sample, crf: CRFSettings | None, num_classes: int, about: dict[str, Any]
     ) -> Iterator[tuple[str, torch.Tensor]]:
-        """(variant, labels (H, W)) of each, before and after the CRF."""
+        """(variant, labels (H, W)) of each, before and after the CRF; `about` stays as it is."""
         model = self.load()
         for name, scales in self.scales().items():
             model.scales = scales
@@ -80,28 +84,25 @@ class Net:
 
 @dataclass(frozen=True)
 class ScoreMaps:
-    """A folder of NAME.npy or NAME.npz."""
+    """A folder of NAME.npy, NAME.npz, NAME.pt or NAME.pth."""
 
     folder: Path
     format: ScoreFormat
     device: str = "cpu"
 
     def path(self, name: str) -> Path:
-        """The scores of an image; of .npy and .npz the first, and .npy where there are none."""
-        paths = [self.folder / f"{name}{suffix}" for suffix in (".npy", ".npz")]
+        """The scores of an image: the first of the suffixes that is there, or .npy."""
+        paths = [self.folder / f"{name}{suffix}" for suffix in SUFFIXES]
         return next((path for path in paths if path.is_file()), paths[0])
 
     def labels(
-        self, sample: Sample, crf: CRFSettings | None, num_classes: int
+        self, sample: Sample, crf: CRFSettings | None, num_classes: int, about: dict[str, Any]
     ) -> Iterator[tuple[str, torch.Tensor]]:
-        """(variant, labels (H, W)), before and after the CRF."""
-        path = self.path(sample.name)
+        """(variant, labels (H, W)), before and after the CRF; `about` gets the scores' kind."""
         height, width = sample.labels.shape
-        try:
-            scores = self.format.read(path, (height, width), num_classes)
-        except ValueError as error:
-            text = str(error)
-            raise ValueError(text if str(path) in text else f"{path}: {text}") from None
+        scores = self.format.read(self.path(sample.name), (height, width), num_classes)
+        about["kind"] = scores.kind
+        about["notes"] += [f"scores: {note}" for note in scores.notes]
         unary = scores.energies((height, width))
         yield SCORES, unary[0].argmin(0)
         if crf is not None:
@@ -110,7 +111,7 @@ class ScoreMaps:
 
     def as_record(self) -> dict[str, Any]:
         """What of it decides the counts."""
-        return {"scores": self.folder, **asdict(self.format)}
+        return {"scores": self.folder, **self.format.as_record()}
 
 
 @dataclass(frozen=True)
@@ -171,14 +172,18 @@ class Job(NamedTuple):
 
 
 def count_image(job: Job) -> dict[str, bytes]:
-    """In a worker: `pack`ed trimap counts of every variant."""
+    """In a worker: `pack`ed trimap counts of every variant, and ABOUT, how the files were read."""
     torch.set_num_threads(job.threads)
     settings, classes = job.settings, job.reader.num_classes
     sample = job.reader.read(job.entry)
-    found = settings.source.labels(sample, settings.crf, classes)
-    return {
+    with opened(job.entry.image) as file:
+        notes = [f"photograph: {note}" for note in header_notes(file, exif=job.reader.exif)]
+    about: dict[str, Any] = {"notes": notes}
+    found = settings.source.labels(sample, settings.crf, classes, about)
+    counts = {
         name: pack(_count(sample.labels, predicted, classes, settings)) for name, predicted in found
     }
+    return {**counts, ABOUT: json.dumps(about).encode()}
 
 
 def _count(

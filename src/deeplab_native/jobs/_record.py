@@ -146,8 +146,13 @@ def _state(path: Path) -> list[str | int]:
     return [str(path.absolute()), about.st_size, about.st_mtime_ns]
 
 
+# What records of earlier versions lack, and what these did
+_ADDED: Mapping[str, Any] = {"exif": True, "confidence": 0.7}
+
+
 def describe_differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What of `now` is otherwise in `there`, both read from JSON; nothing where all is the same."""
+    there = {**_ADDED, **there}
     other = [k for k in now if there.get(k) != now[k]]
     return "; ".join(f"{k} {_short(there.get(k))}, now {_short(now[k])}" for k in other)
 

@@ -37,11 +37,10 @@ class Settings:
 
     def as_record(self) -> dict[str, Any]:
         crf = self.crf.as_record()
-        record = {**crf.pop("params"), **crf, **self.scores.as_record(), "palette": self.palette}
-        # as the records of earlier versions, where it is what these did
-        if self.confidence != CONFIDENCE:
-            record["confidence"] = self.confidence
-        return record if self.exif else {**record, "exif": False}
+        return {
+            **crf.pop("params"), **crf, **self.scores.as_record(),
+            "palette": self.palette, "confidence": self.confidence, "exif": self.exif,
+        }  # fmt: skip
 
 
 class Outputs(NamedTuple):

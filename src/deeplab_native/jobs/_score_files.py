@@ -71,12 +71,12 @@ def _load(path: Path, file: BinaryIO, key: str | None) -> Any:
         with _whole(path, lambda: np.load(file, allow_pickle=False)) as arrays:
             name = _chosen(path, arrays.files, key)
             return _whole(path, lambda: arrays[name])
-    if _is_picture(file):
-        return None
     kinds = [kind for begin, kind in _OTHERS if start.startswith(begin)]
+    if not kinds and _is_picture(file):
+        return None
     what = f", but {kinds[0]}" if kinds else ""
     raise ValueError(
-        f"{path}: not a NumPy file, a tensor of torch.save or a picture{what} (np.save the scores "
+        f"{path}: not a NumPy file, a tensor of torch.save or a picture{what} (save the scores "
         "as .npy or .npz)"
     )
 
@@ -109,7 +109,7 @@ def _whole(path: Path, read: Callable[[], Any]) -> Any:
         if "allow_pickle" in str(error):
             raise ValueError(
                 f"{path}: holds pickled Python objects, which could run any code, and is not "
-                "loaded (np.save a plain float array)"
+                "loaded (save a plain float array)"
             ) from None
         raise ValueError(f"{path}: damaged or cut off (save it again)") from None
 
@@ -120,9 +120,9 @@ def _from_torch(path: Path, file: BinaryIO, key: str | None) -> np.ndarray:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # its kind depends on where the file breaks
         raise ValueError(
-            f"{path}: damaged, or not a plain tensor or dict of them, and other objects could run "
-            f"any code ({type(error).__name__}; torch.save the tensor of scores alone, or np.save "
-            "it)"
+            f"{path}: damaged, or not a plain tensor or dict of them, and is not loaded, since "
+            f"other objects could run any code: {type(error).__name__} (give the tensor of scores "
+            "alone, by torch.save or np.save)"
         ) from None
     if isinstance(content, torch.Tensor):
         if key is not None:
@@ -134,7 +134,7 @@ def _from_torch(path: Path, file: BinaryIO, key: str | None) -> np.ndarray:
         if not names:
             raise ValueError(
                 f"{path}: expected a tensor or a dict of tensors, got {type(content).__name__} "
-                "(torch.save the tensor of scores alone)"
+                "(give the tensor of scores alone)"
             )
         tensor = tensors[_chosen(path, names, key)]
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":

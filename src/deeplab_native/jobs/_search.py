@@ -15,7 +15,7 @@ from ..crf.candidates import Fixed
 from ..crf.search import Candidate, Grid, Search, Total, coarse_to_fine, present_classes
 from ._engine import collect, workplace
 from ._execution import Execution
-from ._progress import ImagesFailedError, Tally
+from ._progress import About, ImagesFailedError, Tally
 from ._record import ADVICE
 from ._search_files import Item
 from ._search_image import Checked, CheckJob, CountJob, Loader, check, count
@@ -44,12 +44,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Found:
-    """A finished search over files; `before` is what the scores make without any CRF."""
+    """A finished search over files; `before` is what the scores make without any CRF.
+
+    `about` says how the files were read.
+    """
 
     search: Search
     before: Total
     classes: list[int]
     num_labels: int
+    about: About
 
 
 def run(
@@ -67,6 +71,9 @@ def run(
     before = np.zeros((2, num_labels, num_labels), np.int64)
     for one in checked.values():
         one.before.add_to(before)
+    about = About()
+    for name, one in checked.items():
+        about.add(name, one.about)
     classes = _classes(plan.classes, before)
     old = out / OLD_NAME
     if old.exists() and not overwrite and not (out / NAME).exists():
@@ -83,7 +90,7 @@ def run(
             rounds=plan.rounds,
             classes=classes,
         )
-    return Found(search, Total(before, 0), classes, num_labels)
+    return Found(search, Total(before, 0), classes, num_labels, about)
 
 
 def _check_all(plan: Plan, how: Execution) -> dict[str, Checked]:

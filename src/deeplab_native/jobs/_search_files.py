@@ -7,12 +7,12 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from .._images import by_stem, picture_suffixes, read_image, read_index_png
+from .._images import by_stem, picture_suffixes, read_index_png, read_picture
 from ..crf.candidates import Sample
 from ._progress import shortened
 from ._score_files import SUFFIXES
@@ -85,8 +85,12 @@ class FolderLoader:
 
     def __call__(self, item: Item) -> Sample:
         """Raises ValueError or OSError where a file cannot be used."""
+        return self.read(item)[0]
+
+    def read(self, item: Item) -> tuple[Sample, dict[str, Any]]:
+        """Also `kind` and `notes`, how the files were read."""
         image, scores, labels = item.files
-        photo = read_image(image, exif=self.exif)
+        photo, notes = read_picture(image, exif=self.exif)
         height, width, _ = photo.shape
         values = self.format.read(scores, (height, width))
         truth = read_index_png(labels)
@@ -95,11 +99,13 @@ class FolderLoader:
                 f"{labels}: {_size(truth)} pixels, but the image has {_size(photo)} "
                 "(give labels of the image's size)"
             )
-        return Sample(
+        sample = Sample(
             values.energies((height, width)),
             torch.from_numpy(photo).permute(2, 0, 1)[None].contiguous(),
             torch.from_numpy(truth)[None],
         )
+        said = [f"photograph: {n}" for n in notes] + [f"scores: {n}" for n in values.notes]
+        return sample, {"kind": values.kind, "notes": said}
 
 
 def _size(array: np.ndarray) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ import torch
 from ..crf.candidates import CandidateCounts, Fixed, Sample, count_scores
 from ..crf.search import Candidate, Grid
 from ..ops.pairwise_features import PixelFeatures
-from ._search_files import Item
+from ._search_files import FolderLoader, Item
 from .scores import least_bytes
 
 # Of a module, and picklable: workers get it with every job
@@ -54,17 +54,22 @@ class Checked(NamedTuple):
     digest: str
     size: tuple[int, int, int]  # labels, height, width
     before: Sparse  # of the scores alone
+    about: dict[str, Any]  # how its files were read, where they are files
 
 
 def check(job: CheckJob) -> Checked:
     """Reads one image and counts its scores; raises where the search would, later."""
     torch.set_num_threads(1)
     digest = job.item.digest()
-    sample = job.loader(job.item)
+    about: dict[str, Any] = {}
+    if isinstance(job.loader, FolderLoader):
+        sample, about = job.loader.read(job.item)
+    else:
+        sample = job.loader(job.item)
     _, num_labels, height, width = sample.unary.shape
     counts = count_scores(sample, job.fixed)[0].numpy()
     _check_sigmas(sample, job)
-    return Checked(digest, (num_labels, height, width), sparse(counts))
+    return Checked(digest, (num_labels, height, width), sparse(counts), about)
 
 
 def _check_sigmas(sample: Sample, job: CheckJob) -> None:

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from .. import viz
-from .._images import read_image
+from .._images import read_picture
 from .._memory import least_bytes_of_crf
 from ..models import DeepLab, create_model
 from ..models.multi_scale import PAPER_SCALES
@@ -84,12 +84,15 @@ class Settings:
     overlap: int | None
     longest_side: int | None
     colours: bytes
+    exif: bool = True
 
     def palette(self) -> np.ndarray:
         return np.frombuffer(self.colours, np.uint8).reshape(-1, 3)
 
     def as_record(self) -> dict[str, Any]:
         record = asdict(self)
+        if record.pop("exif") is False:  # as records of earlier versions, where it is what they did
+            record["exif"] = False
         return {**record, "colours": record["colours"].hex()}
 
 
@@ -140,10 +143,10 @@ def segment_with(
 
     Returns:
         `summary`, in JSON: height and width in pixels; seconds of the net and the CRF; shares,
-        label to part of the image, of all labels in it.
+        label to part of the image, of all labels in it; notes on how the file was read.
     """
     torch.set_num_threads(job.threads)
-    photo = read_image(job.image)
+    photo, notes = read_picture(job.image, exif=job.settings.exif)
     start = perf_counter()
     labels = _labels(network, photo, job.settings, progress)
     seconds = perf_counter() - start
@@ -157,6 +160,7 @@ def segment_with(
         "width": labels.shape[1],
         "seconds": seconds,
         "shares": {str(i): counts[i] / labels.size for i in np.flatnonzero(counts).tolist()},
+        "notes": [f"photograph: {note}" for note in notes],
     }
     return {"summary": json.dumps(summary).encode()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import methodcaller
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from ..data import SegmentationDataset
 from ..metrics import AROUND, TRIMAP_WIDTHS
 from ._engine import Task, check_output_folder, collect, unfinished, workplace
 from ._evaluate_image import (
+    ABOUT,
     Job,
     Net,
     ScoreMaps,
@@ -27,7 +28,7 @@ from ._evaluate_image import (
 )
 from ._evaluate_report import RESULTS, Report, Variant
 from ._execution import Execution
-from ._progress import ImagesFailedError, Progress, Tally
+from ._progress import About, ImagesFailedError, Progress, Tally
 from ._record import Record
 from .scores import ScoreFormat
 from .settings import CRFSettings, FromWeights, check_device
@@ -47,6 +48,8 @@ class EvaluateResult:
         counted: images of this run.
         skipped: images that an earlier run had counted.
         failed: name of every image that was left out (`skip_bad`), and why.
+        kinds: of score maps, how many are of each kind.
+        notes: what was done to files that their content does not show, and the images' names.
         written: the files.
         seconds: of this run.
     """
@@ -57,6 +60,8 @@ class EvaluateResult:
     counted: int
     skipped: int
     failed: dict[str, str]
+    kinds: dict[str, int]
+    notes: dict[str, list[str]]
     written: list[Path]
     seconds: float
 
@@ -74,6 +79,7 @@ def evaluate(
     trimap: str = "auto",
     mean_over: Sequence[str] | None = None,
     skip_bad: bool = False,
+    exif: bool = True,
     root: str | Path | None = None,
     device: str = "cpu",
     resume: bool = True,
@@ -92,7 +98,7 @@ def evaluate(
             counts.sqlite, the counts of every image. Images whose files have changed since they
             were counted are counted anew.
         weights: a net: .safetensors written by `weights.save`.
-        scores: instead of a net, the folder of .npy or .npz score maps named like the images.
+        scores: instead of a net, the folder of .npy, .npz or .pt score maps named like the images.
         scores_format: how they are read.
         crf: parameters, or parameters and how they are used; "weights" takes those of the weights,
             or of "voc-resnet101"; a function makes them from those of the weights (or None); None
@@ -103,6 +109,7 @@ def evaluate(
             changes of the label), "none", or "auto": what the data set has.
         mean_over: the classes of the means; None: all.
         skip_bad: whether to leave out images that cannot be used.
+        exif: whether photographs are turned upright by their EXIF orientation.
         root: folder of the data set; None: the one that all its files are in.
         device: of the net and the CRF: "cpu", "cuda" or "cuda:N".
         resume, overwrite, workers, threads, memory, progress, cancel: see `deeplab_native.jobs`.
@@ -135,8 +142,10 @@ def evaluate(
         "classes": dataset.classes,
         "label map": dataset.reader.label_map,
         **settings.as_record(),
+        "exif": exif,
     }
-    jobs = [Job(e, dataset.reader, settings, how.threads or 1) for e in dataset.entries]
+    reader = replace(dataset.reader, exif=exif)
+    jobs = [Job(e, reader, settings, how.threads or 1) for e in dataset.entries]
     tasks = [Task(job.entry.name, job, job.state()) for job in jobs]
     results = [out / name for name in RESULTS]
     with workplace(
@@ -151,6 +160,7 @@ def evaluate(
         variants = {
             name: Variant.of(_total(kept, name, names, shape), over) for name in settings.variants()
         }
+        understood = _understood(kept, names)
     about = json.loads(json.dumps(record, default=os.fspath))
     report = Report(
         dataset.title, dataset.classes, variants,
@@ -158,6 +168,7 @@ def evaluate(
     )  # fmt: skip
     return EvaluateResult(
         report, settings, len(names), tally.finished, tally.skipped, failed,
+        understood.kinds, understood.notes,
         report.write(out), tally.seconds,
     )  # fmt: skip
 
@@ -188,6 +199,18 @@ def _total(kept: Record, variant: str, names: Iterable[str], shape: tuple[int, .
             except ValueError as error:
                 raise kept.damaged(image, error) from None
     return total
+
+
+def _understood(kept: Record, names: Iterable[str]) -> About:
+    """How the images' files were read; records of earlier versions do not say it."""
+    wanted, found = set(names), About()
+    for image, _, content in kept.results(ABOUT):
+        if image in wanted:
+            try:
+                found.add(image, json.loads(content))
+            except ValueError as error:
+                raise kept.damaged(image, error) from None
+    return found
 
 
 def _source(
@@ -245,6 +268,6 @@ def _check_scores(source: ScoreMaps, dataset: SegmentationDataset) -> None:
     missing = [e.name for e in dataset.entries if not source.path(e.name).is_file()]
     if missing:
         raise FileNotFoundError(
-            f"`scores`: {source.path(missing[0])} (or .npz) is missing; {len(missing)} of "
+            f"`scores`: {source.path(missing[0])} (or .npz, .pt) is missing; {len(missing)} of "
             f"{len(dataset)} images have no scores (make them, or take a subset that has them)"
         )

@@ -46,9 +46,11 @@ class Scores(NamedTuple):
     @property
     def what(self) -> str:
         """In words, as "logits (recognised)"."""
-        single = "a single channel of " if len(self.values) == 1 else ""
         how = "as given" if self.said else "recognised"
-        return f"{single}{unary.WORDS[self.kind]} ({how})"
+        words = unary.WORDS[self.kind]
+        if len(self.values) == 1:
+            words = f"{'logits' if self.kind == 'logits' else 'probabilities'} of a foreground"
+        return f"{words} ({how})"
 
     def energies(self, size: tuple[int, int]) -> torch.Tensor:
         """The unary -log P(label), (1, L, *size) float32; `crf.unary` says of which kind what.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -12,7 +12,7 @@ from ..crf.candidates import Fixed
 from ..crf.search import Figures, Grid, figures
 from ._engine import check_output_folder
 from ._execution import Execution
-from ._progress import Progress
+from ._progress import Progress, shortened
 from ._search import Found, Plan, run
 from ._search_files import FolderLoader, Folders, draw
 from ._search_report import best_record, write_results
@@ -48,7 +48,11 @@ class SearchResult:
 
     def notes(self) -> list[str]:
         """What should be known of the best parameters before they are used, a line each."""
-        notes = []
+        about = self.found.about
+        notes = [f"{note}: {shortened(images)}" for note, images in about.notes.items()]
+        if len(about.kinds) > 1:
+            kinds = ", ".join(f"{n} {kind}" for kind, n in about.kinds.items())
+            notes.append(f"the scores are of several kinds: {kinds} (`kind` says it for all)")
         search = self.found.search
         edges = search.rounds[0].grid.at_edge(search.best.candidate)
         if edges:
@@ -75,6 +79,7 @@ def search_crf(
     seed: int = 0,
     names: Iterable[str] | None = None,
     scores_format: ScoreFormat | None = None,
+    exif: bool = True,
     device: str = "cpu",
     resume: bool = True,
     overwrite: bool = False,
@@ -91,7 +96,8 @@ def search_crf(
 
     Args:
         images: folder of photographs.
-        scores: folder of .npy or .npz files named like the images; what is here is searched on.
+        scores: folder of .npy, .npz or .pt files named like the images; what is here is searched
+            on.
         labels: folder of label PNGs, palette or grey, whose value is the class.
         output: folder for search.sqlite, from which the same call goes on, best.json,
             candidates.csv and heatmap.png.
@@ -103,6 +109,7 @@ def search_crf(
         count, seed: only so many images, drawn at random; None: all.
         names: only the images of these names, without suffix; None: all.
         scores_format: how the scores are read.
+        exif: whether photographs are turned upright by their EXIF orientation.
         device: "cpu", "cuda" or "cuda:N".
         resume, overwrite, workers, threads, memory, progress, cancel: see `deeplab_native.jobs`.
 
@@ -121,8 +128,8 @@ def search_crf(
     check_output_folder(out, folders)
     plan = Plan(
         items,
-        FolderLoader(scores_format),
-        asdict(scores_format),
+        FolderLoader(scores_format, exif),
+        {**scores_format.as_record(), "exif": exif},
         grid or Grid(),
         rounds,
         fixed or Fixed(),

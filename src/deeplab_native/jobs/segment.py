@@ -42,8 +42,8 @@ class SegmentResult:
         segmented: images of this run.
         skipped: images that an earlier run had finished.
         failed: name of every image that could not be used, and why.
-        found: of the images of this run, by name: height and width in pixels, seconds, and shares
-            (label to part of the image).
+        found: of the images of this run, by name: height and width in pixels, seconds, shares
+            (label to part of the image), notes on how the file was read.
         single: what was found in the one image there was; None of several.
         class_names: by label.
         network: the net.
@@ -80,6 +80,7 @@ def segment(
     crf: CRFParams | CRFSettings | FromWeights | Literal["weights"] | None = "weights",
     palette: str | None = None,
     overlay: bool = True,
+    exif: bool = True,
     device: str = "cpu",
     resume: bool = True,
     overwrite: bool = False,
@@ -105,11 +106,11 @@ def segment(
         tile, overlap: in pixels, see `predict`.
         longest_side: larger photographs are reduced to this for the net; None: 321 with the
             package's weights, which were trained so, unless there are tiles; with others none.
-        crf: parameters, or parameters and how they are used; "weights" takes those of the weights,
-            or of "voc-resnet101"; a function makes them from those of the weights (or None); None
-            leaves the CRF out.
+        crf: parameters, or parameters and how they are used; "weights": those of the weights, or
+            of "voc-resnet101"; a function of those of the weights (or None); None: no CRF.
         palette: colours of the labels, "voc" or "cityscapes"; None: those of the weights, or VOC's.
         overlay: whether to write the labels over the photographs, too.
+        exif: whether photographs are turned upright by their EXIF orientation.
         device: "cpu", "cuda" or "cuda:N".
         resume, overwrite, workers, threads, memory, progress, cancel: see `deeplab_native.jobs`.
             An image is finished when its labels were made from the same file with the same net
@@ -149,7 +150,7 @@ def segment(
         how = replace(how, workers=0)
     settings = Settings(
         CRFSettings.chosen(crf, network.crf),
-        tile, overlap, longest_side, _colours(palette, network),
+        tile, overlap, longest_side, _colours(palette, network), exif,
     )  # fmt: skip
     how = how.for_tasks(len(files), device)
     made_by = {**net.as_record(), **settings.as_record()}

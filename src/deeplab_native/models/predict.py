@@ -86,7 +86,8 @@ def predict(
             maps (B, 3, H, W) to scores (B, L, h, w). It runs in evaluation mode, on the device of
             its first parameter (without any: on the CPU, in float32), and is left as it was.
         image: RGB, 0..255: array (H, W, 3) uint8, PIL image of mode "RGB", or tensor (3, H, W) or
-            (B, 3, H, W) uint8.
+            (B, 3, H, W) uint8. A PIL image is taken as it is stored, with a warning where its EXIF
+            orientation says that it is to be turned (`PIL.ImageOps.exif_transpose`).
         crf: parameters of the fully connected CRF, or None to leave it out.
         iterations: of mean field.
         normalization: of the CRF's messages, see `dense_crf`.

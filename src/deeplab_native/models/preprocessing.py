@@ -8,6 +8,7 @@ labels, only poor ones, so the format travels with the model and its weights fil
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,7 +115,8 @@ def as_rgb_batch(
 
     Args:
         image: array (H, W, 3) uint8, PIL image of mode "RGB", or tensor (3, H, W) or (B, 3, H, W)
-            uint8; red first in all of them.
+            uint8; red first in all of them. A PIL image with an EXIF orientation is not turned,
+            and warned of.
         device: where the tensor shall be; None: where it is, or the CPU. To a GPU it goes from
             pinned memory on the current stream, which nobody waits for.
 
@@ -128,6 +130,13 @@ def as_rgb_batch(
             raise ValueError(
                 f'image: expected a PIL image of mode "RGB", got {image.mode!r}; '
                 'convert it with image.convert("RGB")'
+            )
+        orientation = image.getexif().get(0x0112, 1)
+        if orientation in range(2, 9):
+            warnings.warn(
+                f"image: has the EXIF orientation {orientation}, and is taken as it is stored "
+                "(PIL.ImageOps.exif_transpose(image) turns it upright)",
+                stacklevel=4,  # of who called `predict`
             )
         image = np.asarray(image)
     if isinstance(image, np.ndarray):
