@@ -160,6 +160,7 @@ def refine(
     with workplace(
         folders.output, "crf", RECORD, record,
         resume=resume, overwrite=overwrite, results=there, folders=folders.all(),
+        files=[folders.output / SETTINGS],
     ) as kept:  # fmt: skip
         if old:
             _adopt_old(tasks, kept)
