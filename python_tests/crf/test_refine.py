@@ -11,6 +11,8 @@ from PIL import Image
 
 from deeplab_native import CRFParams, crf, dense_crf, refine
 from deeplab_native.crf.unary import energies_from, energies_from_labels
+from deeplab_native.pydensecrf import densecrf
+from deeplab_native.pydensecrf.utils import unary_from_labels
 
 HEIGHT, WIDTH = 20, 30
 PARAMS = CRFParams(4, 9, 20, 2, 2)
@@ -108,6 +110,14 @@ def test_label_maps(dtype):
     if dtype != np.uint32:
         given = torch.from_numpy(given)
         check(given, torch.from_numpy(expected), q, kind=kind)
+
+
+def test_labels_that_do_not_lie_row_by_row():
+    expected = refine(PHOTO, NUMBERS, params=PARAMS)
+    column = np.asfortranarray(NUMBERS)
+    turned = torch.from_numpy(NUMBERS.T.copy()).T
+    assert (refine(PHOTO, column, params=PARAMS) == expected).all()
+    assert (refine(PHOTO, turned, params=PARAMS).numpy() == expected).all()
 
 
 @pytest.mark.parametrize("ignore", [255, -1, 7])
@@ -269,3 +279,16 @@ def test_devices(where, cuda_device):
 
 def test_the_name():
     assert crf.refine is refine
+
+
+def test_it_is_what_pydensecrf_is_called_for():
+    """The two functions of docs/migrating_from_pydensecrf.md, with all labels there."""
+    index = (NUMBERS == 7) + 2 * (NUMBERS == 200)
+    d = densecrf.DenseCRF2D(WIDTH, HEIGHT, 3)
+    d.setUnaryEnergy(unary_from_labels(index, 3, gt_prob=0.7, zero_unsure=False))
+    d.addPairwiseGaussian(sxy=3, compat=3)
+    d.addPairwiseBilateral(sxy=80, srgb=13, rgbim=np.ascontiguousarray(PHOTO), compat=10)
+    q = np.asarray(d.inference(10)).reshape(3, HEIGHT, WIDTH)
+    labels, found = refine(PHOTO, index, params="pydensecrf", return_probabilities=True)
+    np.testing.assert_allclose(found, q, atol=1e-4)
+    assert (labels == q.argmax(0)).all()

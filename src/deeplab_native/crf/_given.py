@@ -170,7 +170,7 @@ def _numbered(
             f"`{NAME}`: label {int(found[0])} (give it as `ignore` where it means unsure, else "
             "number the labels from 0)"
         )
-    index = torch.searchsorted(found, plane.long())
+    index = torch.searchsorted(found, plane.long().contiguous())
     return index.masked_fill(plane == ignore, -1), found.cpu()
 
 
