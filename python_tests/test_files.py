@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deeplab_native._files import atomic_path, check_output
+from deeplab_native._files import atomic_path, check_output, nothing_left
 
 
 def test_writes_the_file(tmp_path):
@@ -102,3 +102,42 @@ def test_folder_without_write_permission(tmp_path):
             check_output(tmp_path / "a.txt")
     finally:
         tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("error", [None, OSError("disk full"), KeyboardInterrupt()])
+@pytest.mark.parametrize("success", [False, True])
+def test_a_run_without_success_leaves_nothing(tmp_path, error, success):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "kept.txt").write_text("old")
+    (tmp_path / "old" / "written.txt").write_text("old")
+    before = sorted(tmp_path.rglob("*"))
+    folders = [tmp_path / "old", tmp_path / "a" / "b", tmp_path / "a", tmp_path / "never"]
+    files = [tmp_path / "a" / "b" / "new.txt", tmp_path / "old" / "new.txt"]
+    files += [tmp_path / "old" / "written.txt", tmp_path / "none"]
+
+    def run():
+        with nothing_left(folders, files) as keep:
+            (tmp_path / "a" / "b").mkdir(parents=True)
+            for file in files[:3]:
+                file.write_text("new")
+            if success:
+                keep()
+            if error is not None:
+                raise error
+
+    if error is None:
+        run()
+    else:
+        with pytest.raises(type(error)):
+            run()
+    assert (tmp_path / "old" / "kept.txt").read_text() == "old"
+    after = sorted(tmp_path.rglob("*"))
+    assert (after == before) is not success
+    assert files[0].exists() is success
+
+
+def test_a_folder_with_other_things_stays(tmp_path):
+    with nothing_left([tmp_path / "a" / "b"]):
+        (tmp_path / "a" / "b").mkdir(parents=True)
+        (tmp_path / "a" / "theirs.txt").write_text("")
+    assert os.listdir(tmp_path / "a") == ["theirs.txt"]

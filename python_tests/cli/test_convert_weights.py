@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from deeplab_native import CRFParams, viz, weights
 from deeplab_native.models import CAFFE, create_model
@@ -68,11 +69,11 @@ def test_weights_of_imagenet(here, run):
         state |= {f"features.{i}.bias": torch.zeros(b)}
     torch.save(state, "vgg16.pth")
     command = ("convert-weights", "vgg16.pth", "start.safetensors")
-    fails(run(*command), "fits no net as it is", 'new_layers="classifier"')
+    fails(run(*command), "fits no net as it is", "--new-layers classifier")
     new = ("--new-layers", "classifier")
-    fails(run(*command, *new), "name: ", "fits several nets", "deeplab_vgg16_aspp_s")
+    fails(run(*command, *new), "--model: ", "fits several nets", "deeplab_vgg16_aspp_s")
     model = ("--model", "deeplab_vgg16_largefov")
-    fails(run(*command, *new, *model), "num_classes: expected a number")
+    fails(run(*command, *new, *model), "--num-classes: expected a number")
     assert [p.name for p in here.iterdir()] == ["vgg16.pth"]
     result = run(*command, *new, *model, "--classes", 5)
     assert result.code == 0
@@ -85,9 +86,19 @@ def test_weights_of_imagenet(here, run):
 def test_our_names_without_an_input_format(here, run):
     torch.save(constants(on_meta(ASPP, 3).state_dict()), "ours.pth")
     command = ("convert-weights", "ours.pth", "ours.safetensors")
-    fails(run(*command), "does not say its input format")
+    fails(run(*command), "ours.pth does not say its input format; expected --input-format caffe")
+    Image.new("RGB", (20, 30)).save("photo.png")
+    for other in (
+        ("segment", "photo.png", "--weights", "ours.pth"),
+        ("export-onnx", "--weights", "ours.pth", "-o", "net.onnx"),
+    ):
+        result = run(*other)
+        fails(result, "expected --input-format caffe", "deeplab-native convert-weights IN -o")
+        assert "models." not in result.err
+    assert {p.name for p in here.iterdir()} == {"ours.pth", "photo.png"}
     command += ("--input-format", "torchvision")
-    fails(run(*command), "stride_in_1x1: ", "expected True", advice=True)
+    fails(run(*command), "expected --stride-in-1x1 (Caffe's weights and their ports) or --str")
+    assert not (here / "ours.safetensors").exists()
     assert run(*command, "--stride-in-3x3").code == 0
     metadata = weights.read_metadata("ours.safetensors")
     assert metadata.options == {"stride_in_1x1": False}
@@ -104,11 +115,11 @@ def test_wrong_arguments_before_anything_is_read(public, here, run):
     fails(run(*command, "--input-format", "bgr"), "--input-format: expected one of caffe")
     fails(run(*command, "--crf", "voc"), "preset: expected one of")
     fails(run(*command, "--palette", "grey"), "unknown palette 'grey'")
-    fails(run(*command, "--source", "kazuto"), "source: expected one of deeplab_native")
-    fails(run(*command, "--new-layers", "fc8"), "new_layers: expected None or one of classifier")
+    fails(run(*command, "--source", "kazuto"), "--source: expected one of deeplab_native")
+    fails(run(*command, "--new-layers", "fc8"), "--new-layers: expected None or one of classifier")
     fails(run(*command, "--model", "unet"), "unknown net 'unet'")
     (here / "names.txt").write_text("cat\ndog\n")
-    fails(run(*command, "--class-names", "names.txt"), "class_names: expected one for each of 21")
+    fails(run(*command, "--class-names", "names.txt"), "--class-names: expected one for each of 21")
     (here / "names.txt").write_bytes(b"\xff\xfe")
     fails(run(*command, "--class-names", "names.txt"), "expected a text file in UTF-8")
     assert not (here / "out.safetensors").exists()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+import deeplab_native
+from python_tests.docs import names
 from python_tests.docs.documents import ROOT, missing_paths, wrong_code, wrong_commands
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -24,6 +26,29 @@ def test_paths(path):
 @of_all
 def test_python(path):
     assert wrong_code(path.read_text()) == []
+
+
+@of_all
+def test_names_in_documents(path):
+    assert names.hidden(path.read_text()) == []
+
+
+def test_names_in_public_docstrings():
+    """What a docstring names can be imported, at the latest from the module that defines it."""
+    texts = list(names.docstrings())
+    assert len(texts) > 300
+    assert {
+        where: found for where, text, known in texts if (found := names.hidden(text, known))
+    } == {}
+    assert deeplab_native.PairwiseKernel is deeplab_native.crf.PairwiseKernel
+
+
+def test_names_that_are_hidden_are_found():
+    text = (
+        "`CheckedKernel`s, `Unheard(x)` `models.nothing`; `Tensor`, `CRFParams`, `models.predict`"
+    )
+    assert names.hidden(text) == ["CheckedKernel", "Unheard(x)", "models.nothing"]
+    assert names.hidden(text, {"Unheard", "CheckedKernel"}) == ["models.nothing"]
 
 
 def test_documents_have_something_to_check():

@@ -171,7 +171,23 @@ IMAGE = np.zeros((4, 5, 3), np.uint8)
         (
             lambda: utils.create_pairwise_bilateral((3, 3), 5, IMAGE, 7),
             np.exceptions.AxisError,
-            "axis 7",
+            r"chdim: expected a dimension of img of shape \(4, 5, 3\), or -1 .* got 7",
+        ),
+        (  # -1 is not the last dimension, here as there
+            lambda: utils.create_pairwise_bilateral((1, 1, 1), (5,), np.zeros((2, 3, 4, 1)), -1),
+            ValueError,
+            r"sdims: expected 4 numbers .*, got 3; chdim=-1 says that img of shape \(2, 3, 4, 1\) "
+            "has no dimension of channels, chdim=3 that its last one is that",
+        ),
+        (
+            lambda: utils.create_pairwise_bilateral((3, 3, 3), (5, 5, 5), IMAGE),
+            ValueError,
+            "schan: expected 1 numbers .*, got 3; chdim=-1 says",
+        ),
+        (
+            lambda: utils.create_pairwise_bilateral((3, 3), (5, 5, 5), IMAGE, 0),
+            ValueError,
+            r"schan: expected 4 .*; chdim=0 says that img of shape \(4, 5, 3\) has 4 channels",
         ),
     ],
 )

@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # `as`: these names are the package's own, not imports of thi
     from . import weights as weights
     from .crf import CRFParams as CRFParams
     from .crf import MeanField as MeanField
+    from .crf import PairwiseKernel as PairwiseKernel
+    from .crf import refine as refine
     from .layers import ASPP as ASPP
     from .layers import AtrousConv2d as AtrousConv2d
     from .layers import set_algorithm as set_algorithm
@@ -57,6 +59,8 @@ _HOMES = {
     "dense_crf": "ops.dense_crf",
     "CRFParams": "crf",
     "MeanField": "crf",
+    "PairwiseKernel": "crf",
+    "refine": "crf",
     "AtrousConv2d": "layers",
     "ASPP": "layers",
     "set_algorithm": "layers",

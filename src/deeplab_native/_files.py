@@ -7,8 +7,8 @@ import fcntl
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -59,6 +59,30 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def nothing_left(
+    folders: Iterable[Path], files: Iterable[Path] = ()
+) -> Iterator[Callable[[], None]]:
+    """Within, a run may make folders and files, which go again unless it calls what is yielded.
+
+    Only what was not there before goes: the files, and of the folders, and those that they lie in,
+    the ones that are empty then.
+    """
+    new = [path for path in files if not path.exists()]
+    made = {f for folder in folders for f in (folder, *folder.parents) if not f.exists()}
+    successes: list[None] = []
+    try:
+        yield lambda: successes.append(None)
+    finally:
+        if not successes:
+            with suppress(OSError):
+                for path in new:
+                    path.unlink(missing_ok=True)
+            for folder in sorted(made, key=lambda path: len(path.parts), reverse=True):
+                with suppress(OSError):  # it is not empty, or was never made
+                    folder.rmdir()
 
 
 def remove_leftovers(folders: Iterable[Path]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options
+from . import options, weights_words
 
 if TYPE_CHECKING:
     from ..models import DeepLab
@@ -97,7 +97,7 @@ def run(
         )
     formats = {"caffe": CAFFE, "torchvision": weights.TORCHVISION}
     stride: dict[str, Any] = {} if stride_in_1x1 is None else {"stride_in_1x1": stride_in_1x1}
-    with console.status(f"Converting {source_file}"):
+    with weights_words.in_options(converting=True), console.status(f"Converting {source_file}"):
         network, checkpoint = weights.convert(
             source_file, out,
             model=model, num_classes=num_classes, source=source, new_layers=new_layers,

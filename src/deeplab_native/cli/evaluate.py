@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options
+from . import options, weights_words
 from .dataset_options import DatasetOptions
 from .names import DATASETS
 from .option_groups import CRFOptions, RunOptions, ScoreOptions, expanded
@@ -84,7 +84,7 @@ def run(
     crf.settings()  # a wrong value is an error before anything is read
     opened = choice.open(dataset, root)
     try:
-        with report.bar("are counted") as progress:
+        with weights_words.in_options(), report.bar("are counted") as progress:
             found = jobs.evaluate(
                 opened, output,
                 weights=weights, scores=scores,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import options
+from . import options, weights_words
 from .names import MODELS
 
 EXAMPLES = f"""[bold]Examples[/]
@@ -65,7 +65,7 @@ def run(
     options.check_outputs([out], inputs=[weights])
     check_file(weights)
     check_packages()
-    with console.status("Building the network"):
+    with weights_words.in_options(), console.status("Building the network"):
         if model is None:
             network = load_model(weights, num_classes=num_classes)
         else:

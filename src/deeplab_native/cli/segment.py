@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options
+from . import options, weights_words
 from .names import MODELS
 from .option_groups import CRFOptions, RunOptions, expanded
 
@@ -82,7 +82,8 @@ def run(
     from . import console, report
 
     crf.settings()  # a wrong value is an error before the net is built
-    with report.bar("are done", None if running.json else _line) as progress:
+    bar = report.bar("are done", None if running.json else _line)
+    with weights_words.in_options(), bar as progress:
         done = jobs.segment(
             images, output,
             model=model, weights=weights, num_classes=num_classes, multi_scale=multi_scale,

@@ -2,7 +2,8 @@
 
 Each job takes folders and writes files, on worker processes, and keeps a record in its output
 folder: the same call goes on where an interrupted one stopped. The command line is made of these
-functions. They have these arguments in common:
+functions. (For one picture in memory, as array, PIL image or tensor, there is
+`deeplab_native.refine`.) They have these arguments in common:
 
     resume      whether to go on from what is in the output folder; else results there are an error
     overwrite   whether to begin anew in a folder that has results

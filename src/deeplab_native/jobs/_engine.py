@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .._files import remove_leftovers, sole_writer
+from .._files import nothing_left, remove_leftovers, sole_writer
 from ._execution import Execution
 from ._progress import Cancelled, Tally
 from ._record import ADVICE, Record, remove_record
@@ -89,6 +89,7 @@ def workplace(
     overwrite: bool = False,
     results: Iterable[Path] = (),
     folders: Iterable[Path] = (),
+    files: Iterable[Path] = (),
 ) -> Iterator[Record]:
     """The folder `output` for this run alone, with the record in it.
 
@@ -99,27 +100,42 @@ def workplace(
         resume: whether to go on with a record that is there.
         overwrite: whether to remove it first, and the `results`.
         folders: others that the run writes to.
+        files: what it writes beside the results, and what is of no use without any.
+
+    A run that ends, in whatever way, without a single result leaves nothing that was not there.
 
     Raises what `Record` does, and ValueError where another run is writing to the folder, or there
     is a record and neither `resume` nor `overwrite`.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    with sole_writer(output):
-        path = output / record
-        if overwrite:
-            # the results first: no file may ever lie beside a record that it was not made by
-            for result in results:
-                result.unlink(missing_ok=True)
-            remove_record(path)
-        elif not resume and path.exists():
-            raise ValueError(f"`output` {output}: has results of an earlier run {ADVICE}")
-        used = [output, *folders]
-        try:
-            remove_leftovers(f for f in used if f.is_dir())  # of runs that were killed
-            with closing(Record(path, kind, settings)) as opened:
-                yield opened
-        finally:
-            remove_leftovers(f for f in used if f.is_dir())  # of workers ended while they wrote
+    path = output / record
+    used = [output, *folders]
+    with nothing_left(used, [path, *files]) as keep:
+        output.mkdir(parents=True, exist_ok=True)
+        with sole_writer(output):
+            if overwrite:
+                # the results first: no file may ever lie beside a record that it was not made by
+                for result in results:
+                    result.unlink(missing_ok=True)
+                remove_record(path)
+            elif not resume and path.exists():
+                raise ValueError(f"`output` {output}: has results of an earlier run {ADVICE}")
+            try:
+                remove_leftovers(f for f in used if f.is_dir())  # of runs that were killed
+                with closing(Record(path, kind, settings)) as opened:
+                    try:
+                        yield opened
+                    finally:
+                        if not _is_empty(opened):
+                            keep()
+            finally:
+                remove_leftovers(f for f in used if f.is_dir())  # of workers ended while they wrote
+
+
+def _is_empty(record: Record) -> bool:
+    try:
+        return not record.done()
+    except (OSError, ValueError):  # it cannot be read now, which is no reason to remove it
+        return False
 
 
 def check_output_folder(output: Path, inputs: Iterable[Path], *, what: str = "output") -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from .. import viz
-from .._files import atomic_path
+from .._files import atomic_path, nothing_left
 from .._images import TURNED, read_picture
 from .scores import CONFIDENCE, Given, Masks, ScoreFormat, least_bytes
 from .settings import CRFSettings
@@ -131,7 +131,13 @@ def refine(loaded: Loaded, settings: Settings, device: str = "cpu") -> Refined:
 
 
 def write(outputs: Outputs, loaded: Loaded, refined: Refined, settings: Settings) -> None:
-    """Each file whole or not at all."""
+    """Each file whole or not at all, and none that is new without the others."""
+    with nothing_left((), outputs.paths()) as keep:
+        _write(outputs, loaded, refined, settings)
+        keep()
+
+
+def _write(outputs: Outputs, loaded: Loaded, refined: Refined, settings: Settings) -> None:
     colours = viz.named_palette(settings.palette)
     viz.save_label_png(outputs.labels, refined.after, colours)
     if outputs.overlay is not None:

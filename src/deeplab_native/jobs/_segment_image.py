@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from .. import viz
+from .._files import nothing_left
 from .._images import read_picture
 from .._memory import least_bytes_of_crf
 from ..models import DeepLab, create_model
@@ -151,9 +152,11 @@ def segment_with(
     labels = _labels(network, photo, job.settings, progress)
     seconds = perf_counter() - start
     colours = job.settings.palette()
-    viz.save_label_png(job.outputs.labels, labels, colours)
-    if job.outputs.overlay is not None:
-        viz.save_png(job.outputs.overlay, viz.overlay(photo, labels, colours))
+    with nothing_left((), job.outputs.paths()) as keep:  # both or none
+        viz.save_label_png(job.outputs.labels, labels, colours)
+        if job.outputs.overlay is not None:
+            viz.save_png(job.outputs.overlay, viz.overlay(photo, labels, colours))
+        keep()
     counts = np.bincount(labels.ravel())
     summary = {
         "height": labels.shape[0],
@@ -183,6 +186,14 @@ def _labels(
         graph=settings.tile is None,
     )
     return prediction.labels.cpu().numpy()
+
+
+def colours_of(palette: str | None, network: DeepLab) -> bytes:
+    """(256, 3) uint8 of the name, or of the weights, over VOC's."""
+    colours = viz.named_palette(palette or "voc")
+    if palette is None and network.palette is not None:
+        colours[: len(network.palette)] = network.palette
+    return colours.tobytes()
 
 
 def describe(shares: dict[str, float], names: Sequence[str]) -> str:

@@ -241,7 +241,7 @@ def _root_of(dataset: SegmentationDataset) -> Path:
 
 
 def around_what(trimap: str, dataset: SegmentationDataset) -> tuple[str | None, int]:
-    """Of `Settings`: what trimaps are around, and how wide they are."""
+    """What trimaps are around, and how wide they are."""
     if trimap == "auto":
         trimap = "void" if dataset.void_borders else "boundary"
     if trimap == "none":

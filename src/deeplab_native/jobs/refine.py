@@ -100,6 +100,8 @@ def refine(
 ) -> RefineResult:
     """Refines the scores of every image that has some, from folders to a folder of label PNGs.
 
+    For one picture in memory there is `deeplab_native.refine`.
+
     Args:
         images: folder of photographs, any that Pillow reads.
         scores: folder of .npy, .npz, .pt or .pth files of the same names, (L, H, W) or (H, W, L),
@@ -160,6 +162,7 @@ def refine(
     with workplace(
         folders.output, "crf", RECORD, record,
         resume=resume, overwrite=overwrite, results=there, folders=folders.all(),
+        files=[folders.output / SETTINGS],
     ) as kept:  # fmt: skip
         if old:
             _adopt_old(tasks, kept)

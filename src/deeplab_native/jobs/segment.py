@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import viz
-from .._files import atomic_path, check_output
+from .._files import atomic_path, check_output, nothing_left
 from .._images import by_stem, picture_suffixes
 from ..crf import CRFParams
 from ..models import DeepLab
@@ -25,7 +25,16 @@ from ._engine import Task, collect, unfinished, workplace
 from ._execution import Execution
 from ._progress import Progress, Tally
 from ._record import Record, state_of
-from ._segment_image import Job, Net, Outputs, Settings, describe, segment_image, segment_with
+from ._segment_image import (
+    Job,
+    Net,
+    Outputs,
+    Settings,
+    colours_of,
+    describe,
+    segment_image,
+    segment_with,
+)
 from .settings import CRFSettings, FromWeights, check_device
 
 RECORD = "segment.sqlite"
@@ -150,7 +159,7 @@ def segment(
         how = replace(how, workers=0)
     settings = Settings(
         CRFSettings.chosen(crf, network.crf),
-        tile, overlap, longest_side, _colours(palette, network), exif,
+        tile, overlap, longest_side, colours_of(palette, network), exif,
     )  # fmt: skip
     how = how.for_tasks(len(files), device)
     made_by = {**net.as_record(), **settings.as_record()}
@@ -163,28 +172,32 @@ def segment(
         job = Job(path, outputs, net, settings, how.threads or 1)
         tasks.append(Task(path.name, job, f"{key} {state_of(path)}", outputs.paths()))
     names = class_names(network)
-    results.write_classes(names)
-    found: dict[str, dict[str, Any]] = {}
-    with _record(results, len(tasks), resume, overwrite) as kept:
-        todo = tasks if kept is None or len(tasks) == 1 else unfinished(tasks, kept)
-        states = {task.name: task.state for task in todo}
-        tally = Tally("segment", len(tasks), len(tasks) - len(todo))
+    with nothing_left(results.folders(), [results.folder / CLASSES]) as success:
+        results.write_classes(names)
+        found: dict[str, dict[str, Any]] = {}
+        with _record(results, len(tasks), resume, overwrite) as kept:
+            todo = tasks if kept is None or len(tasks) == 1 else unfinished(tasks, kept)
+            if len(todo) < len(tasks):
+                success()
+            states = {task.name: task.state for task in todo}
+            tally = Tally("segment", len(tasks), len(tasks) - len(todo))
 
-        def keep(job: Job, summary: dict[str, bytes]) -> dict[str, Any]:
-            name = job.image.name
-            if kept is not None:
-                kept.add(name, states[name], summary)
-            found[name] = json.loads(summary["summary"])
-            return {**found[name], "what": describe(found[name]["shares"], names)}
+            def keep(job: Job, summary: dict[str, bytes]) -> dict[str, Any]:
+                success()
+                name = job.image.name
+                if kept is not None:
+                    kept.add(name, states[name], summary)
+                found[name] = json.loads(summary["summary"])
+                return {**found[name], "what": describe(found[name]["shares"], names)}
 
-        here = partial(segment_with, network, progress=tile_progress)
-        outcomes = how.outcomes(
-            segment_image if how.workers else here,
-            [task.job for task in todo],
-            preload=PRELOAD,
-            need=methodcaller("need"),
-        )
-        collect(outcomes, tally, how, name=lambda job: job.image.name, keep=keep)
+            here = partial(segment_with, network, progress=tile_progress)
+            outcomes = how.outcomes(
+                segment_image if how.workers else here,
+                [task.job for task in todo],
+                preload=PRELOAD,
+                need=methodcaller("need"),
+            )
+            collect(outcomes, tally, how, name=lambda job: job.image.name, keep=keep)
     if len(tasks) == 1 and tally.failed:
         raise ValueError(next(iter(tally.failed.values())))
     return SegmentResult(
@@ -204,14 +217,6 @@ def _record(
         results.folder, "segment", RECORD, {},
         resume=resume, overwrite=overwrite, folders=results.folders(),
     )  # fmt: skip
-
-
-def _colours(palette: str | None, network: DeepLab) -> bytes:
-    """(256, 3) uint8 of the name, or of the weights, over VOC's."""
-    colours = viz.named_palette(palette or "voc")
-    if palette is None and network.palette is not None:
-        colours[: len(network.palette)] = network.palette
-    return colours.tobytes()
 
 
 def class_names(network: DeepLab) -> tuple[str, ...]:
@@ -285,7 +290,8 @@ class _Results:
 
     def written(self, tasks: Sequence[Task]) -> list[Path]:
         """The files of one image, or the folder of several."""
-        return [*tasks[0].outputs, self.folder / CLASSES] if len(tasks) == 1 else [self.folder]
+        files = [*tasks[0].outputs, self.folder / CLASSES] if len(tasks) == 1 else [self.folder]
+        return [path for path in files if path.exists()]
 
     def write_classes(self, names: Sequence[str]) -> None:
         """Makes the folders; raises ValueError where there are label PNGs of other classes."""

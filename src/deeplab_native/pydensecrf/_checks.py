@@ -48,8 +48,11 @@ def choice(name: str, value: object, kind: type[Any]) -> int:
     return number
 
 
-def sigmas(name: str, value: object, count: int, what: str) -> list[float]:
-    """One positive number for each of `count` axes or channels; a single one is for all."""
+def sigmas(name: str, value: object, count: int, what: str, hint: str = "") -> list[float]:
+    """One positive number for each of `count` axes or channels; a single one is for all.
+
+    `hint` is what to say where there are not as many.
+    """
     if isinstance(value, Number):
         each: list[Any] = [value] * count
     elif isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
@@ -57,7 +60,7 @@ def sigmas(name: str, value: object, count: int, what: str) -> list[float]:
     else:
         raise TypeError(f"{name}: expected a number or {count} of them, got {value!r}")
     if len(each) != count:
-        raise ValueError(f"{name}: expected {count} numbers ({what}), got {len(each)}")
+        raise ValueError(f"{name}: expected {count} numbers ({what}), got {len(each)}{hint}")
     try:
         numbers = [float(one) for one in each if not isinstance(one, str)]
     except (TypeError, ValueError):

@@ -165,10 +165,11 @@ def create_pairwise_bilateral(
     pixels = np.asarray(img)
     if pixels.dtype.kind not in "iubf":
         raise TypeError(f"img: expected numbers, got {pixels.dtype}")
-    planes = pixels[np.newaxis] if chdim == -1 else np.moveaxis(pixels, chdim, 0)
+    planes = pixels[np.newaxis] if chdim == -1 else np.moveaxis(pixels, _axis(chdim, pixels), 0)
     channels, *sizes = planes.shape
-    _check_sdims(sdims, len(sizes))
-    _warn_of_image(pixels, sigmas("schan", schan, channels, "one for each channel"))
+    hint = _about_channels(chdim, pixels, channels)
+    _check_sdims(sdims, len(sizes), hint)
+    _warn_of_image(pixels, sigmas("schan", schan, channels, "one for each channel", hint))
     features = _grid(sdims, sizes, channels)
     deviations: Any = [schan] * channels if isinstance(schan, Number) else schan
     first = len(sizes)
@@ -187,10 +188,29 @@ def _warn_of_image(pixels: NDArray[Any], schan: list[float]) -> None:
         warn_of_values("img", found, "schan", schan)
 
 
-def _check_sdims(sdims: object, count: int) -> None:
+def _axis(chdim: int, pixels: NDArray[Any]) -> int:
+    if not -pixels.ndim <= chdim < pixels.ndim:
+        raise np.exceptions.AxisError(
+            f"chdim: expected a dimension of img of shape {pixels.shape}, or -1 where it has none "
+            f"of channels, got {chdim}"
+        )
+    return chdim
+
+
+def _about_channels(chdim: int, pixels: NDArray[Any], channels: int) -> str:
+    shape = f"img of shape {pixels.shape}"
+    if chdim == -1:  # which is not the last one, as elsewhere
+        return (
+            f"; chdim=-1 says that {shape} has no dimension of channels, chdim={pixels.ndim - 1} "
+            "that its last one is that"
+        )
+    return f"; chdim={chdim} says that {shape} has {channels} channels"
+
+
+def _check_sdims(sdims: object, count: int, hint: str = "") -> None:
     if isinstance(sdims, Number):
         raise TypeError(f"sdims: expected {count} numbers, got {sdims!r}")
-    sigmas("sdims", sdims, count, "one for each dimension")
+    sigmas("sdims", sdims, count, "one for each dimension", hint)
 
 
 def _grid(sdims: Sequence[float], sizes: Sequence[int], channels: int) -> Floats:
