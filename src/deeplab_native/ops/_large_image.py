@@ -22,15 +22,23 @@ import torch
 from torch.nn import functional
 
 from .. import _C
-from .._native import num_threads
+from .._native import num_threads, on_cuda
 from ._cells import Cells
-from ._mean_field_checks import NORMALIZATIONS, check_iterations, check_normalization
+from ._mean_field_checks import NORMALIZATIONS, check_normalization, check_scale
 from .crf_params import CRFParams
 from .mean_field import mean_fields
 from .pairwise_features import KERNEL_NAMES
 
+AUTO = "auto"
+LARGE = 1 << 21  # pixels, as 1024 x 2048: the CRF of larger images is scaled where it is "auto"
+LARGE_ON_CUDA = 1 << 25  # where memory is as large as it is fast
+CELLS = 1 << 19  # of a scaled one
+CELLS_ON_CUDA = 1 << 21
+
 _BAND_BYTES = 1 << 25  # of scores that are enlarged at once
-_LEAST_MARGINAL = 1e-3  # of a label in some cell, to send messages
+# A label whose probability is below this over their number in every cell takes no part in the CRF.
+# Another has at least 1 over their number there, and messages add less than w times what they carry.
+_LEAST_SHARE = 0.25
 
 Taps = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # int32 low and high, float32 fraction
 Energies = Callable[[torch.Tensor], torch.Tensor]
@@ -55,6 +63,36 @@ class LargeLabels(NamedTuple):
 
     before: torch.Tensor
     after: torch.Tensor
+
+
+def check_scale_or_auto(scale: float | str) -> float | str:
+    """Raises TypeError or ValueError unless it is "auto" or a scale of `dense_crf`."""
+    if isinstance(scale, str) and scale != AUTO:
+        raise ValueError(f"scale: expected a number above 0 up to 1, or auto; got {scale!r}")
+    return AUTO if isinstance(scale, str) else check_scale(scale)
+
+
+def chosen_scale(scale: float | str, pixels: int, like: torch.Tensor) -> float:
+    """The scale for an image of so many pixels; of "auto" 1 up to `LARGE`, else for `CELLS`.
+
+    like: a tensor on the device that works.
+    """
+    if not isinstance(scale, str):
+        return scale
+    most, cells = (LARGE_ON_CUDA, CELLS_ON_CUDA) if on_cuda(like) else (LARGE, CELLS)
+    return 1.0 if pixels <= most else round(math.sqrt(cells / pixels), 3)
+
+
+def in_bands(params: CRFParams | None, scale: float, pixels: int, like: torch.Tensor) -> bool:
+    """Whether `label_large_image` is for an image of so many pixels, with the chosen scale.
+
+    Not on CUDA, and not with compatibilities that are no numbers.
+    """
+    if on_cuda(like) or pixels <= LARGE:
+        return False
+    if params is None:
+        return True
+    return scale < 1 and all(isinstance(w, int | float) for w in (params.w1, params.w2))
 
 
 def label_large_image(
@@ -85,6 +123,28 @@ def label_large_image(
         if crf is not None:
             crf.label(enlarged, first, after[first : first + rows])
     return LargeLabels(before, after)
+
+
+def marginals_of_large_images(
+    scores: Sequence[SmallScores],
+    images: torch.Tensor,
+    params: CRFParams,
+    *,
+    iterations: int = 10,
+    normalization: str = "symmetric",
+    scale: float = 1.0,
+) -> torch.Tensor:
+    """Q (B, L, H, W) of images (B, 3, H, W): for who wants it whole."""
+    size = images.shape[2], images.shape[3]
+    q = torch.empty(len(images), len(scores[0].values), *size)
+    for one, image, out in zip(scores, images, q, strict=True):
+        crf = None
+        if iterations > 0:
+            crf = LargeCRF(one, image, params, iterations, normalization, scale)
+        for first, enlarged in bands(one, size):
+            rows = slice(first, first + enlarged.shape[1])
+            out[:, rows] = enlarged.softmax(0) if crf is None else crf.marginals(enlarged, first)
+    return q
 
 
 def bands(
@@ -124,6 +184,11 @@ class LargeCRF:
         _, height, width = image.shape
         cells = Cells(height, width, scale)
         unary = self._unary(scores, cells)
+        shares = (-unary[0]).softmax(0).amax(1)
+        weights = float(params.w1), float(params.w2)
+        least = _LEAST_SHARE / len(shares) if min(weights) >= 0 and sum(weights) <= 50 else 0
+        self._labels = (shares >= least).nonzero().flatten().tolist()
+        unary = unary[:, self._labels].contiguous()
         centres = [_centres(n, m, 1) for n, m in zip(cells.pixels, cells.cells, strict=True)]
         places = torch.stack(torch.meshgrid(*centres, indexing="ij")).flatten(1).flip(0)
         means = torch.stack([cells.mean(c[None, None].float()).flatten() for c in image])
@@ -134,20 +199,19 @@ class LargeCRF:
         features = [_over(places, sigma_gamma).float().T, both.T[None]]
         alone = kind == NORMALIZATIONS["none"]
         pixels = cells.pixels_in_each if alone else 1.0
-        weights = [torch.tensor(float(w) * pixels) for w in (params.w2, params.w1)]
-        self._w2, self._w1 = float(params.w2), float(params.w1)
-        how = weights, [kind] * 2, KERNEL_NAMES
+        self._w1, self._w2 = weights
+        compatibilities = [torch.tensor(w * pixels) for w in (self._w2, self._w1)]
+        how = compatibilities, [kind] * 2, KERNEL_NAMES
         for _, field in mean_fields(unary, features, *how):
-            q = field.inference(check_iterations(iterations) - 1, torch.empty_like(unary))
+            q = field.inference(iterations - 1, torch.empty_like(unary))
             smooth = field.filter(0, q, transposed=False)[0]
         del field, features
+        _C.release_memory()  # kept for the next CRF: the most of what there is at once
         self._smooth = smooth.mul_(pixels).unflatten(1, cells.cells)
         self._taps = [
             _half_pixel(torch.arange(n, dtype=torch.float64), n, m)
             for n, m in zip(cells.pixels, cells.cells, strict=True)
         ]
-        self._labels = (q[0].amax(1) >= _LEAST_MARGINAL).nonzero().flatten().tolist()
-        senders = q[0, self._labels].contiguous()
         both = both.contiguous()
         self._message = _C.JointMessage(
             image.data_ptr(),
@@ -157,7 +221,7 @@ class LargeCRF:
             tuple(sigma_alpha),
             sigma_beta,
             both.data_ptr(),
-            senders.data_ptr(),
+            q.data_ptr(),
             both.shape[1],
             len(self._labels),
             cells.pixels_in_each,
@@ -207,7 +271,9 @@ class LargeCRF:
         return torch.softmax(enlarged, 0)
 
     def _add_smooth(self, enlarged: torch.Tensor, first: int) -> None:
-        _enlarge(self._smooth, *self._taps, first, enlarged, factor=self._w2)
+        for plane, label in zip(self._smooth, self._labels, strict=True):
+            own = enlarged[label][None]
+            _enlarge(plane[None], *self._taps, first, own, factor=self._w2)
 
 
 def _enlarge(
