@@ -152,6 +152,7 @@ PYBIND11_MODULE(_C, m) {
       },
       Unlocked());
   bind_aspp(m);
+  bind_joint(m);
 
   // ---- permutohedral lattice ----
   py::class_<Lattice, std::shared_ptr<Lattice>>(m, "Lattice")

@@ -27,6 +27,14 @@ def least_bytes_of_crf(labels: int, points: int, dims: Sequence[int], itemsize: 
     return points * (values * itemsize + sum(8 * (d + 1) for d in dims))
 
 
+def least_bytes_in_bands(labels: int, pixels: int, scale: float) -> int:
+    """Of the labels of a large image, whose CRF (none where it is 0) is of a part of its pixels.
+
+    The photograph twice, labels before and after, and the scores of a cell with its vertices.
+    """
+    return 8 * pixels + least_bytes_of_crf(labels, int(pixels * scale * scale), [2, 5])
+
+
 def check_memory(what: str, size: int) -> None:
     """MemoryError where so many bytes, the least that `what` takes, are not to be had."""
     if size < _LEAST:

@@ -63,7 +63,9 @@ def shares_of(labels: np.ndarray) -> dict[int, float]:
     """Label to part of the image, of an (H, W) label map."""
     import numpy as np
 
-    counts = np.bincount(labels.ravel())
+    from .. import viz
+
+    counts = viz.count_labels(labels)
     return {i: float(counts[i] / labels.size) for i in np.flatnonzero(counts).tolist()}
 
 

@@ -17,11 +17,13 @@ from PIL import Image
 from .. import viz
 from .._files import nothing_left
 from .._images import read_picture
-from .._memory import least_bytes_of_crf
+from .._memory import least_bytes_in_bands, least_bytes_of_crf
 from ..models import DeepLab, create_model
+from ..models._small_scores import small_scores
 from ..models.multi_scale import PAPER_SCALES
 from ..models.predict import predict
 from ..models.tiles import Progress as TileProgress
+from ..ops._large_image import in_bands, label_large_image
 from ..weights import EMBEDDED, load_model
 from ._evaluate_image import BYTES_A_PIXEL
 from ._record import state_of
@@ -123,10 +125,16 @@ class Job(NamedTuple):
                 height, width = picture.height, picture.width
         except Exception:  # whatever it is, reading the image will say so
             return 0
-        labels = self.net.num_classes or 21
-        need = 4 * 2 * labels * height * width  # scores and probabilities
-        if self.settings.crf is not None:
-            need += least_bytes_of_crf(labels, height * width, [2, 5])
+        labels, pixels, crf = self.net.num_classes or 21, height * width, self.settings.crf
+        params, scale = None, 1.0
+        if crf is not None:
+            params, scale = crf.params, crf.scale_of(pixels, torch.empty(0))
+        if self.net.device == "cpu" and in_bands(params, scale, pixels, torch.empty(0)):
+            need = least_bytes_in_bands(labels, pixels, 0 if crf is None else scale)
+        else:
+            need = 4 * 2 * labels * pixels  # scores and probabilities
+            if crf is not None:
+                need += least_bytes_of_crf(labels, pixels, [2, 5])
         side = self.settings.tile or self.settings.longest_side
         seen = min(side, height) * min(side, width) if side else height * width
         return need + BYTES_A_PIXEL * seen
@@ -143,13 +151,14 @@ def segment_with(
     """Writes the files of one image.
 
     Returns:
-        `summary`, in JSON: height and width in pixels; seconds of the net and the CRF; shares,
-        label to part of the image, of all labels in it; notes on how the file was read.
+        `summary`, in JSON: height and width in pixels; seconds of the net and the CRF;
+        crf_scale, of the CRF, null without one; shares, label to part of the image, of all labels
+        in it; notes on how the file was read.
     """
     torch.set_num_threads(job.threads)
     photo, notes = read_picture(job.image, exif=job.settings.exif)
     start = perf_counter()
-    labels = _labels(network, photo, job.settings, progress)
+    labels, scale = _labels(network, photo, job.settings, progress)
     seconds = perf_counter() - start
     colours = job.settings.palette()
     with nothing_left((), job.outputs.paths()) as keep:  # both or none
@@ -157,11 +166,12 @@ def segment_with(
         if job.outputs.overlay is not None:
             viz.save_png(job.outputs.overlay, viz.overlay(photo, labels, colours))
         keep()
-    counts = np.bincount(labels.ravel())
+    counts = viz.count_labels(labels)
     summary = {
         "height": labels.shape[0],
         "width": labels.shape[1],
         "seconds": seconds,
+        "crf_scale": scale,
         "shares": {str(i): counts[i] / labels.size for i in np.flatnonzero(counts).tolist()},
         "notes": [f"photograph: {note}" for note in notes],
     }
@@ -170,22 +180,34 @@ def segment_with(
 
 def _labels(
     network: DeepLab, photo: np.ndarray, settings: Settings, progress: TileProgress | None
-) -> np.ndarray:
-    """(H, W) int64."""
+) -> tuple[np.ndarray, float | None]:
+    """(H, W) integers, and the scale of the CRF, if there is one."""
     crf = settings.crf
+    weight = next(network.parameters())
+    pixels = photo.shape[0] * photo.shape[1]
+    params = None if crf is None else crf.params
+    scale = None if crf is None else crf.scale_of(pixels, weight)
+    how = {} if crf is None else {**crf.how(), "scale": scale}
+    seen: dict[str, Any] = {
+        "tile": settings.tile,
+        "overlap": settings.overlap,
+        "progress": progress,
+        "longest_side": settings.longest_side,
+    }
+    if in_bands(params, scale or 1.0, pixels, weight):
+        scores = small_scores(network, photo, **seen)
+        image = torch.from_numpy(photo).permute(2, 0, 1)
+        return label_large_image(scores, image, params, **how).after.numpy(), scale
     prediction = predict(
         network,
         photo,
-        crf=None if crf is None else crf.params,
-        **({} if crf is None else crf.how()),
-        tile=settings.tile,
-        overlap=settings.overlap,
-        progress=progress,
-        longest_side=settings.longest_side,
+        crf=params,
+        **how,
+        **seen,
         # photographs of a folder have few sizes
         graph=settings.tile is None,
     )
-    return prediction.labels.cpu().numpy()
+    return prediction.labels.cpu().numpy(), scale
 
 
 def colours_of(palette: str | None, network: DeepLab) -> bytes:

@@ -134,7 +134,8 @@ def evaluate(
     else:
         _check_scores(source, dataset)
         found = None
-    settings = Settings(source, CRFSettings.chosen(crf, found), around, widths)
+    chosen = CRFSettings.chosen(crf, found)
+    settings = Settings(source, chosen and chosen.exact(), around, widths)
     how = how.for_tasks(len(dataset), device)
     record = {
         "dataset": dataset.title,

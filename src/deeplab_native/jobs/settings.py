@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
 import torch
 
 from .. import _C
 from ..crf import CRFParams
-from ..ops._mean_field_checks import check_iterations, check_normalization, check_scale
+from ..ops._large_image import AUTO, check_scale_or_auto, chosen_scale
+from ..ops._mean_field_checks import check_iterations, check_normalization
 from ..ops.crf_params import check_params
 from ..ops.dense_crf import dense_crf
 
@@ -22,19 +23,22 @@ FromWeights: TypeAlias = "Callable[[CRFParams | None], CRFSettings]"
 class CRFSettings:
     """The CRF and how it is computed; arguments of `dense_crf`, which says what they mean.
 
+    scale: or "auto", see `predict`: `segment` and `refine` scale the CRF of images that are too
+    large for it; for `evaluate`, whose figures are those of the CRF itself, it is 1.
+
     Raises TypeError or ValueError where it cannot be computed so.
     """
 
     params: CRFParams = field(default_factory=lambda: CRFParams.preset("voc-resnet101"))
     iterations: int = 10
     normalization: str = "symmetric"
-    scale: float = 1.0
+    scale: float | str = AUTO
 
     def __post_init__(self) -> None:
         check_params(self.params)
         check_iterations(self.iterations)
         check_normalization(self.normalization)
-        check_scale(self.scale)
+        check_scale_or_auto(self.scale)
 
     @classmethod
     def of(cls, crf: CRFParams | CRFSettings) -> CRFSettings:
@@ -56,6 +60,10 @@ class CRFSettings:
             return cls() if found is None else cls(found)
         return cls.of(crf) if isinstance(crf, CRFParams | CRFSettings) else crf(found)
 
+    def exact(self) -> CRFSettings:
+        """With scale 1 where it is "auto"."""
+        return replace(self, scale=1.0) if self.scale == AUTO else self
+
     def how(self) -> dict[str, Any]:
         """Keywords of `dense_crf` and `predict` beside the parameters."""
         return {
@@ -66,7 +74,12 @@ class CRFSettings:
 
     def refine(self, unary: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """Marginals of energies (B, L, H, W) and images (B, 3, H, W)."""
-        return dense_crf(unary, image, self.params, **self.how())
+        how = {**self.how(), "scale": self.scale_of(image.shape[-2] * image.shape[-1], image)}
+        return dense_crf(unary, image, self.params, **how)
+
+    def scale_of(self, pixels: int, like: torch.Tensor) -> float:
+        """Of an image of so many pixels, on the device of a tensor."""
+        return chosen_scale(self.scale, pixels, like)
 
     def as_record(self) -> dict[str, Any]:
         """As JSON values."""

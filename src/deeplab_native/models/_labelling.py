@@ -13,6 +13,13 @@ from torch import nn
 
 from .._native import has_kernels
 from ..crf import CRFParams
+from ..ops._large_image import (
+    AUTO,
+    SmallScores,
+    chosen_scale,
+    in_bands,
+    marginals_of_large_images,
+)
 from ..ops.dense_crf import dense_crf
 from ..ops.upsample_unary import upsample_unary
 from ._inference import Ready
@@ -30,7 +37,7 @@ class How:
     crf: CRFParams | None
     iterations: int
     normalization: str
-    scale: float
+    scale: float | str
     longest_side: int | None
     precision: str
     preprocessing: Preprocessing
@@ -48,19 +55,28 @@ def label(
 ) -> Labelled:
     """Labels, probabilities and scores of images (B, 3, H, W) uint8, as `predict` says."""
     with torch.inference_mode():
-        seen = _reduced(images, how.longest_side)
-        height, width = seen.shape[2:]
-        size = tuple(side + -(side - 1) % how.stride for side in (height, width))
-        score_map_of = _score_map_of(net, ready, how)
-        if tiling is None:
-            score_map = score_map_of(seen, size)
-        else:
-            score_map = tiled_score_map(score_map_of, images, tiling, progress)
+        score_map, size, (height, width) = score_map_of_images(
+            net, ready, how, images, tiling, progress
+        )
+        full = images.shape[2], images.shape[3]
         scores = nn.functional.interpolate(
             score_map, size=size, mode="bilinear", align_corners=True
         )[:, :, :height, :width].contiguous()
-        if seen is not images:
-            scores = nn.functional.interpolate(scores, size=images.shape[2:], mode="bilinear")
+        if (height, width) != full:
+            scores = nn.functional.interpolate(scores, size=full, mode="bilinear")
+        scale = chosen_scale(how.scale, full[0] * full[1], images)
+        banded = how.scale == AUTO and in_bands(how.crf, scale, full[0] * full[1], images)
+        if how.crf is not None and banded:
+            probabilities = marginals_of_large_images(
+                [small_scores_of(m, size, (height, width), full) for m in score_map],
+                images,
+                how.crf,
+                iterations=how.iterations,
+                normalization=how.normalization,
+                scale=scale,
+            )
+            return probabilities.max(dim=1).indices, probabilities, scores
+        if (height, width) != full:
             unary = -nn.functional.log_softmax(scores, dim=1)
         elif has_kernels(score_map):
             # from the score map again, in less than half the time of log_softmax of the scores
@@ -76,10 +92,40 @@ def label(
                 how.crf,
                 iterations=how.iterations,
                 normalization=how.normalization,
-                scale=how.scale,
+                scale=scale,
             )
         # argmax takes several times as long on the CPU
         return probabilities.max(dim=1).indices, probabilities, scores
+
+
+def score_map_of_images(
+    net: nn.Module,
+    ready: Ready,
+    how: How,
+    images: torch.Tensor,
+    tiling: Tiling | None,
+    progress: Progress | None,
+) -> tuple[torch.Tensor, tuple[int, int], tuple[int, int]]:
+    """The score map (B, L, h, w), the size that it is enlarged to, and what of that the net saw."""
+    seen = _reduced(images, how.longest_side)
+    height, width = seen.shape[2:]
+    size = height + -(height - 1) % how.stride, width + -(width - 1) % how.stride
+    score_map_of = _score_map_of(net, ready, how)
+    if tiling is None:
+        return score_map_of(seen, size), size, (height, width)
+    return tiled_score_map(score_map_of, images, tiling, progress), size, (height, width)
+
+
+def small_scores_of(
+    score_map: torch.Tensor, size: tuple[int, int], seen: tuple[int, int], full: tuple[int, int]
+) -> SmallScores:
+    """Of one image's score map (L, h, w), the others as `score_map_of_images` gives them."""
+    if seen == full:
+        return SmallScores(score_map, size, aligned=True)
+    scores = nn.functional.interpolate(
+        score_map[None], size=size, mode="bilinear", align_corners=True
+    )
+    return SmallScores(scores[0, :, : seen[0], : seen[1]].contiguous(), full, aligned=False)
 
 
 def _score_map_of(
@@ -108,7 +154,7 @@ def _reduced(images: torch.Tensor, longest_side: int | None) -> torch.Tensor:
         return images
     factor = longest_side / max(height, width)
     size = tuple(max(1, round(side * factor)) for side in (height, width))
-    reduced = nn.functional.interpolate(
+    smaller = nn.functional.interpolate(
         images.to(torch.float32), size=size, mode="bilinear", antialias=True
     )
-    return reduced.round_().clamp_(0, 255).to(torch.uint8)
+    return smaller.round_().clamp_(0, 255).to(torch.uint8)

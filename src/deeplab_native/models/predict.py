@@ -15,7 +15,8 @@ from torch import nn
 from .. import _variants
 from .._native import check_no_transform, convolutions_use_tf32, integer, products_use_tf32
 from ..crf import CRFParams
-from ..ops._mean_field_checks import check_iterations, check_normalization, check_scale
+from ..ops._mean_field_checks import check_iterations, check_normalization
+from ..ops._large_image import check_scale_or_auto
 from ._cuda_graphs import Tensors, recorder_of
 from ._inference import check_precision, forget, ready
 from ._labelling import How, Labelled, label
@@ -52,7 +53,7 @@ def predict(
     crf: CRFParams | None = None,
     iterations: int = 10,
     normalization: str = "symmetric",
-    scale: float = 1.0,
+    scale: float | str = 1.0,
     tile: int | Sequence[int] | None = None,
     overlap: int | Sequence[int] | None = None,
     progress: Progress | None = None,
@@ -91,7 +92,9 @@ def predict(
         crf: parameters of the fully connected CRF, or None to leave it out.
         iterations: of mean field.
         normalization: of the CRF's messages, see `dense_crf`.
-        scale: below 1, the CRF at this fraction of the resolution, see `dense_crf`.
+        scale: below 1, the CRF at this fraction of the resolution, see `dense_crf`. "auto" is 1 for
+            images of up to 2^21 pixels (1024 x 2048), on CUDA 2^25; of larger ones the fraction
+            that leaves 2^19 cells (2^21), the last iteration reaching all pixels band by band.
         tile: height and width of tiles in pixels, 8 m + 1: one integer or (vertical, horizontal);
             513 is the authors' size. None runs the net on the whole image.
         overlap: of neighbouring tiles in pixels, a multiple of 8: one integer or two; None is
@@ -176,7 +179,7 @@ def check_arguments(
     crf: CRFParams | None,
     iterations: int,
     normalization: str,
-    scale: float,
+    scale: float | str,
     longest_side: int | None,
     precision: str,
 ) -> How:
@@ -196,7 +199,7 @@ def check_arguments(
         crf,
         check_iterations(iterations),
         normalization,
-        check_scale(scale),
+        check_scale_or_auto(scale),
         longest_side,
         check_precision(precision),
         preprocessing,

@@ -60,7 +60,7 @@ class Predictor:
         crf: CRFParams | None = None,
         iterations: int = 10,
         normalization: str = "symmetric",
-        scale: float = 1.0,
+        scale: float | str = 1.0,
         longest_side: int | None = None,
         precision: str = "auto",
         keep: int = KEEP,
