@@ -27,6 +27,15 @@ def least_bytes_of_crf(labels: int, points: int, dims: Sequence[int], itemsize: 
     return points * (values * itemsize + sum(8 * (d + 1) for d in dims))
 
 
+def least_bytes_of_lattice(points: int, d: int) -> int:
+    """Of a lattice on the CPU while it is built, without its vertices.
+
+    The number and the weight of d + 1 vertices of each point; with more dimensions than are packed
+    into keys (kPackedDim of permutohedral.h) also the record that names them.
+    """
+    return points * (8 * (d + 1) + (4 * d if d > 16 else 0))
+
+
 def check_memory(what: str, size: int) -> None:
     """MemoryError where so many bytes, the least that `what` takes, are not to be had."""
     if size < _LEAST:

@@ -39,7 +39,8 @@ def mean_field(
         unary: energies (B, L, N), float32 or float64, finite.
         kernels: `PairwiseKernel`s, or tuples of their fields.
         iterations: 0 or more.
-        precision: "single", or "half" as of `dense_crf`.
+        precision: "single", or "half" as of `dense_crf`, where no kernel has more than 16
+            dimensions.
 
     Returns:
         Marginals (B, L, N) that sum to 1 over L; differentiable with respect to the unary and the

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from .. import _C
+from .._memory import check_memory, least_bytes_of_lattice as lattice_bytes
 from .._native import check_same_device, check_tensor, define_op, num_threads
 from ._lattice_cuda import CudaFilter, CudaLattice, check_size, images_at_once
 
@@ -30,8 +31,9 @@ def permutohedral_filter(values: torch.Tensor, features: torch.Tensor) -> torch.
 
     Args:
         values: (N, C) or (B, N, C), float32 or float64.
-        features: (N, d) or (B, N, d), 1 <= d <= 16, divided by their standard deviations. The
+        features: (N, d) or (B, N, d), 1 <= d <= 64, divided by their standard deviations. The
             lattice is built in float32 whatever their dtype. (N, d) serves every image of a batch.
+            Time and memory grow with the number of vertices, up to d + 1 for each point.
 
     Returns:
         Like `values`, contiguous. Its gradient with respect to the values is exact for the lattice
@@ -85,6 +87,8 @@ def build_lattice(
 
     `like_pydensecrf`: with the vertices that its vectors of four points add, see permutohedral.h.
     """
+    points, d = features.shape
+    check_memory(f"{name}: a lattice of {points} points in {d} dimensions", lattice_bytes(points, d))
     return _with_features(_C.build_lattice_cpu, features, name, like_pydensecrf)
 
 
