@@ -270,6 +270,13 @@ struct Table {
       return Key<kDim>::load(record, corner, d);
     }
   }
+  template <int kDim>
+  __device__ bool has_key(const LatticeView& l, int64_t entry, const Key<kDim>& key) const {
+    if constexpr (kDim == kWide) {
+      if (hashes[entry] != key.hash()) return false;
+    }
+    return this->key<kDim>(l, entry) == key;
+  }
 };
 
 }  // namespace

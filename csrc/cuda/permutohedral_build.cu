@@ -63,7 +63,7 @@ __device__ int64_t claim(const LatticeView& l, const Table& table, const Key<kDi
     if (seen < 0) seen = read_relaxed(slot);
     if (seen < 0) seen = atomicCAS(slot, -1, own);
     if (seen < 0) return first + s;
-    if (!(table.key<kDim>(l, seen) == key)) continue;
+    if (!table.has_key<kDim>(l, seen, key)) continue;
     // who holds the slot now has the same key, whoever that is
     if (own < seen) atomicMin(slot, own);
     return first + s;
@@ -100,7 +100,7 @@ __device__ int32_t find_moved(const LatticeView& l, const Table& table, const in
   for (int64_t s = table.start(key.hash());; s = s + 1 == table.capacity ? 0 : s + 1) {
     const int32_t seen = table.slots[first + s];
     if (seen < 0) return -1;
-    if (table.key<kDim>(l, vertex_entry[seen]) == key) return seen;
+    if (table.has_key<kDim>(l, vertex_entry[seen], key)) return seen;
   }
 }
 
@@ -119,9 +119,13 @@ __device__ void find_neighbours(const LatticeView& l, const Table& table, const 
   }
 }
 
+// Blocks of a multiprocessor at a time, at the least; 0: as the compiler likes, which of kWide spills.
+template <int kDim>
+constexpr int kNumberBlocks = kDim == kWide ? at_least_blocks(6, kChunkThreads) : 0;
+
 // blockIdx.z: 0 the entries, of whose vertices the first digits are counted, then the axes.
 template <int kDim>
-__global__ void __launch_bounds__(kChunkThreads)
+__global__ void __launch_bounds__(kChunkThreads, (kNumberBlocks<kDim>))
     number_kernel(LatticeView l, Table table, Scratch s) {
   __shared__ ChunkHistogram histogram;
   for (int64_t image = blockIdx.y; image < l.images; image += gridDim.y) {

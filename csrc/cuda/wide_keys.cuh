@@ -51,10 +51,10 @@ struct Key<kWide> {
     return (static_cast<int>(word) >> kWideBits) -
            (static_cast<int>(word & kWideMask) > d - remainder);
   }
-  // Of a vertex that is stored, and this one.
+  // Of a vertex that is stored, and another with the same hash.
   __device__ bool operator==(const Key& other) const {
     const int expected = other.axis < 0 ? other.remainder : other.remainder - 1;
-    if (hash_value != other.hash_value || remainder != expected) return false;
+    if (remainder != expected) return false;
     const auto *own = reinterpret_cast<const uint4*>(record),
                *others = reinterpret_cast<const uint4*>(other.record);
     bool same = true;
@@ -73,11 +73,11 @@ struct Key<kWide> {
     Key before = *this;
     before.record -= (d + 3) / 4 * 4;
     before.hash_value = __shfl_up_sync(~0u, hash_value, 1);
-    return lane == 0 || !(before == *this);
+    return lane == 0 || before.hash_value != hash_value || !(before == *this);
   }
   // +d in the coordinate of the axis, -1 in all others: remainder 0 is d + 1 with cells of one less.
   __device__ void move_along(int along, int, uint64_t last_factor) {
-    axis = along;
+    axis = along < d ? along : kMaxFeatureDim;  // of the last there is no word
     hash_value += cell_factor(along, d, last_factor) - wide_factor(d);
     if (remainder == 0) remainder = d + 1;
   }

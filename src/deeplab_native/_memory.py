@@ -35,6 +35,15 @@ def least_bytes_in_bands(labels: int, pixels: int, scale: float) -> int:
     return 8 * pixels + least_bytes_of_crf(labels, int(pixels * scale * scale), [2, 5])
 
 
+def least_bytes_of_lattice(points: int, d: int) -> int:
+    """Of a lattice on the CPU while it is built, without its vertices.
+
+    The number and the weight of d + 1 vertices of each point; with more dimensions than are packed
+    into keys (kPackedDim of permutohedral.h) also the record that names them.
+    """
+    return points * (8 * (d + 1) + (4 * d if d > 16 else 0))
+
+
 def check_memory(what: str, size: int) -> None:
     """MemoryError where so many bytes, the least that `what` takes, are not to be had."""
     if size < _LEAST:

@@ -15,8 +15,8 @@ from torch import nn
 from .. import _variants
 from .._native import check_no_transform, convolutions_use_tf32, integer, products_use_tf32
 from ..crf import CRFParams
-from ..ops._mean_field_checks import check_iterations, check_normalization
 from ..ops._large_image import check_scale_or_auto
+from ..ops._mean_field_checks import check_iterations, check_normalization
 from ._cuda_graphs import Tensors, recorder_of
 from ._inference import check_precision, forget, ready
 from ._labelling import How, Labelled, label

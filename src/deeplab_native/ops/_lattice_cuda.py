@@ -3,7 +3,8 @@
 Nothing here waits for the device: the number of vertices is known there alone, and memory is taken
 for the most there could be, d + 1 for each point. For a dense CRF of L labels in float32 that is
 about 90 L + 680 bytes a pixel: 0.5 GB for 375 x 500 and 21 labels, 5 GB for 1024 x 2048 and 19.
-With rows in float16 36 L less.
+With rows in float16 36 L less. A lattice of d dimensions alone, with rows of L channels: about
+8 d (d + 9) + 8 d L bytes a pixel, 30 KB for d = 32 and 21.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ MOST_ENTRIES = 2**30  # points times d + 1 that 32-bit numbers in the lattice re
 WORKSPACE_BYTES = 8 * 2**30  # of the images that are worked on at once, unless one alone needs more
 _NONE, _BEFORE, _AFTER = 0, 1, 2  # Normalization of mean_field.h
 _LARGEST_HALF = 65504.0
+_MOST_HALF_DIMENSIONS = 16  # of a kernel whose rows float16 can hold
 
 
 PixelOrder = tuple[int, int]  # of points: width of the image, side of the tiles
@@ -190,6 +192,14 @@ def check_size(name: str, points: int, d: int) -> None:
             f"{name}: more than 2^30 vertices for {points} points of {d} dimensions; "
             "filter them in parts"
         )
+
+
+def can_be_half(dtype: torch.dtype, dimensions: list[int]) -> bool:
+    """Whether rows may be stored as float16: all kernels' rows, or none.
+
+    The bound of `half_scale` grows by 2^(d / 2), so that of many dimensions nothing would be left.
+    """
+    return dtype == torch.float32 and max(dimensions, default=0) <= _MOST_HALF_DIMENSIONS
 
 
 def half_scale(size: LatticeSize, normalization: int) -> float:

@@ -16,6 +16,7 @@ from ._lattice_cuda import (
     FilterParts,
     NativeFilter,
     PixelOrder,
+    can_be_half,
     check_size,
     dtype_name,
     half_scale,
@@ -31,7 +32,7 @@ _MOST_KERNELS = 8  # that one launch works on: kMaxFilters of lattice.cuh
 class CudaMeanField:
     """Mean field of a batch (B, L, N), the methods of `CpuMeanField`.
 
-    half: updates of float32 store the lattices' rows as float16; `filter` does not.
+    half: updates store the lattices' rows as float16, where they `can_be_half`; `filter` does not.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class CudaMeanField:
         *,
         half: bool = False,
     ) -> None:
-        self._half = half and unary.dtype == torch.float32
+        self._half = half and can_be_half(unary.dtype, [f.shape[-1] for f in features])
         self._unary = unary.detach().contiguous()
         self._dtype = dtype_name(unary.dtype)
         self._width = _C.mean_field_width_cuda(unary.shape[1])
@@ -247,7 +248,7 @@ def cuda_mean_fields(
         check_size(name, points, f.shape[-1])
     width = _C.mean_field_width_cuda(labels)
     dimensions = [f.shape[-1] for f in features]
-    half = half and unary.dtype == torch.float32
+    half = half and can_be_half(unary.dtype, dimensions)
     group = images_at_once(unary, points, dimensions, width, max(1, batch), half=half)
     for first in range(0, batch, group):
         images = slice(first, min(first + group, batch))

@@ -42,7 +42,8 @@ def mean_field(
             one is left: its marginal there is 0, and so is its gradient.
         kernels: `PairwiseKernel`s, or tuples of their fields.
         iterations: 0 or more.
-        precision: "single", or "half" as of `dense_crf`.
+        precision: "single", or "half" as of `dense_crf`, where no kernel has more than 16
+            dimensions.
 
     Returns:
         Marginals of the unary's shape that sum to 1 over L; differentiable with respect to the

@@ -13,6 +13,8 @@ import torch
 from .. import _C
 from .._autograd import linear, no_gradient
 from .._batching import front, loop
+from .._memory import check_memory
+from .._memory import least_bytes_of_lattice as lattice_bytes
 from .._native import check_same_device, check_tensor, define_op, num_threads, widen
 from ._lattice_cuda import CudaFilter, CudaLattice, check_size, images_at_once
 
@@ -33,8 +35,9 @@ def permutohedral_filter(values: torch.Tensor, features: torch.Tensor) -> torch.
     Args:
         values: (N, C) or (B, N, C), float32 or float64; float16 and bfloat16 are computed in
             float32.
-        features: (N, d) or (B, N, d), 1 <= d <= 16, divided by their standard deviations. The
+        features: (N, d) or (B, N, d), 1 <= d <= 64, divided by their standard deviations. The
             lattice is built in float32 whatever their dtype. (N, d) serves every image of a batch.
+            Time and memory grow with the number of vertices, up to d + 1 for each point.
 
     Returns:
         Like `values`, contiguous, but float32 for narrower ones. Its gradient with respect to the
@@ -90,6 +93,10 @@ def build_lattice(
 
     `like_pydensecrf`: with the vertices that its vectors of four points add, see permutohedral.h.
     """
+    points, d = features.shape
+    check_memory(
+        f"{name}: a lattice of {points} points in {d} dimensions", lattice_bytes(points, d)
+    )
     return _with_features(_C.build_lattice_cpu, features, name, like_pydensecrf)
 
 

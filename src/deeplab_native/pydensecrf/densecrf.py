@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _C
-from .._memory import check_memory
+from .._memory import check_memory, least_bytes_of_lattice
 from . import eigen
 from ._checks import (
     LARGEST_INT,
@@ -104,7 +104,7 @@ class DenseCRF:
         """Adds a kernel.
 
         Args:
-            features: (d, N), divided by their standard deviations; 1 to 16 dimensions.
+            features: (d, N), divided by their standard deviations; 1 to 64 dimensions.
             compat: with F = K Q, a number w adds the energy -w F (Potts), a float32 vector v (L,)
                 adds v F label by label, a float32 matrix M (L, L) adds 1/2 (M + M^T) F. So 3, the
                 vector -3 and the matrix -3 I are the same.
@@ -206,8 +206,8 @@ class DenseCRF:
         choice("kernel", kernel, KernelType)
         kind, values = compatibility(compat, self._nlabels)
         number = choice("normalization", normalization, NormalizationType)
-        # of each point the number and the weight of d + 1 vertices
-        check_memory(f"a kernel of {self._nvar} points in {d} dimensions", 8 * (d + 1) * self._nvar)
+        size = least_bytes_of_lattice(self._nvar, d)
+        check_memory(f"a kernel of {self._nvar} points in {d} dimensions", size)
         return kind, values, number
 
     def _set_unary(self, name: str, u: Floats) -> None:
