@@ -1,7 +1,6 @@
 // Bindings of labels for large images, see ops/joint_labels.h.
-#include "ops/joint_labels.h"
-
 #include "bindings.h"
+#include "ops/joint_labels.h"
 
 namespace deeplab_native {
 
@@ -10,15 +9,18 @@ namespace py = pybind11;
 void bind_joint(py::module_& m) {
   py::class_<JointMessage>(m, "JointMessage")
       .def(py::init([](Address image, const std::string& dtype, std::array<int64_t, 3> strides,
-                       Pair size, std::array<float, 2> sigmas, const std::vector<float>& sigma_colour,
-                       Address cells, Address q, int64_t num_cells, int num_labels,
-                       float pixels_in_each, int normalization, int num_threads) {
+                       Pair size, std::array<float, 2> sigmas,
+                       const std::vector<float>& sigma_colour, Address cells, Address q,
+                       int64_t num_cells, int num_labels, float pixels_in_each, int normalization,
+                       int num_threads) {
              const int d = 2 + static_cast<int>(sigma_colour.size());
              return joint_message_cpu(
-                 {{pointer<const void>(image), pixel_type(dtype), strides},
-                  size[0], size[1], sigmas[0], sigmas[1], sigma_colour},
+                 image_of(image, dtype, {strides.begin(), strides.end()}, {size[0], size[1]},
+                          {sigmas[1], sigmas[0]}, sigma_colour),
                  {{pointer<const float>(cells), 1, num_cells, num_cells, d, false},
-                  pointer<const float>(q), num_labels, pixels_in_each},
+                  pointer<const float>(q),
+                  num_labels,
+                  pixels_in_each},
                  static_cast<Normalization>(normalization), num_threads);
            }),
            Unlocked())

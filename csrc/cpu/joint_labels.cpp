@@ -64,10 +64,9 @@ void largest(const float* x, int labels, int count, uint8_t* out) {
 template <int K>
 class Message final : public JointMessage {
  public:
-  Message(const JointImage& image, const KeyLayout& layout, Normalization normalization)
+  Message(const Image& image, const KeyLayout& layout, Normalization normalization)
       : image_(image),
-        source_(image_.pixels, image_.height, image_.width, image_.sigma_x, image_.sigma_y,
-                image_.sigma_colour),
+        source_(image_),
         layout_(layout),
         d_(layout.d),
         corners_(d_ + 1),
@@ -128,16 +127,16 @@ class Message final : public JointMessage {
     // what the message can add to a label at the most
     std::vector<float> most(all_labels, 0.0f);
     for (int l = 0; l < labels_; ++l) {
-      most[labels[l]] =
-          weight >= 0 ? weight * bounds_[l] : std::numeric_limits<float>::infinity();
+      most[labels[l]] = weight >= 0 ? weight * bounds_[l] : std::numeric_limits<float>::infinity();
     }
-    const int64_t across = (image_.width + kBlock - 1) / kBlock, plane = band.count * image_.width;
+    const int64_t across = (image_.size[2] + kBlock - 1) / kBlock,
+                  plane = band.count * image_.size[2];
     parallel_for(num_threads, band.count * across, 64, [&](int64_t begin, int64_t end) {
       std::vector<float> x(size_t(all_labels) * kBlock), sums(size_t(kBlock) * stride_);
       for (int64_t b = begin; b < end; ++b) {
         const int64_t row = b / across, column = b % across * kBlock;
-        const int count = static_cast<int>(std::min<int64_t>(kBlock, image_.width - column));
-        const int64_t at = row * image_.width + column;
+        const int count = static_cast<int>(std::min<int64_t>(kBlock, image_.size[2] - column));
+        const int64_t at = row * image_.size[2] + column;
         load(band.scores + at, plane, all_labels, count, x.data());
         uint8_t wanted[kBlock];
         if (undecided(x.data(), most.data(), all_labels, count, wanted)) {
@@ -153,15 +152,16 @@ class Message final : public JointMessage {
 
   void add(const JointBand& band, const std::vector<int>& labels, float weight,
            int num_threads) const override {
-    const int64_t across = (image_.width + kBlock - 1) / kBlock, plane = band.count * image_.width;
+    const int64_t across = (image_.size[2] + kBlock - 1) / kBlock,
+                  plane = band.count * image_.size[2];
     uint8_t all[kBlock];
     std::fill_n(all, kBlock, uint8_t{1});
     parallel_for(num_threads, band.count * across, 64, [&](int64_t begin, int64_t end) {
       std::vector<float> sums(size_t(kBlock) * stride_);
       for (int64_t b = begin; b < end; ++b) {
         const int64_t row = b / across, column = b % across * kBlock;
-        const int count = static_cast<int>(std::min<int64_t>(kBlock, image_.width - column));
-        float* at = band.scores + row * image_.width + column;
+        const int count = static_cast<int>(std::min<int64_t>(kBlock, image_.size[2] - column));
+        float* at = band.scores + row * image_.size[2] + column;
         slice(band.first + row, column, count, all, sums.data());
         for (int i = 0; i < count; ++i) {
           add_to(&sums[size_t(i) * stride_], labels, weight, at + i, plane);
@@ -295,7 +295,7 @@ class Message final : public JointMessage {
     alignas(64) float features[kMaxFeatureDim * kBlock];
     alignas(64) Embedding e;
     Key<K> keys[kMostCorners * kBlock];
-    source_.gather({y * image_.width + column, count}, features);
+    source_.gather({y * image_.size[2] + column, count}, features);
     keys_of(features, &e, keys);
     int32_t vertices[kMostCorners * kBlock];
     for (int r = 0; r <= d_; ++r) {
@@ -330,7 +330,7 @@ class Message final : public JointMessage {
     for (int l = 0; l < labels_; ++l) x[labels[l] * plane] += weight * sum[l];
   }
 
-  const JointImage image_;
+  const Image image_;
   const PixelFeatures source_;
   const KeyLayout layout_;
   const int d_, corners_;
@@ -345,7 +345,7 @@ class Message final : public JointMessage {
 };
 
 template <int K>
-std::unique_ptr<JointMessage> build(const JointImage& image, const KeyLayout& layout,
+std::unique_ptr<JointMessage> build(const Image& image, const KeyLayout& layout,
                                     const JointCells& cells, Normalization normalization,
                                     int num_threads) {
   auto message = std::make_unique<Message<K>>(image, layout, normalization);
@@ -368,10 +368,9 @@ void largest_labels_cpu(const float* scores, int labels, int64_t plane, uint8_t*
   });
 }
 
-std::unique_ptr<JointMessage> joint_message_cpu(const JointImage& image, const JointCells& cells,
+std::unique_ptr<JointMessage> joint_message_cpu(const Image& image, const JointCells& cells,
                                                 Normalization normalization, int num_threads) {
-  const PixelFeatures source(image.pixels, image.height, image.width, image.sigma_x, image.sigma_y,
-                             image.sigma_colour);
+  const PixelFeatures source(image);
   const KeyLayout layout = key_layout(source, num_threads);
   const auto with = layout.num_words == 1   ? build<1>
                     : layout.num_words == 2 ? build<2>

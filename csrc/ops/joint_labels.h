@@ -17,14 +17,6 @@
 
 namespace deeplab_native {
 
-// The image whose pixels are labelled. It is read, and has to stay, as long as the message lives.
-struct JointImage {
-  Image pixels;
-  int64_t height, width;
-  float sigma_x, sigma_y;
-  std::vector<float> sigma_colour;
-};
-
 // q: marginals of the labels that take part, [num_labels][cells.n]. cells: the features of the
 // cells, in the units of the image's.
 struct JointCells {
@@ -55,8 +47,9 @@ class JointMessage {
                    int num_threads) const = 0;
 };
 
-// Throws std::invalid_argument where the lattice cannot hold the image's features.
-std::unique_ptr<JointMessage> joint_message_cpu(const JointImage& image, const JointCells& cells,
+// Of an image of 2 axes, which is read as long as the message lives, and has to stay. Throws
+// std::invalid_argument where the lattice cannot hold the image's features.
+std::unique_ptr<JointMessage> joint_message_cpu(const Image& image, const JointCells& cells,
                                                 Normalization normalization, int num_threads);
 
 // The first of the largest of scores [labels][plane], out [plane].
