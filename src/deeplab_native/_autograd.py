@@ -159,7 +159,7 @@ def autograd_kernel(
     Node.__name__ = Node.__qualname__ = name
     # at once the one that torch.autograd.Function.apply calls after checks that the dispatcher
     # has made, and after it has refused transforms
-    apply = super(torch.autograd.Function, Node).apply
+    apply: Callable[..., Any] = super(torch.autograd.Function, Node).apply
 
     def with_node(keyset: Any, args: tuple[Any, ...], forward: bool) -> Any:
         transformed = transforms_active()
