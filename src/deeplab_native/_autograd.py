@@ -1,10 +1,10 @@
 """The autograd kernel of an op: backward and forward mode, alone and under `torch.func`.
 
 `torch.library.register_autograd` makes kernels that know backward mode alone and that the
-transforms of `torch.func` refuse. Here one node is made per call, as
-torch's own operators do: under a transform it belongs to the transform's level, and what the kernel
-hands on goes to the next level through the dispatcher. So `grad`, `vjp`, `jvp`, `vmap` and their
-compositions need nothing of an op but its formulas.
+transforms of `torch.func` refuse. Here one node is made per call, as torch's own operators do:
+under a transform it belongs to the transform's level, and what the kernel hands on goes through
+the dispatcher to the next level. So `grad`, `vjp`, `jvp`, `vmap` and their compositions need nothing of
+an op but its formulas.
 """
 
 from __future__ import annotations
@@ -161,8 +161,9 @@ def autograd_kernel(
             known = [t if dual else None for t, dual in zip(flat, call.duals, strict=True)]
             return call.flat_results(tangents(op, args, call.nested(known)))
 
-    Node.__name__ = Node.__qualname__ = name
-    apply: Callable[..., Any] = Node.apply
+    grad_fn = Node._backward_cls
+    grad_fn.__name__ = grad_fn.__qualname__ = f"{op._namespace}_{name}_backward"
+    apply: Callable[..., Any] = Node.apply  # type: ignore[attr-defined]
 
     def with_node(keyset: Any, args: tuple[Any, ...], forward: bool) -> Any:
         transformed = transforms_active()
