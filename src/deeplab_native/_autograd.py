@@ -3,8 +3,8 @@
 `torch.library.register_autograd` makes kernels that know backward mode alone and that the
 transforms of `torch.func` refuse. Here one node is made per call, as torch's own operators do:
 under a transform it belongs to the transform's level, and what the kernel hands on goes through
-the dispatcher to the next level. So `grad`, `vjp`, `jvp`, `vmap` and their compositions need nothing of
-an op but its formulas.
+the dispatcher to the next level. So `grad`, `vjp`, `jvp`, `vmap` and their compositions need
+nothing of an op but its formulas.
 """
 
 from __future__ import annotations
