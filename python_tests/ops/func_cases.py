@@ -71,9 +71,7 @@ class Call:
     def scalar(self, positions: Sequence[int]) -> Callable[..., torch.Tensor]:
         """A number that all results count in, not linearly."""
         function = self.of(positions)
-        return lambda *some: sum(
-            (out * out.detach().cos() + out.sin()).sum() for out in function(*some)
-        )
+        return lambda *some: sum((out.sin() + out * out).sum() for out in function(*some))
 
 
 def _image(new: Callable[..., torch.Tensor], *shape: int) -> torch.Tensor:
@@ -141,7 +139,7 @@ def _weights(new: Callable[..., torch.Tensor]) -> list[torch.Tensor]:
     return [new().abs() + 1, new().abs() + 1]
 
 
-SIGMAS = [3.0, 10.0, 20.0]
+SIGMAS = [3.0, 3.0, 10.0, 10.0, 20.0, 20.0, 20.0]  # gamma, alpha, beta: of y and x, of channels
 
 
 def _dense_crf(scale: float) -> Case:

@@ -22,8 +22,21 @@ def test_every_op_has_a_case():
 
 @pytest.fixture(params=CASES, ids=str)
 def case(request, device) -> Case:
-    if request.param.only_cuda and "cpu" in request.node.name:
+    """An op on every device: its rule for vmap, and its gradients."""
+    if request.param.only_cuda and request.node.callspec.params["device"] == "cpu":
         pytest.skip("has no CPU kernel")
+    return request.param
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def one_device(request) -> torch.device:
+    """Not emulated, for what no kernel has a part in."""
+    return request.getfixturevalue("cuda") if request.param == "cuda" else torch.device("cpu")
+
+
+@pytest.fixture(params=[case for case in CASES if not case.only_cuda], ids=str)
+def case_on_one(request, one_device) -> Case:
+    """An op where it is quickest, for what `_autograd.py` and `_batching.py` do alone."""
     return request.param
 
 
@@ -54,8 +67,8 @@ def test_vmap(case, device):
         close(torch.vmap(fn)(*stacked), one_by_one(fn, *stacked))
 
 
-def test_vmap_of_other_dimensions(case, device):
-    calls = calls_of(case, device)
+def test_vmap_of_other_dimensions(case_on_one, one_device):
+    calls = calls_of(case_on_one, one_device)
     batched, stacked = batches(calls)[-1]
     fn = calls[0].of(batched)
     moved = [tensor.movedim(0, -1) for tensor in stacked]
@@ -63,8 +76,8 @@ def test_vmap_of_other_dimensions(case, device):
     close(tuple(result.movedim(-1, 0) for result in out), one_by_one(fn, *stacked))
 
 
-def test_vmap_within_vmap(case, device):
-    calls = calls_of(case, device)
+def test_vmap_within_vmap(case_on_one, one_device):
+    calls = calls_of(case_on_one, one_device)
     fn = calls[0].of([0])
     inner = torch.stack([call.tensors[0] for call in calls])
     outer = torch.stack([inner, inner.flip(0)])
@@ -77,8 +90,8 @@ def test_vmap_within_vmap(case, device):
         close(nested, expected)
 
 
-def test_vmap_of_no_samples(case, device):
-    call = Call(case, device)
+def test_vmap_of_no_samples(case_on_one, one_device):
+    call = Call(case_on_one, one_device)
     fn = call.of([0])
     out = torch.vmap(fn)(call.tensors[0].new_empty(0, *call.tensors[0].shape))
     close(out, tuple(r.new_empty(0, *r.shape) for r in call(*call.tensors)))
@@ -97,19 +110,19 @@ def refused(derivative, *args):
     assert re.search("no (forward-mode|second) derivative", str(error.value))
 
 
-def test_grad(case, device):
-    call = Call(case, device)
+def test_grad(case_on_one, one_device):
+    call = Call(case_on_one, one_device)
     scalar, tensors = (
-        call.scalar(case.differentiable),
-        [call.tensors[i] for i in case.differentiable],
+        call.scalar(case_on_one.differentiable),
+        [call.tensors[i] for i in case_on_one.differentiable],
     )
     argnums = tuple(range(len(tensors)))
-    if not case.derivatives:
+    if not case_on_one.derivatives:
         return refused(grad(scalar, argnums), *tensors)
     expected = plain_gradients(scalar, tensors, argnums)
     close(grad(scalar, argnums)(*tensors), expected)
     _, pull = vjp(scalar, *tensors)
-    close(pull(torch.ones((), device=device, dtype=torch.float64)), expected)
+    close(pull(torch.ones((), device=one_device, dtype=torch.float64)), expected)
 
 
 def test_gradients_of_samples(case, device):
@@ -144,16 +157,16 @@ def test_gradient_of_a_batch(case, device):
     close(loss(*tensors), plain_gradients(looped, tensors, argnums))
 
 
-def test_jacrev(case, device):
+def test_jacrev(case_on_one, one_device):
     """Alone, and of every sample."""
-    calls = calls_of(case, device)
-    position = case.differentiable[-1]
+    calls = calls_of(case_on_one, one_device)
+    position = case_on_one.differentiable[-1]
     fn, stacked = calls[0].of([position]), torch.stack([c.tensors[position] for c in calls])
 
     def flat(tensor):  # some rows, as each is a backward pass
         return torch.cat([result.flatten()[:2] for result in fn(tensor)])
 
-    if not case.derivatives:
+    if not case_on_one.derivatives:
         return refused(jacrev(flat), stacked[0])
     expected = torch.stack([torch.autograd.functional.jacobian(flat, one) for one in stacked])
     close(jacrev(flat)(stacked[0]), expected[0])
@@ -162,12 +175,12 @@ def test_jacrev(case, device):
 
 
 @without_warnings_of_torch
-def test_forward_mode(case, device):
+def test_forward_mode(case_on_one, one_device):
     """<u, J v> = <J^T u, v>, alone and for every sample."""
-    calls = calls_of(case, device)
-    positions = case.differentiable
+    calls = calls_of(case_on_one, one_device)
+    positions = case_on_one.differentiable
     at, along = (tuple(call.tensors[i] for i in positions) for call in calls[:2])
-    if not case.forward:
+    if not case_on_one.forward:
         refused(jvp, calls[0].of(positions), at, along)
         return refused(jacfwd(calls[0].of(positions)), *at)
     for some in [*([i] for i in range(len(positions))), list(range(len(positions)))]:
@@ -192,13 +205,20 @@ def dot(these, those):
 
 
 @without_warnings_of_torch
-def test_second_derivative(case, device):
-    call = Call(case, device)
-    position = case.differentiable[0]
-    scalar, tensor = call.scalar([position]), call.tensors[position]
-    if case.derivatives < 2:
-        refused(grad(lambda t: grad(scalar)(t).sin().sum()), tensor)
-        return refused(hessian(scalar), tensor)
-    expected = torch.autograd.functional.hessian(scalar, tensor)
-    close(hessian(scalar)(tensor), expected)
-    close(jacrev(jacrev(scalar))(tensor), expected)
+def test_second_derivative(case_on_one, one_device):
+    """Along two lines through all tensors, so that mixed derivatives count."""
+    calls = calls_of(case_on_one, one_device)
+    positions = case_on_one.differentiable
+    scalar = calls[0].scalar(positions)
+    at, *along = ([call.tensors[i] for i in positions] for call in calls)
+
+    def on_plane(s):
+        return scalar(*(t + s[0] * u + s[1] * v for t, u, v in zip(at, *along, strict=True)))
+
+    s = torch.tensor([0.3, -0.2], dtype=torch.float64, device=one_device)
+    if case_on_one.derivatives < 2:
+        refused(grad(lambda s: grad(on_plane)(s).sin().sum()), s)
+        return refused(hessian(on_plane), s)
+    expected = torch.autograd.functional.hessian(on_plane, s)
+    close(hessian(on_plane)(s), expected)
+    close(jacrev(jacrev(on_plane))(s), expected)

@@ -1,10 +1,10 @@
 """The autograd kernel of an op: backward and forward mode, alone and under `torch.func`.
 
 `torch.library.register_autograd` makes kernels that know backward mode alone and that the
-transforms of `torch.func` refuse. Here one node (`torch.autograd.Function`) is made per call, as
-torch's own operators do: under a transform it belongs to the transform's level, and what the kernel
-hands on goes to the next level through the dispatcher. So `grad`, `vjp`, `jvp`, `vmap` and their
-compositions need nothing of an op but its formulas.
+transforms of `torch.func` refuse. Here one node is made per call, as torch's own operators do:
+under a transform it belongs to the transform's level, and what the kernel hands on goes through
+the dispatcher to the next level. So `grad`, `vjp`, `jvp`, `vmap` and their compositions need
+nothing of an op but its formulas.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from torch._C._functorch import (
 )
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
+from torch.autograd.function import _SingleLevelFunction
 
 Backward = Callable[..., Any]  # (ctx, *grads) -> a gradient or None for each argument
 SetupContext = Callable[..., None]  # (ctx, inputs, output)
@@ -117,7 +118,11 @@ def autograd_kernel(
     single_list = [str(r.type) for r in op._schema.returns] == ["List[Tensor]"]
     redispatch = op.redispatch
 
-    class Node(torch.autograd.Function):
+    # not torch.autograd.Function, whose apply makes a node for every level by itself, above the
+    # dispatcher; this is what it makes them of
+    class Node(_SingleLevelFunction):
+        _compiled_autograd_key = staticmethod(torch.autograd.Function._compiled_autograd_key)
+
         @staticmethod
         def forward(ctx: Any, call: _Call, *flat: Any) -> Any:
             args = call.nested(flat)
@@ -156,10 +161,9 @@ def autograd_kernel(
             known = [t if dual else None for t, dual in zip(flat, call.duals, strict=True)]
             return call.flat_results(tangents(op, args, call.nested(known)))
 
-    Node.__name__ = Node.__qualname__ = name
-    # at once the one that torch.autograd.Function.apply calls after checks that the dispatcher
-    # has made, and after it has refused transforms
-    apply = super(torch.autograd.Function, Node).apply
+    grad_fn = Node._backward_cls
+    grad_fn.__name__ = grad_fn.__qualname__ = f"{op._namespace}_{name}_backward"
+    apply: Callable[..., Any] = Node.apply  # type: ignore[attr-defined]
 
     def with_node(keyset: Any, args: tuple[Any, ...], forward: bool) -> Any:
         transformed = transforms_active()

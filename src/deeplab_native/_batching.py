@@ -76,7 +76,8 @@ def merge(tensor: torch.Tensor, dim: int | None, size: int) -> torch.Tensor:
 
 def split(tensor: torch.Tensor, size: int, dim: int = 0) -> torch.Tensor:
     """(..., size, n, ...) of (..., size * n, ...), the other way round from `merge`."""
-    return tensor.unflatten(dim, (size, tensor.shape[dim] // size))
+    both: torch.Tensor = tensor.unflatten(dim, (size, tensor.shape[dim] // size))
+    return both
 
 
 def only_shape(tensor: torch.Tensor, dim: int | None, size: int) -> torch.Tensor:

@@ -142,7 +142,8 @@ def tangents_of_branches(op: Any, args: Sequence[Any], tangents: Sequence[Any]) 
         parts.append(op(of_input, weights, [], rates))
     if any(t is not None for t in (*of_weights, *of_biases)):
         parts.append(op(input, _or_zero(of_weights, weights), _or_zero(of_biases, biases), rates))
-    return reduce(torch.add, parts)
+    total: torch.Tensor = reduce(torch.add, parts)
+    return total
 
 
 def tangents_of_taps(op: Any, args: Sequence[Any], tangents: Sequence[Any]) -> torch.Tensor:
@@ -155,7 +156,8 @@ def tangents_of_taps(op: Any, args: Sequence[Any], tangents: Sequence[Any]) -> t
     if of_taps is not None or of_bias is not None:
         of_taps = torch.zeros_like(taps) if of_taps is None else of_taps
         parts.append(op(input, of_taps, of_bias, offsets, filters))
-    return reduce(torch.add, parts)
+    total: torch.Tensor = reduce(torch.add, parts)
+    return total
 
 
 def tangents_of_taps_backward(

@@ -140,7 +140,8 @@ def _tangents(op: Any, args: Sequence[Any], tangents: Sequence[Any]) -> torch.Te
     if of_bias is not None:
         size = output_size(input.shape, tuple(weight.shape[2:]), *how[:3])
         parts.append(of_bias[:, None, None].expand(input.shape[0], -1, *size))
-    return reduce(torch.add, parts)
+    total: torch.Tensor = reduce(torch.add, parts)
+    return total
 
 
 def _backward_tangents(op: Any, args: Sequence[Any], tangents: Sequence[Any]) -> algorithms.Grads:

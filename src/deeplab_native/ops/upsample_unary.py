@@ -133,7 +133,8 @@ def _tangents(op: Any, args: Sequence[Any], tangents: Sequence[Any]) -> torch.Te
     _, size, (height, width) = args
     t = F.interpolate(of_scores, tuple(size), mode="bilinear", align_corners=True)
     t = t[:, :, :height, :width]
-    return (op(*args).neg().exp() * t).sum(1, keepdim=True) - t
+    probabilities: torch.Tensor = op(*args).neg().exp()
+    return (probabilities * t).sum(1, keepdim=True) - t
 
 
 def _no_second_derivative(*_: Any) -> NoReturn:
