@@ -41,9 +41,8 @@ def run(
     from ..jobs.settings import check_device
     from . import console, report
 
-    settings = volumes.VolumeSettings(
-        crf.settings(volumes.PARAMS), reading.format(), window, confidence
-    )
+    chosen = crf.settings(volumes.PARAMS).exact()
+    settings = volumes.VolumeSettings(chosen, reading.format(), window, confidence)
     output = output or Path(f"{_nifti.stem_of(image)}_crf.nii.gz")
     if not _nifti.is_volume(output):
         raise ValueError(f"--output {output}: expected a name that ends in .nii or .nii.gz")
@@ -60,7 +59,10 @@ def run(
     with console.status("Writing"):
         volumes.write(output, probabilities, loaded, refined)
     size, spacing = refined.after.shape, loaded.volume.spacing
-    shares = {"before": report.shares_of(refined.before), "after": report.shares_of(refined.after)}
+    maps = {"before": refined.before, "after": refined.after}
+    shares = {
+        name: report.shares_of(labels.reshape(len(labels), -1)) for name, labels in maps.items()
+    }
     how = "as given" if window else "0.5 and 99.5 % of the voxels"
     windows = ", ".join(f"{low:g} to {high:g}" for low, high in loaded.windows)
     recognised = reading.kind == "auto"

@@ -36,7 +36,8 @@ class VolumeSettings:
     """What decides the labels; raises ValueError where it cannot be.
 
     Attributes:
-        crf: with sigma_alpha and sigma_gamma in mm, sigma_beta in 255ths of the window.
+        crf: with sigma_alpha and sigma_gamma in mm, sigma_beta in 255ths of the window; its scale
+            "auto" is 1.
         scores: how they are read; `resize` is not for volumes.
         window: the values that become 0 and 255, what lies outside is clipped; None: of each
             channel the 0.5th and 99.5th percentile of the voxels.
@@ -211,12 +212,13 @@ def _energies(
 
 def refine(loaded: Loaded, settings: VolumeSettings, device: str = "cpu") -> Refined:
     """The CRF, its standard deviations in mm."""
-    crf = settings.crf
+    crf = settings.crf.exact()
     how: dict[str, Any] = {
         "iterations": crf.iterations,
         "normalization": crf.normalization,
         "scale": crf.scale,
         "spacing": loaded.volume.spacing,
+        "image_range": (0, 255),
     }
     energies, image = loaded.energies.to(device), loaded.image.to(device)
     start = perf_counter()
