@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from .. import _C
-from .._memory import check_memory, least_bytes_of_lattice as lattice_bytes
+from .._memory import check_memory, least_bytes_of_lattice
 from .._native import check_same_device, check_tensor, define_op, num_threads
 from ._lattice_cuda import CudaFilter, CudaLattice, check_size, images_at_once
 
@@ -88,7 +88,8 @@ def build_lattice(
     `like_pydensecrf`: with the vertices that its vectors of four points add, see permutohedral.h.
     """
     points, d = features.shape
-    check_memory(f"{name}: a lattice of {points} points in {d} dimensions", lattice_bytes(points, d))
+    size = least_bytes_of_lattice(points, d)
+    check_memory(f"{name}: a lattice of {points} points in {d} dimensions", size)
     return _with_features(_C.build_lattice_cpu, features, name, like_pydensecrf)
 
 
