@@ -13,6 +13,7 @@ from _roofline import SECTOR, WARP, Cost, Issue
 CHUNK = 2048  # kChunk of counting_sort.cuh
 DIGIT_BITS, CODE_BITS = 11, 10  # kMostBits, kCodeBits
 SEGMENT = 32  # kSegment of permutohedral_splat.cuh
+PACKED_DIM = 16  # kPackedDim of permutohedral.h
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,15 @@ class Lattice:
     def record_bytes(self) -> int:
         """Of a point: record_words of lattice_keys.cuh."""
         return 8 if self.d <= 2 else -(-self.d // 4) * 16
+
+    @property
+    def wide(self) -> bool:
+        """Vertices are named by points and compared by hashes: wide_keys.cuh."""
+        return self.d > PACKED_DIM
+
+    @property
+    def hash_bytes(self) -> int:
+        return 8 * self.entries if self.wide else 0
 
     @property
     def table_bytes(self) -> int:
@@ -89,6 +99,11 @@ def build_costs(lat: Lattice, kind: str) -> list[Cost]:
     image = 3 * n if d > 2 else 0
     neighbour_bytes = 8 * m * lat.corners
     to_records = max(lat.record_bytes, SECTOR) * m
+    # of each entry; of entries of a vertex that is known the hash and the record of the one it has
+    to_keys, to_moved = lat.record_bytes * lat.entries, to_records
+    if lat.wide:
+        to_keys = lat.hash_bytes + (SECTOR + 2 * lat.record_bytes) * (lat.entries - m)
+        to_moved = SECTOR * m  # the hash of a neighbour follows from the vertex's
     # counts of a digit are a chunk apart where chunks write and read them
     codes, digits = lat.chunks << CODE_BITS, lat.chunks << lat.digit_bits
     made, most = (lat.passes(x // lat.images) for x in (lat.vertices, lat.entries))
@@ -105,17 +120,17 @@ def build_costs(lat: Lattice, kind: str) -> list[Cost]:
         Cost(
             f"{kind} embed",
             1,
-            4 * d * n + e + records + lat.table_bytes,
+            4 * d * n + e + records + lat.hash_bytes + lat.table_bytes,
             flops=(4 * d + 8 * lat.corners) * padded,
-            issues=issues(f"embed_kernel<{d}>", padded),
+            issues=[] if lat.wide else issues(f"embed_kernel<{d}>", padded),
         ),
         # every entry reads the record of its point, and one more where it finds another's key
         Cost(
             f"{kind} insert",
             1,
-            records + table + e,
-            asked=lat.record_bytes * lat.entries + SECTOR * m + e,
-            issues=issues(f"insert_kernel<{d}>", lat.entries),
+            records + lat.hash_bytes + table + e,
+            asked=to_keys + SECTOR * m + e,
+            issues=[] if lat.wide else issues(f"insert_kernel<{d}>", lat.entries),
         ),
         Cost(
             f"{kind} count codes",
@@ -144,7 +159,7 @@ def build_costs(lat: Lattice, kind: str) -> list[Cost]:
             + neighbour_bytes,
             asked=3 * e
             + SECTOR * digits
-            + lat.corners * (4 * m + to_records + 2 * SECTOR * m)
+            + lat.corners * (4 * m + to_moved + 2 * SECTOR * m)
             + neighbour_bytes,
         ),
         # in each pass items are counted (the first time by number), summed up and put in place:
@@ -173,4 +188,4 @@ def build_costs(lat: Lattice, kind: str) -> list[Cost]:
 def lattice_bytes(lat: Lattice) -> float:
     """Every array that building touches, once: 52 bytes for each entry, 12 for each vertex."""
     own = (4 * lat.d + lat.record_bytes) * lat.images * lat.points + lat.table_bytes
-    return own + 52 * lat.entries + (12 + 8 * lat.corners) * lat.vertices
+    return own + lat.hash_bytes + 52 * lat.entries + (12 + 8 * lat.corners) * lat.vertices

@@ -3,12 +3,13 @@
     python benchmarks/bench_dimensions.py --dims 5 16 24 32 48 64 --size 512
     python benchmarks/bench_dimensions.py --size 256 --peers FOLDER --threads 1
 
-The points are the pixels of a photograph with its position over 80 and d - 2 bands over 13, mixtures
-of the three colours with noise of one grey level: as many bands as a hyperspectral image has, which
-say as little more than three colours do. Both sides get the same features by addPairwiseEnergy,
-which builds the lattice and the normalisation, and then iterate. Each is measured in a process of
-its own: processor time of all threads, for a machine may be busy, and the memory that it takes at
-most beside the features and the unary. What both infer is compared at every point.
+The points are the pixels of a photograph with its position over 80 and d - 2 bands over 13,
+mixtures of the three colours with noise of one grey level: as many bands as a hyperspectral image
+has, which say little more than three colours do. Both sides get the same features by
+addPairwiseEnergy, which builds the lattice and the normalisation, and then iterate. Each is
+measured in a process of its own: processor time of all threads, for a machine may be busy, and the
+memory that it takes at most beside the features and the unary. What both infer is compared at every
+point.
 """
 
 from __future__ import annotations

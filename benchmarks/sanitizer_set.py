@@ -67,6 +67,8 @@ def upsampling(device: torch.device) -> Iterator[Call]:
 def crfs(device: torch.device) -> Iterator[Call]:
     for dtype in (torch.float32, torch.float64):
         new = partial(torch.randn, device=device, dtype=dtype)
+        wide = torch.randn(60, 20, device=device) * 0.1
+        yield partial(dn.permutohedral_filter, features=wide), new(60, 4)
         for d in (2, 5):
             features = torch.randn(60, d, device=device)
             yield partial(dn.permutohedral_filter, features=features), new(60, 4)

@@ -5,7 +5,6 @@
 #include <string>
 
 #include "common/parallel.h"
-#include "cpu/lattice_keys.h"
 #include "cpu/simd_kernels.h"
 #include "cpu/wide_lattice.h"
 #include "ops/permutohedral.h"

@@ -14,7 +14,7 @@ namespace deeplab_native {
 
 struct Vertex {
   uint64_t hash;
-  uint32_t point;     // whose simplex it is of
+  uint32_t point;      // whose simplex it is of
   uint32_t remainder;  // 0 to d
 };
 
@@ -60,6 +60,11 @@ class VertexNames {
   }
   bool same(const Vertex& a, const Vertex& b) const {
     return a.hash == b.hash && a.remainder == b.remainder && same(a.point, b.point, a.remainder);
+  }
+
+  void prefetch(const Vertex& vertex) const {
+    const int32_t* from = record(vertex.point);
+    for (int j = 0; j < words_; j += kBlock) __builtin_prefetch(from + j);
   }
 
   // The hash of the vertex that follows along an axis, +d in its coordinate and -1 in all others,

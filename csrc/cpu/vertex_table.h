@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "cpu/vertex_names.h"
@@ -32,8 +33,10 @@ class VertexTable {
     }
   }
 
-  // Room for slots is given back: from then on vertices are only read.
-  void finish() { slots_ = {}; }
+  void clear() {
+    slots_ = {};
+    vertices_ = {};
+  }
 
  private:
   struct Slot {
@@ -68,8 +71,7 @@ class VertexTable {
 // back, d + 1 times, and not at random.
 class VerticesByHash {
  public:
-  VerticesByHash(const VertexNames& names, const VertexTable& table)
-      : names_(names), table_(table) {
+  VerticesByHash(const VertexNames& names, const VertexTable& table) : names_(names) {
     const int32_t size = table.size();
     int bits = 1;
     while (bits < 31 && (int32_t{1} << bits) < size) ++bits;
@@ -77,13 +79,12 @@ class VerticesByHash {
     begin_.assign((size_t{1} << bits) + 1, 0);
     for (int32_t v = 0; v < size; ++v) ++begin_[(table.vertex(v).hash >> shift_) + 1];
     for (size_t b = 1; b < begin_.size(); ++b) begin_[b] += begin_[b - 1];
-    hashes_.resize(size);
+    vertices_.resize(size);
     numbers_.resize(size);
     std::vector<int32_t> next(begin_.begin(), begin_.end() - 1);
     for (int32_t v = 0; v < size; ++v) {
-      const uint64_t hash = table.vertex(v).hash;
-      const int32_t place = next[hash >> shift_]++;
-      hashes_[place] = hash;
+      const int32_t place = next[table.vertex(v).hash >> shift_]++;
+      vertices_[place] = table.vertex(v);
       numbers_[place] = v;
     }
   }
@@ -92,24 +93,43 @@ class VerticesByHash {
   template <class F>
   void each_following(int axis, const F& f) const {
     const uint64_t step = names_.step(axis);
-    const size_t size = hashes_.size();
-    for (size_t i = 0; i < size; ++i) {
-      const uint64_t wanted = hashes_[i] + step;
+    const int32_t size = static_cast<int32_t>(vertices_.size());
+    Pair pairs[kPairs];
+    int count = 0;
+    for (int32_t i = 0; i < size; ++i) {
+      const uint64_t wanted = vertices_[i].hash + step;
       const size_t bucket = wanted >> shift_;
       for (int32_t k = begin_[bucket]; k < begin_[bucket + 1]; ++k) {
-        if (hashes_[k] != wanted) continue;
-        const int32_t from = numbers_[i], to = numbers_[k];
-        if (names_.follows(table_.vertex(to), table_.vertex(from), axis)) f(from, to);
+        if (vertices_[k].hash != wanted) continue;
+        pairs[count++] = {i, k};
+        if (count == kPairs) check(pairs, std::exchange(count, 0), axis, f);
       }
     }
+    check(pairs, count, axis, f);
   }
 
  private:
+  struct Pair {
+    int32_t from, to;
+  };
+  static constexpr int kPairs = 32;  // whose records, which lie anywhere, are fetched together
+
+  template <class F>
+  void check(const Pair* pairs, int count, int axis, const F& f) const {
+    for (int i = 0; i < count; ++i) {
+      names_.prefetch(vertices_[pairs[i].from]);
+      names_.prefetch(vertices_[pairs[i].to]);
+    }
+    for (int i = 0; i < count; ++i) {
+      const auto [from, to] = pairs[i];
+      if (names_.follows(vertices_[to], vertices_[from], axis)) f(numbers_[from], numbers_[to]);
+    }
+  }
+
   const VertexNames& names_;
-  const VertexTable& table_;
   int shift_;
   std::vector<int32_t> begin_;  // of each bucket
-  std::vector<uint64_t> hashes_;
+  std::vector<Vertex> vertices_;
   std::vector<int32_t> numbers_;  // in the table
 };
 

@@ -31,8 +31,8 @@ class WideBuilder {
     merge_tables();
     run_team(lattice_.num_threads, [&](Team& team) { renumber_points(team); });
     lattice_.fresh[lattice_.blocks.size()] = lattice_.num_vertices;
-    for (VertexTable& table : tables_) table.finish();
     const VerticesByHash by_hash(names_, tables_[0]);
+    for (VertexTable& table : tables_) table.clear();
     lattice_.axes.resize(f_.d + 1);
     parallel_for(lattice_.num_threads, f_.d + 1, 1, [&](int64_t begin, int64_t end) {
       Links links(lattice_.num_vertices);

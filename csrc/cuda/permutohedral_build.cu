@@ -119,7 +119,8 @@ __device__ void find_neighbours(const LatticeView& l, const Table& table, const 
   }
 }
 
-// Blocks of a multiprocessor at a time, at the least; 0: as the compiler likes, which of kWide spills.
+// Blocks of a multiprocessor at a time, at the least; 0: as the compiler likes, which would spill
+// with kWide.
 template <int kDim>
 constexpr int kNumberBlocks = kDim == kWide ? at_least_blocks(6, kChunkThreads) : 0;
 

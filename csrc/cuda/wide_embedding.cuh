@@ -1,5 +1,5 @@
-// Where a point of more than kPackedDim dimensions lies: a warp has a point, each lane up to three of
-// its coordinates. The same bits as embed_kernel's.
+// Where a point of more than kPackedDim dimensions lies: a warp has a point, each lane up to three
+// of its coordinates. The same bits as embed_kernel's.
 #pragma once
 #include "cuda/lattice_build.cuh"
 #include "cuda/pixel_order.cuh"
@@ -167,7 +167,8 @@ __global__ void __launch_bounds__(kChunkThreads)
           sorted.offset[p.rank[k]] = p.offset[k];
           sorted.factor[p.rank[k]] = factor[k];
         }
-        if (j < words) record[j] = j < d ? wide_word(p.cell[k], p.rank[k]) : wide_word(0, kWideMask);
+        if (j < words)
+          record[j] = j < d ? wide_word(p.cell[k], p.rank[k]) : wide_word(0, kWideMask);
       }
       __syncwarp();
       uint64_t hashes[kWideOwn];

@@ -1,7 +1,7 @@
-// Names of vertices of more than kPackedDim dimensions, whose coordinates are neither stored nor kept
-// in registers. All d + 1 coordinates of a vertex are remainder + (d + 1) cell[j]: the record of a
-// point names its d + 1 vertices. Hashes, one for each entry, are linear in the coordinates, so that
-// those of neighbours differ by a constant.
+// Names of vertices of more than kPackedDim dimensions, whose coordinates are neither stored nor
+// kept in registers. All d + 1 coordinates of a vertex are remainder + (d + 1) cell[j]: the record
+// of a point names its d + 1 vertices. Hashes, one for each entry, are linear in the coordinates,
+// so that those of neighbours differ by a constant.
 #pragma once
 #include "cuda/lattice.cuh"
 
@@ -75,7 +75,8 @@ struct Key<kWide> {
     before.hash_value = __shfl_up_sync(~0u, hash_value, 1);
     return lane == 0 || before.hash_value != hash_value || !(before == *this);
   }
-  // +d in the coordinate of the axis, -1 in all others: remainder 0 is d + 1 with cells of one less.
+  // +d in the coordinate of the axis, -1 in all others: remainder 0 is d + 1 with cells of one
+  // less.
   __device__ void move_along(int along, int, uint64_t last_factor) {
     axis = along < d ? along : kMaxFeatureDim;  // of the last there is no word
     hash_value += cell_factor(along, d, last_factor) - wide_factor(d);

@@ -130,9 +130,7 @@ def test_bad_features_are_named(d):
     values, features = random_points(10, d, 1)
     for bad in (torch.nan, torch.inf):
         features[3, d - 1] = bad
-        with pytest.raises(
-            ValueError, match=f"features: dimension {d - 1} has values that are NaN"
-        ):
+        with pytest.raises(ValueError, match=f"features: dimension {d - 1} has values that"):
             permutohedral_filter(values, features)
     # the canonical simplex grows with d: so far is too far, and a little less is not
     limit = 2**22 / (np.sqrt(2 / 3) * (d + 1) / np.sqrt(2))

@@ -13,8 +13,7 @@ import torch
 from .. import _C
 from .._autograd import linear, no_gradient
 from .._batching import front, loop
-from .._memory import check_memory
-from .._memory import least_bytes_of_lattice as lattice_bytes
+from .._memory import check_memory, least_bytes_of_lattice
 from .._native import check_same_device, check_tensor, define_op, num_threads, widen
 from ._lattice_cuda import CudaFilter, CudaLattice, check_size, images_at_once
 
@@ -94,9 +93,8 @@ def build_lattice(
     `like_pydensecrf`: with the vertices that its vectors of four points add, see permutohedral.h.
     """
     points, d = features.shape
-    check_memory(
-        f"{name}: a lattice of {points} points in {d} dimensions", lattice_bytes(points, d)
-    )
+    size = least_bytes_of_lattice(points, d)
+    check_memory(f"{name}: a lattice of {points} points in {d} dimensions", size)
     return _with_features(_C.build_lattice_cpu, features, name, like_pydensecrf)
 
 
