@@ -41,6 +41,19 @@ def test_gradient_of_one_image(small):
     assert torch.equal(grad[None], expected)
 
 
+def test_vmap_over_single_images_is_the_batch(small):
+    unary, image, params = small
+    of_each = torch.vmap(lambda u, i: dn.dense_crf(u, i, params, image_range=(0, 1)))
+    expected = dn.dense_crf(unary, image, params)
+    assert torch.equal(
+        of_each(unary.bfloat16().float(), image / 255), of_each(unary.bfloat16(), image / 255)
+    )
+    assert torch.equal(of_each(unary, image / 255), expected)
+    gradient = torch.func.grad(lambda u: dn.dense_crf(u, image[0], params).square().sum())
+    batch = torch.func.grad(lambda u: dn.dense_crf(u, image[:1], params).square().sum())
+    assert torch.equal(gradient(unary[0])[None], batch(unary[:1]))
+
+
 def features(image, params):
     return image_features(image, params.sigma_alpha, params.sigma_beta)
 

@@ -16,11 +16,11 @@ from ._mean_field_checks import TAKES_IMAGES
 Pair: TypeAlias = tuple[float, float]
 ImageRange: TypeAlias = Pair | Sequence[Pair]
 
-_WIDENED = (torch.float16, torch.bfloat16)
 _INTEGERS = tuple(
     getattr(torch, name)
     for name in ("int8", "int16", "int32", "int64", "uint16", "uint32", "uint64")
 )
+_CONVERTED = (torch.float16, torch.bfloat16, *_INTEGERS)
 
 
 def check_image_range(image_range: object) -> list[Pair] | None:
@@ -50,7 +50,7 @@ def as_batch(unary: object, image: object) -> tuple[torch.Tensor, torch.Tensor]:
     image = check_tensor("image", image, arrays=TAKES_IMAGES)
     check_channels_first("image", image, "unary", unary)
     if unary.ndim == 3 and image.ndim in (3, 4):
-        if image.shape[-2:] != unary.shape[-2:]:
+        if _size(image, 2) != _size(unary, 2):
             raise ValueError(
                 f"image: expected shape (C, {unary.shape[1]}, {unary.shape[2]}) for a unary of "
                 f"{tuple(unary.shape)}, got {tuple(image.shape)}"
@@ -70,7 +70,7 @@ def check_channels_first(
     """
     if not isinstance(unary, torch.Tensor) or not isinstance(image, torch.Tensor):
         return
-    if min(unary.ndim, image.ndim) < 3 or image.shape[-2:] == unary.shape[-2:]:
+    if min(unary.ndim, image.ndim) < 3 or _size(image, 2) == _size(unary, 2):
         return
     spatial = axes or max(2, unary.ndim - 2)
     last = {
@@ -119,7 +119,7 @@ def as_image_dtype(name: str, image: Any, pairs: list[Pair] | None) -> Any:
             "(image_range=(0, 65535), or whatever stands for 0 and 255, says its range; (0, 255) "
             f"that sigma_beta is in its unit; of values 0..255 {name}.to(torch.uint8))"
         )
-    return image.to(torch.float32) if image.dtype in (*_WIDENED, *_INTEGERS) else image
+    return image.to(torch.float32) if image.dtype in _CONVERTED else image
 
 
 def as_levels(
@@ -148,7 +148,7 @@ def as_levels(
                 _warn_of_range(name, one, pairs)
     if pairs is None:
         return image
-    if len({*pairs}) == 1:
+    if pairs == pairs[:1] * len(pairs):  # no set, which Dynamo before torch 2.7 does not trace
         return _mapped(image, *pairs[0])
     # by numbers: a tensor of them would be a copy from the host, which CUDA graphs do not capture
     planes = zip(image.unbind(dim), pairs, strict=True)
@@ -204,8 +204,9 @@ def _warn_of_range(name: str, image: torch.Tensor, pairs: list[Pair]) -> None:
 
 def _has_values(image: torch.Tensor) -> bool:
     """Whether there are values to look at, without a wait."""
-    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    if tracing or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
+        return False
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return False
     return image.device.type == "cpu" and not on_cuda(image) and image.numel() > 0
 
