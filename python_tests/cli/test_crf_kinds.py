@@ -116,6 +116,9 @@ def test_excluded_labels(given, run):
         assert scores.kind == kind
         energies = scores.energies((HEIGHT, WIDTH))
         assert energies[0, 2].isposinf().all() and energies[0, [0, 1, 3]].isfinite().all()
+        _, q = result_of(run, "s.npy")
+        assert not q[2].any() and np.abs(q.sum(0) - 1).max() < 1e-5
+        assert 2 not in labels_of()
         larger = scores.energies((2 * HEIGHT, 2 * WIDTH))  # inf * 0 would be NaN
         assert larger.isfinite().all() and larger[0, 2].min() > 10
     logits[0] = np.nan

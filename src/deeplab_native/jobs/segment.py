@@ -122,8 +122,7 @@ def segment(
         exif: whether photographs are turned upright by their EXIF orientation.
         device: "cpu", "cuda" or "cuda:N".
         resume, overwrite, workers, threads, memory, progress, cancel: see `deeplab_native.jobs`.
-            An image is finished when its labels were made from the same file with the same net
-            and settings; others are done anew.
+            An image is finished when its labels are of the same file, net and settings.
         tile_progress: called as tile_progress(done, total), with `workers` 0 only.
 
     Raises:
