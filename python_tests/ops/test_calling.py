@@ -241,6 +241,13 @@ def test_numpy_arrays(call, name, remedy):
         call()
 
 
+def test_what_errors_name_exists():
+    """And takes what they say."""
+    image, labels = IMAGE[0].permute(1, 2, 0).numpy(), U[0, 0].long().numpy()
+    assert dn.refine(image, labels).shape == labels.shape
+    assert callable(dn.pydensecrf.densecrf.DenseCRF)
+
+
 def test_pictures():
     message = (
         r"image: expected a torch.Tensor, got Image \(torch.from_numpy\(numpy.array\(image\)\)"

@@ -8,6 +8,7 @@ import torch
 import deeplab_native as dn
 from deeplab_native import pydensecrf
 from deeplab_native.ops._dense_crf_batch import features_of
+from deeplab_native.ops.crf_params import sigmas_of
 
 PARAMS = dn.CRFParams(4, 30, 20, 3, 3)
 SHAPE = 9, 17
@@ -39,8 +40,8 @@ def by_sizes(unary, image, **how):
 
 
 def by_kernels(unary, image, iterations=10):
-    sigmas = [float(PARAMS.sigma_gamma), float(PARAMS.sigma_alpha), float(PARAMS.sigma_beta)]
-    gaussian, bilateral = (f.tensor() for f in features_of(image, sigmas))
+    features = features_of(image, sigmas_of(PARAMS, image.shape))
+    gaussian, bilateral = (f.tensor() for f in features)
     kernels = [(gaussian, PARAMS.w2), (bilateral, PARAMS.w1)]
     return dn.mean_field(unary.flatten(2), kernels, iterations=iterations).view(unary.shape)
 
