@@ -216,31 +216,6 @@ def test_pil_images():
     assert found.mode == "1" and np.asarray(found).any()
 
 
-@pytest.mark.parametrize(
-    "photo",
-    [
-        Image.fromarray(PHOTO), PHOTO.astype(np.int64), PHOTO.astype(np.float32), PHOTO / 255,
-        np.asfortranarray(PHOTO), PHOTO[::-1].copy()[::-1], np.moveaxis(PHOTO, 2, 0),
-        tensor_photo(), tensor_photo()[None], tensor_photo() / 255, tensor_photo().half(),
-        torch.from_numpy(PHOTO),
-    ],
-)  # fmt: skip
-def test_pictures(photo):
-    assert (refine(photo, MASK, params=PARAMS) == REFINED).all()
-
-
-@pytest.mark.parametrize("grey", [PHOTO[..., 0], PHOTO[..., :1], PHOTO[None, ..., 0]])
-def test_grey_pictures(grey):
-    """As of three equal channels: `sigma_beta` means the same in a folder of both."""
-    three = np.repeat(PHOTO[..., :1], 3, 2)
-    expected = refine(three, MASK, params=PARAMS)
-    for one in (grey, torch.from_numpy(grey.copy()), grey / 255):
-        assert (refine(one, MASK, params=PARAMS) == expected).all()
-    assert (refine(Image.fromarray(PHOTO[..., 0]), MASK, params=PARAMS) == expected).all()
-    wide = PHOTO[..., 0].astype(np.uint16) * 257
-    assert (refine(wide, MASK, params=PARAMS, image_range=(0, 65535)) == expected).all()
-
-
 def test_parameters():
     preset = CRFParams.preset("pydensecrf")
     expected = marginals(energies_from_labels(torch.as_tensor(MASK).long(), 2, 0.7), params=preset)
@@ -292,3 +267,14 @@ def test_it_is_what_pydensecrf_is_called_for():
     labels, found = refine(PHOTO, index, params="pydensecrf", return_probabilities=True)
     np.testing.assert_allclose(found, q, atol=1e-4)
     assert (labels == q.argmax(0)).all()
+
+
+def test_excluded_labels():
+    """Logits of -inf, energies of +inf: that label is nowhere there."""
+    scores = SCORES.copy()
+    scores[1, 5:9] = -np.inf
+    scores[:2, 9] = -np.inf
+    for values, kind in ((scores, "logits"), (-scores, "energies")):
+        labels, q = refine(PHOTO, values, kind=kind, params=PARAMS, return_probabilities=True)
+        assert (labels[5:9] != 1).all() and (labels[9] == 2).all()
+        assert (q[1, 5:9] == 0).all() and (q[2, 9] > 0.9999).all() and (q[:2, 9] == 0).all()

@@ -53,10 +53,11 @@ def test_pictures(image, message):
 @pytest.mark.parametrize(
     ("image_range", "message"),
     [
-        ((0, 100), r"`image`: torch.uint8 from 0 to 254 is outside of `image_range` \(0, 100\)"),
-        ((1, 0), r"`image_range`: expected two numbers, .* got \(1, 0\)"),
-        (255, "`image_range`: expected two numbers, .* got 255"),
-        ((0, float("inf")), "`image_range`: expected two numbers"),
+        ((0, 100), r"`image`: torch.uint8 from 0 to 254 goes beyond `image_range` \(0, 100\)"),
+        ((1, 0), r"`image_range`: expected the values .* got \(1, 0\)"),
+        (255, "`image_range`: expected the values of black and white, .* got 255"),
+        ((0, float("inf")), "`image_range`: expected the values"),
+        (((0, 1), (0, 1)), "or a pair for each of 3 channels, got"),
     ],
 )
 def test_ranges(image_range, message):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 import numpy as np
 import torch
 
+from ..ops._dense_crf_inputs import ImageRange
 from ..ops.crf_params import CRFParams, check_params
 from ..ops.dense_crf import dense_crf
 from ._arrays import Array, photo
@@ -36,7 +37,7 @@ def refine(
     iterations: int = ...,
     normalization: str = ...,
     scale: float = ...,
-    image_range: tuple[float, float] | None = ...,
+    image_range: ImageRange | None = ...,
     device: str | torch.device | None = ...,
     return_probabilities: Literal[False] = ...,
 ) -> _Labels: ...
@@ -57,7 +58,7 @@ def refine(
     iterations: int = ...,
     normalization: str = ...,
     scale: float = ...,
-    image_range: tuple[float, float] | None = ...,
+    image_range: ImageRange | None = ...,
     device: str | torch.device | None = ...,
     return_probabilities: Literal[True],
 ) -> tuple[_Labels, Array]: ...
@@ -77,7 +78,7 @@ def refine(
     iterations: int = 10,
     normalization: str = "symmetric",
     scale: float = 1.0,
-    image_range: tuple[float, float] | None = None,
+    image_range: ImageRange | None = None,
     device: str | torch.device | None = None,
     return_probabilities: bool = False,
 ) -> Any:
@@ -105,7 +106,8 @@ def refine(
         w1, sigma_alpha, sigma_beta, w2, sigma_gamma: in place of those of `params`, which
             `CRFParams` explains.
         iterations, normalization, scale: as of `dense_crf`.
-        image_range: the values of black and white in `image`, such as (0, 65535).
+        image_range: the values of black and white in `image`, such as (0, 65535), or such a pair
+            for each channel: of a picture normalised for a net (-mean / std, (1 - mean) / std).
         device: where to compute; None: where `labels_or_scores` is, or else `image`.
         return_probabilities: whether to return the marginals, too.
 
