@@ -104,12 +104,11 @@ def test_label_maps(dtype):
     values, index = np.unique(NUMBERS, return_inverse=True)
     q = of_labels(index.reshape(NUMBERS.shape), 3)
     given = NUMBERS.astype(dtype)
-    kind = "labels" if dtype == np.float32 else "auto"
     expected = values[q.argmax(0).numpy()].astype(dtype)
-    check(given, expected, q, kind=kind)
+    check(given, expected, q)
     if dtype != np.uint32:
         given = torch.from_numpy(given)
-        check(given, torch.from_numpy(expected), q, kind=kind)
+        check(given, torch.from_numpy(expected), q)
 
 
 def test_labels_that_do_not_lie_row_by_row():
@@ -120,14 +119,15 @@ def test_labels_that_do_not_lie_row_by_row():
     assert (refine(PHOTO, turned, params=PARAMS).numpy() == expected).all()
 
 
-@pytest.mark.parametrize("ignore", [255, -1, 7])
+@pytest.mark.parametrize("ignore", [255, -1, -100, 7])
 def test_unsure_pixels_are_decided(ignore):
     given = np.where(MASK, 4, 2)
     given[8:14, 10:16] = ignore
     index = torch.as_tensor(np.where(MASK, 1, 0))
     index[8:14, 10:16] = -1
     q = marginals(energies_from_labels(index, 2, 0.7, -1))
-    check(given, np.where(q.argmax(0).numpy(), 4, 2), q, ignore=ignore)
+    how = {"ignore": ignore} if ignore == 7 else {}
+    check(given, np.where(q.argmax(0).numpy(), 4, 2), q, **how)
     one = np.where(MASK, 4, ignore)  # a single label: nothing else can be there
     found, q = refine(PHOTO, one, ignore=ignore, return_probabilities=True)
     assert (found == 4).all() and q.shape == (1, HEIGHT, WIDTH) and (q == 1).all()
@@ -228,6 +228,21 @@ def test_parameters():
     how |= {"params": "pydensecrf", "sigma_alpha": 20, "sigma_beta": 5}
     _, q = refine(PHOTO, MASK, return_probabilities=True, **how)
     np.testing.assert_array_equal(q, expected.numpy())
+
+
+def test_large_pictures_are_scaled(monkeypatch):
+    scales = []
+
+    def spy(unary, *arguments, **how):
+        scales.append(how["scale"])
+        return unary
+
+    monkeypatch.setattr("deeplab_native.crf.refining.dense_crf", spy)
+    photo, mask = np.zeros((2000, 1500, 3), np.uint8), np.zeros((2000, 1500), bool)
+    refine(photo, mask)
+    refine(photo, mask, scale=0.9)
+    refine(PHOTO, MASK)
+    assert scales == [pytest.approx((2**19 / 3e6) ** 0.5, abs=1e-3), 0.9, 1.0]
 
 
 def test_nothing_is_written_to_what_is_given():
