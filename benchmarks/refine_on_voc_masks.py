@@ -31,12 +31,16 @@ from torch.nn import functional
 
 from _timing import machine_info, write_json
 from crf_on_voc_scores import NUM_LABELS, VOID, confusion, figures, load
-from deeplab_native import refine
+from deeplab_native import CRFParams, refine
 
 CHOSEN_ON = 40
 CELL = 16
 CONFIDENCES = (0.6, 0.7, 0.8)
-PRESETS = ("voc-resnet101", "densecrf-script", "pydensecrf")
+PARAMS = {
+    "voc-resnet101": CRFParams.preset("voc-resnet101"),
+    "4/67/3/3/3": CRFParams(4, 67, 3, 3, 3),
+    "densecrf-script": CRFParams.preset("densecrf-script"),
+}
 
 
 def in_cells(labels: torch.Tensor) -> torch.Tensor:
@@ -94,8 +98,8 @@ def main() -> None:
     hows: dict[str, dict] = {"after": {}}
     if options.choose:
         hows = {
-            f"{preset} {confidence}": {"params": preset, "confidence": confidence}
-            for preset in PRESETS
+            f"{name} {confidence}": {"params": params, "confidence": confidence}
+            for name, params in PARAMS.items()
             for confidence in CONFIDENCES
         }
     found = measure(options.folder, names, hows)

@@ -104,12 +104,11 @@ def test_label_maps(dtype):
     values, index = np.unique(NUMBERS, return_inverse=True)
     q = of_labels(index.reshape(NUMBERS.shape), 3)
     given = NUMBERS.astype(dtype)
-    kind = "labels" if dtype == np.float32 else "auto"
     expected = values[q.argmax(0).numpy()].astype(dtype)
-    check(given, expected, q, kind=kind)
+    check(given, expected, q)
     if dtype != np.uint32:
         given = torch.from_numpy(given)
-        check(given, torch.from_numpy(expected), q, kind=kind)
+        check(given, torch.from_numpy(expected), q)
 
 
 def test_labels_that_do_not_lie_row_by_row():
@@ -120,14 +119,15 @@ def test_labels_that_do_not_lie_row_by_row():
     assert (refine(PHOTO, turned, params=PARAMS).numpy() == expected).all()
 
 
-@pytest.mark.parametrize("ignore", [255, -1, 7])
+@pytest.mark.parametrize("ignore", [255, -1, -100, 7])
 def test_unsure_pixels_are_decided(ignore):
     given = np.where(MASK, 4, 2)
     given[8:14, 10:16] = ignore
     index = torch.as_tensor(np.where(MASK, 1, 0))
     index[8:14, 10:16] = -1
     q = marginals(energies_from_labels(index, 2, 0.7, -1))
-    check(given, np.where(q.argmax(0).numpy(), 4, 2), q, ignore=ignore)
+    how = {"ignore": ignore} if ignore == 7 else {}
+    check(given, np.where(q.argmax(0).numpy(), 4, 2), q, **how)
     one = np.where(MASK, 4, ignore)  # a single label: nothing else can be there
     found, q = refine(PHOTO, one, ignore=ignore, return_probabilities=True)
     assert (found == 4).all() and q.shape == (1, HEIGHT, WIDTH) and (q == 1).all()
@@ -216,31 +216,6 @@ def test_pil_images():
     assert found.mode == "1" and np.asarray(found).any()
 
 
-@pytest.mark.parametrize(
-    "photo",
-    [
-        Image.fromarray(PHOTO), PHOTO.astype(np.int64), PHOTO.astype(np.float32), PHOTO / 255,
-        np.asfortranarray(PHOTO), PHOTO[::-1].copy()[::-1], np.moveaxis(PHOTO, 2, 0),
-        tensor_photo(), tensor_photo()[None], tensor_photo() / 255, tensor_photo().half(),
-        torch.from_numpy(PHOTO),
-    ],
-)  # fmt: skip
-def test_pictures(photo):
-    assert (refine(photo, MASK, params=PARAMS) == REFINED).all()
-
-
-@pytest.mark.parametrize("grey", [PHOTO[..., 0], PHOTO[..., :1], PHOTO[None, ..., 0]])
-def test_grey_pictures(grey):
-    """As of three equal channels: `sigma_beta` means the same in a folder of both."""
-    three = np.repeat(PHOTO[..., :1], 3, 2)
-    expected = refine(three, MASK, params=PARAMS)
-    for one in (grey, torch.from_numpy(grey.copy()), grey / 255):
-        assert (refine(one, MASK, params=PARAMS) == expected).all()
-    assert (refine(Image.fromarray(PHOTO[..., 0]), MASK, params=PARAMS) == expected).all()
-    wide = PHOTO[..., 0].astype(np.uint16) * 257
-    assert (refine(wide, MASK, params=PARAMS, image_range=(0, 65535)) == expected).all()
-
-
 def test_parameters():
     preset = CRFParams.preset("pydensecrf")
     expected = marginals(energies_from_labels(torch.as_tensor(MASK).long(), 2, 0.7), params=preset)
@@ -253,6 +228,21 @@ def test_parameters():
     how |= {"params": "pydensecrf", "sigma_alpha": 20, "sigma_beta": 5}
     _, q = refine(PHOTO, MASK, return_probabilities=True, **how)
     np.testing.assert_array_equal(q, expected.numpy())
+
+
+def test_large_pictures_are_scaled(monkeypatch):
+    scales = []
+
+    def spy(unary, *arguments, **how):
+        scales.append(how["scale"])
+        return unary
+
+    monkeypatch.setattr("deeplab_native.crf.refining.dense_crf", spy)
+    photo, mask = np.zeros((2000, 1500, 3), np.uint8), np.zeros((2000, 1500), bool)
+    refine(photo, mask)
+    refine(photo, mask, scale=0.9)
+    refine(PHOTO, MASK)
+    assert scales == [pytest.approx((2**19 / 3e6) ** 0.5, abs=1e-3), 0.9, 1.0]
 
 
 def test_nothing_is_written_to_what_is_given():
@@ -292,3 +282,14 @@ def test_it_is_what_pydensecrf_is_called_for():
     labels, found = refine(PHOTO, index, params="pydensecrf", return_probabilities=True)
     np.testing.assert_allclose(found, q, atol=1e-4)
     assert (labels == q.argmax(0)).all()
+
+
+def test_excluded_labels():
+    """Logits of -inf, energies of +inf: that label is nowhere there."""
+    scores = SCORES.copy()
+    scores[1, 5:9] = -np.inf
+    scores[:2, 9] = -np.inf
+    for values, kind in ((scores, "logits"), (-scores, "energies")):
+        labels, q = refine(PHOTO, values, kind=kind, params=PARAMS, return_probabilities=True)
+        assert (labels[5:9] != 1).all() and (labels[9] == 2).all()
+        assert (q[1, 5:9] == 0).all() and (q[2, 9] > 0.9999).all() and (q[:2, 9] == 0).all()

@@ -53,10 +53,11 @@ def test_pictures(image, message):
 @pytest.mark.parametrize(
     ("image_range", "message"),
     [
-        ((0, 100), r"`image`: torch.uint8 from 0 to 254 is outside of `image_range` \(0, 100\)"),
-        ((1, 0), r"`image_range`: expected two numbers, .* got \(1, 0\)"),
-        (255, "`image_range`: expected two numbers, .* got 255"),
-        ((0, float("inf")), "`image_range`: expected two numbers"),
+        ((0, 100), r"`image`: torch.uint8 from 0 to 254 goes beyond `image_range` \(0, 100\)"),
+        ((1, 0), r"`image_range`: expected the values .* got \(1, 0\)"),
+        (255, "`image_range`: expected the values of black and white, .* got 255"),
+        ((0, float("inf")), "`image_range`: expected the values"),
+        (((0, 1), (0, 1)), "or a pair for each of 3 channels, got"),
     ],
 )
 def test_ranges(image_range, message):
@@ -77,7 +78,7 @@ def test_ranges(image_range, message):
         (GREY, {}, r"30 values from 0 to 232 could be labels, or a mask with soft edges"),
         (np.full_like(GREY, 255), {}, "255 everywhere is a mask without background, or unsure"),
         (np.full_like(GREY, 255), {"kind": "labels"}, "no label but 255, which is unsure"),
-        (np.where(MASK, -1, 2), {}, r"label -1 \(give it as `ignore` where it means unsure"),
+        (np.where(MASK, -2, 2), {}, r"label -2 \(give it as `ignore` where it means unsure"),
         (np.where(MASK, 2, 3), {"kind": "mask"}, "a mask has 0 and another value, this has 2, 3"),
         (P, {"kind": "labels"}, r"torch.float32 from 0.1 to 0.9 are no labels \(give `kind` prob"),
         (NAN, {"kind": "labels"}, "are no labels"),
@@ -113,7 +114,12 @@ def test_labels(given, how, message):
 
 @pytest.mark.parametrize(
     ("how", "message"),
-    [({"iterations": -1}, "iterations"), ({"normalization": "no"}, "normal"), ({"scale": 2}, "sc")],
+    [
+        ({"iterations": -1}, "iterations"),
+        ({"normalization": "no"}, "normal"),
+        ({"scale": 2}, "sc"),
+        ({"scale": "no"}, "sc"),
+    ],
 )
 def test_what_dense_crf_refuses(monkeypatch, how, message):
     monkeypatch.undo()

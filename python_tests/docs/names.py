@@ -106,7 +106,9 @@ def hidden(text: str, known: set[str] = frozenset()) -> list[str]:
                 found.append(span)
         elif first not in _REACHABLE | known | OTHERS and not hasattr(torch.nn.Module, first):
             is_class = re.fullmatch(r"[A-Z]+\w*[a-z]\w*", first)
-            if first in _DEFINED or (is_class and not _of_others(first)):
+            # a word alone, as `energies`, may be a value of an option
+            is_ours = first in _DEFINED and (is_class or "_" in first or span.endswith(")"))
+            if is_ours or (is_class and not _of_others(first)):
                 found.append(span)
     return found
 

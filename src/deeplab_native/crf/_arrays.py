@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 
+from ..ops._dense_crf_inputs import ImageRange
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Array: TypeAlias = "np.ndarray | torch.Tensor"
+_BEYOND = 0.01  # of the range: what rounding or resampling may add
 _WANTED = "a NumPy array, a PIL image or a tensor"
 
 
@@ -56,7 +59,7 @@ def _advice(value: object) -> str:
     return " (make it one by numpy.asarray)" if isinstance(value, list | tuple) else ""
 
 
-def photo(image: object, image_range: tuple[float, float] | None) -> torch.Tensor:
+def photo(image: object, image_range: ImageRange | None) -> torch.Tensor:
     """(3, H, W) uint8 RGB of a picture in any form that `refine` takes."""
     if (picture := pil_image(image)) is not None:
         if picture.mode.startswith(("I", "F")):  # 16 bits and more
@@ -89,7 +92,7 @@ def _channels_first(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.expand(3, -1, -1)
 
 
-def _bytes(pixels: torch.Tensor, image_range: tuple[float, float] | None) -> torch.Tensor:
+def _bytes(pixels: torch.Tensor, image_range: ImageRange | None) -> torch.Tensor:
     """uint8 of any numbers; raises ValueError where it is not clear how."""
     if pixels.dtype == torch.uint8 and image_range is None:
         return pixels
@@ -111,20 +114,25 @@ def _bytes(pixels: torch.Tensor, image_range: tuple[float, float] | None) -> tor
                 "`image_range`, such as (0, 65535))"
             )
         image_range = (0.0, 1.0 if pixels.is_floating_point() and high <= 1 else 255.0)
-    black, white = _range(image_range)
-    if low < black or high > white:
-        raise ValueError(f"{between} is outside of `image_range` {image_range} (widen it)")
-    return ((pixels.double() - black) * (255 / (white - black))).round().to(torch.uint8)
+    black, white = _range(image_range, len(pixels), pixels.device)
+    levels = (pixels.double() - black) / (white - black)
+    if levels.min() < -_BEYOND or levels.max() > 1 + _BEYOND:
+        raise ValueError(f"{between} goes beyond `image_range` {image_range} (widen it)")
+    return (levels * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def _range(image_range: object) -> tuple[float, float]:
+def _range(
+    image_range: object, channels: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Black and white, (C, 1, 1) or (1, 1, 1)."""
     try:
-        black, white = (float(bound) for bound in image_range)  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
-        black = white = 0.0
-    if not -float("inf") < black < white < float("inf"):
+        pairs = torch.tensor(image_range, dtype=torch.float64, device=device).reshape(-1, 2, 1, 1)
+    except (TypeError, ValueError, RuntimeError):
+        pairs = torch.zeros(0, 2, 1, 1)
+    black, white = pairs.unbind(1)
+    if len(pairs) not in (1, channels) or not bool((black < white).all() & pairs.isfinite().all()):
         raise ValueError(
-            f"`image_range`: expected two numbers, the values of black and white such as (0, 1), "
-            f"got {image_range!r}"
+            "`image_range`: expected the values of black and white, such as (0, 1), or a pair for "
+            f"each of {channels} channels, got {image_range!r}"
         )
     return black, white

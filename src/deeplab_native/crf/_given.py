@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 KINDS = ("auto", "mask", "labels", *SCORE_KINDS[1:])
 NAME = "labels_or_scores"
 # Soft edges of masks have more grey levels than people have labels, and light ones
+_SIGNED_UNSURE = (-1, -100)  # of masks in files, too
 _MOST_LABELS, _LIGHT, _MOST_LIGHT = 64, range(192, 255), 2
 
 
@@ -128,9 +129,11 @@ def _labels(
         return plane.long(), torch.tensor([False, True])
     numbers = torch.unique(plane)
     if plane.is_floating_point():
-        if kind == "auto" and not _is_hard(numbers):
+        whole = bool((numbers.isfinite() & (numbers == numbers.round())).all())
+        as_labels = whole and float(numbers[-1]) > 1
+        if kind == "auto" and not (as_labels or _is_hard(numbers)):
             return None
-        if not (numbers.isfinite() & (numbers == numbers.round())).all():
+        if not whole:
             raise ValueError(
                 f"`{NAME}`: {plane.dtype} from {float(numbers[0]):.4g} to {float(numbers[-1]):.4g} "
                 f"are no {kind} (give `kind` probabilities or logits)"
@@ -162,7 +165,10 @@ def _numbered(
                 f"`{NAME}`: 255 everywhere is a mask without background, or unsure everywhere "
                 '(give `kind` "mask" or "labels")'
             )
-    found = numbers[numbers != ignore].long()
+    unsure = torch.tensor([ignore, *_SIGNED_UNSURE], device=plane.device, dtype=torch.int64)
+    whole = plane.long().contiguous()
+    numbers = numbers.long()
+    found = numbers[~torch.isin(numbers, unsure)]
     if not len(found):
         raise ValueError(f"`{NAME}`: no label but {ignore}, which is unsure (label some pixels)")
     if int(found[0]) < 0:
@@ -170,8 +176,8 @@ def _numbered(
             f"`{NAME}`: label {int(found[0])} (give it as `ignore` where it means unsure, else "
             "number the labels from 0)"
         )
-    index = torch.searchsorted(found, plane.long().contiguous())
-    return index.masked_fill(plane == ignore, -1), found.cpu()
+    index = torch.searchsorted(found, whole)
+    return index.masked_fill(torch.isin(whole, unsure), -1), found.cpu()
 
 
 def _is_hard(numbers: torch.Tensor) -> bool:

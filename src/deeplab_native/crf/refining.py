@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 import numpy as np
 import torch
 
+from ..ops._dense_crf_inputs import ImageRange
+from ..ops._large_image import check_scale_or_auto, chosen_scale
 from ..ops.crf_params import CRFParams, check_params
 from ..ops.dense_crf import dense_crf
 from ._arrays import Array, photo
@@ -35,8 +37,8 @@ def refine(
     sigma_gamma: float | None = ...,
     iterations: int = ...,
     normalization: str = ...,
-    scale: float = ...,
-    image_range: tuple[float, float] | None = ...,
+    scale: float | str = ...,
+    image_range: ImageRange | None = ...,
     device: str | torch.device | None = ...,
     return_probabilities: Literal[False] = ...,
 ) -> _Labels: ...
@@ -56,8 +58,8 @@ def refine(
     sigma_gamma: float | None = ...,
     iterations: int = ...,
     normalization: str = ...,
-    scale: float = ...,
-    image_range: tuple[float, float] | None = ...,
+    scale: float | str = ...,
+    image_range: ImageRange | None = ...,
     device: str | torch.device | None = ...,
     return_probabilities: Literal[True],
 ) -> tuple[_Labels, Array]: ...
@@ -76,8 +78,8 @@ def refine(
     sigma_gamma: float | None = None,
     iterations: int = 10,
     normalization: str = "symmetric",
-    scale: float = 1.0,
-    image_range: tuple[float, float] | None = None,
+    scale: float | str = "auto",
+    image_range: ImageRange | None = None,
     device: str | torch.device | None = None,
     return_probabilities: bool = False,
 ) -> Any:
@@ -92,8 +94,8 @@ def refine(
         labels_or_scores: a NumPy array, PIL image or tensor of the picture's height and width:
 
             - a mask (H, W): booleans, or 0 and 255; floating point 0 and 1, or 0 and 255;
-            - labels (H, W): integers, any numbers from 0 on, `ignore` where unsure; or masks
-              (L, H, W) or (H, W, L), one for each label, none where unsure;
+            - labels (H, W): integers, any numbers from 0 on, `ignore`, -1 or -100 where unsure; or
+              masks (L, H, W) or (H, W, L), one for each label, none where unsure;
             - a foreground's probability (H, W), floating point;
             - scores (L, H, W) or (H, W, L), floating point: probabilities, or what `kind` says.
         kind: what they are: "mask", "labels", "probabilities", "sigmoid" (of each label by
@@ -104,8 +106,11 @@ def refine(
         params: of the CRF, or the name of a preset.
         w1, sigma_alpha, sigma_beta, w2, sigma_gamma: in place of those of `params`, which
             `CRFParams` explains.
-        iterations, normalization, scale: as of `dense_crf`.
-        image_range: the values of black and white in `image`, such as (0, 65535).
+        iterations, normalization: as of `dense_crf`.
+        scale: as of `dense_crf`; "auto": 1 up to 2^21 pixels (1024 x 2048), on CUDA 2^25; for
+            larger pictures what leaves 2^19 cells (2^21).
+        image_range: the values of black and white in `image`, such as (0, 65535), or such a pair
+            for each channel: of a picture normalised for a net (-mean / std, (1 - mean) / std).
         device: where to compute; None: where `labels_or_scores` is, or else `image`.
         return_probabilities: whether to return the marginals, too.
 
@@ -129,6 +134,7 @@ def refine(
     _, height, width = pixels.shape
     given = read(labels_or_scores, (height, width), kind, confidence, ignore)
     where = _device(device, given.unary, pixels)
+    scale = check_scale_or_auto(scale)
     with torch.no_grad():
         if len(given.unary) == 1:  # one label everywhere: nothing to decide
             q = torch.ones_like(given.unary)
@@ -139,7 +145,7 @@ def refine(
                 crf,
                 iterations=iterations,
                 normalization=normalization,
-                scale=scale,
+                scale=chosen_scale(scale, height * width, torch.empty(0, device=where)),
             )[0]
     labels = given.result(q.argmax(0))
     return (labels, given.array(q)) if return_probabilities else labels
