@@ -65,7 +65,7 @@ def read_volume(path: Path) -> Volume:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder (give one volume)")
     try:
-        image = nibabel.load(path)
+        image: Any = nibabel.load(path)
         values = np.asarray(image.dataobj)
     except (
         nibabel.filebasedimages.ImageFileError,
@@ -95,8 +95,6 @@ def read_volume(path: Path) -> Volume:
 
 def _spacing(path: Path, image: Any) -> tuple[tuple[float, float, float], tuple[str, ...]]:
     """In millimetres, of the header's zooms."""
-    from nibabel.affines import voxel_sizes
-
     unit = image.header.get_xyzt_units()[0]
     notes = []
     if unit == "unknown":
@@ -104,7 +102,7 @@ def _spacing(path: Path, image: Any) -> tuple[tuple[float, float, float], tuple[
     zooms = np.array(image.header.get_zooms()[:3], float)
     if not (np.isfinite(zooms) & (zooms > 0)).all():
         raise ValueError(f"{path}: voxels of {zooms.tolist()} in its header (mend its zooms)")
-    of_affine = voxel_sizes(image.affine)
+    of_affine = np.sqrt((np.asarray(image.affine)[:3, :3] ** 2).sum(0))
     if not np.allclose(zooms, of_affine, rtol=1e-2):
         by_affine = " x ".join(f"{size:g}" for size in of_affine)
         notes.append(f"voxels are {by_affine} by the affine, another size than the header's zooms")
