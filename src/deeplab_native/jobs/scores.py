@@ -14,10 +14,13 @@ from torch.nn import functional
 
 from .. import viz
 from .._masks import UNSURE, Mask, labels_of, read_mask
-from .._memory import least_bytes_of_crf
+from .._memory import least_bytes_in_bands, least_bytes_of_crf
 from ..crf import unary
+from ..ops._large_image import in_bands
+from ..ops._small_scores import SmallScores
 from ._score_files import read_array
 from ._score_layout import MOST_LABELS, check_layout, nearest, to_chw, to_label_map
+from .settings import CRFSettings
 
 KINDS = (*unary.KINDS, "labels")
 CONFIDENCE = 0.7  # as in pydensecrf's example
@@ -60,11 +63,26 @@ class Scores(NamedTuple):
         """
         values = torch.from_numpy(self.values)[None]
         if tuple(values.shape[2:]) != tuple(size):
-            if self.kind in ("logits", "energies") and not values.isfinite().all():
-                sign = 1 if self.kind == "logits" else -1
-                values = sign * (sign * values).log_softmax(1).clamp(min=_LEAST_LOG)
+            values = self._finite()[None]
             values = functional.interpolate(values, size=size, mode="bilinear", align_corners=True)
         return unary.energies_from(values, self.kind, dim=1)
+
+    def small(self, size: tuple[int, int]) -> SmallScores:
+        """For a large image, which has no room for its `energies`."""
+
+        def energies(band: torch.Tensor) -> torch.Tensor:
+            return unary.energies_from(band[None], self.kind, dim=1)[0]
+
+        plain = self.kind == "logits" and len(self.values) > 1
+        return SmallScores(self._finite(), size, True, None if plain else energies)
+
+    def _finite(self) -> torch.Tensor:
+        """(L, h, w) as they can be interpolated."""
+        values = torch.from_numpy(self.values)
+        if self.kind not in ("logits", "energies") or values.isfinite().all():
+            return values
+        sign = 1 if self.kind == "logits" else -1
+        return sign * (sign * values).log_softmax(0).clamp(min=_LEAST_LOG)
 
     def before(self, energies: torch.Tensor) -> np.ndarray:
         """(H, W) labels of energies (1, L, H, W), without a CRF."""
@@ -118,7 +136,15 @@ class LabelMap(NamedTuple):
 
     def before(self, energies: torch.Tensor) -> np.ndarray:
         """(H, W) the labels themselves, 255 where unsure."""
-        return nearest(self.values, (energies.shape[2], energies.shape[3])).astype(np.int64)
+        return self.whole((energies.shape[2], energies.shape[3])).astype(np.int64)
+
+    def whole(self, size: tuple[int, int]) -> np.ndarray:
+        """(H, W) uint8, at the size of the image."""
+        return nearest(self.values, size)
+
+    def small(self, size: tuple[int, int]) -> SmallScores:
+        """As of `Scores`; few labels occur."""
+        return SmallScores(-self.energies(size)[0], size, True)
 
 
 Given: TypeAlias = "Scores | LabelMap"
@@ -283,7 +309,9 @@ def _whole_numbers(values: np.ndarray) -> bool:
     return bool((values == np.rint(values)).all() and values.min() >= 0)
 
 
-def least_bytes(image: Path, scores: Path) -> int:
+def least_bytes(
+    image: Path, scores: Path, crf: CRFSettings | None = None, device: str = "cpu"
+) -> int:
     """Of memory, what a CRF of these files takes at the least; 0 where they do not say."""
     points: int
     labels: int
@@ -293,5 +321,9 @@ def least_bytes(image: Path, scores: Path) -> int:
         labels = max(2, scores.stat().st_size // (4 * points))  # as if of uncompressed float32
     except Exception:  # whatever it is, reading the files will say so
         return 0
+    like = torch.empty(0)
+    scale = 1.0 if crf is None else crf.scale_of(points, like)
+    if crf is not None and device == "cpu" and in_bands(scale, points, like):
+        return least_bytes_in_bands(labels, points, scale) + scores.stat().st_size
     # the scores as read, and as energies, beside what the CRF itself takes
     return least_bytes_of_crf(labels, points, [2, 5]) + 8 * labels * points
