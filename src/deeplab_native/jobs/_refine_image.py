@@ -15,7 +15,8 @@ from .. import viz
 from .._files import atomic_path, nothing_left
 from .._images import TURNED, read_picture
 from ..ops._large_image import in_bands, label_large_image, marginals_of_large_images
-from .scores import CONFIDENCE, Given, LabelMap, Masks, ScoreFormat, least_bytes
+from ._label_map import LabelMap
+from .scores import CONFIDENCE, Given, Masks, ScoreFormat, least_bytes
 from .settings import CRFSettings
 
 
