@@ -1,4 +1,4 @@
-// The lattice of the cells with its hash table kept, so that pixels find their vertices in it.
+// Splatting the cells' marginals, and labels of pixels that look them up.
 #include "ops/joint_labels.h"
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "common/parallel.h"
+#include "cpu/joint_lattice.h"
 #include "cpu/lattice_keys.h"
 #include "cpu/simd_kernels.h"
 
@@ -67,36 +68,28 @@ class Message final : public JointMessage {
   Message(const Image& image, const KeyLayout& layout, Normalization normalization)
       : image_(image),
         source_(image_),
-        layout_(layout),
+        lattice_(layout),
         d_(layout.d),
         corners_(d_ + 1),
         normalization_(normalization),
-        alpha_(1.0f / (1.0f + std::pow(2.0f, -static_cast<float>(d_)))) {
-    for (int j = 0; j < d_; ++j) {
-      unit_[j] = unit<K>(layout_, j);
-      ones_ = ones_ + unit_[j];
-    }
-    for (int j = 0; j < d_; ++j) {
-      for (int k = 0; k <= d_; ++k) wrap_[j] = wrap_[j] + unit_[j];
-    }
-  }
+        alpha_(1.0f / (1.0f + std::pow(2.0f, -static_cast<float>(d_)))) {}
 
-  int64_t num_vertices() const override { return table_.size(); }
+  int64_t num_vertices() const override { return lattice_.size(); }
 
   void splat(const JointCells& cells, int num_threads) {
     const int64_t n = cells.features.n;
     Buffer<int32_t> vertices(n * corners_);
     Buffer<float> weights(n * corners_);
-    insert(cells.features, &vertices, &weights);
-    const int32_t count = table_.size();
-    find_neighbours(num_threads);
+    lattice_.insert(cells.features, &vertices, &weights);
+    const int32_t count = lattice_.size();
+    lattice_.find_neighbours(num_threads);
 
     // masses of the cells, alpha K 1, then marginals: the last channel of a row is the mass
     labels_ = cells.num_labels;
     stride_ = row_stride(labels_ + 1);
     std::vector<float> mass(count, 0.0f);
     for (int64_t k = 0; k < n * corners_; ++k) mass[vertices[k]] += weights[k];
-    blur(1, &mass, num_threads);
+    lattice_.blur(1, &mass, num_threads);
     rows_.assign(size_t(count) * stride_, 0.0f);
     for (int64_t i = 0; i < n; ++i) {
       const int32_t* of = &vertices[i * corners_];
@@ -109,7 +102,7 @@ class Message final : public JointMessage {
         for (int l = 0; l < labels_; ++l) row[l] += w[r] * scale * cells.q[l * n + i];
       }
     }
-    blur(stride_, &rows_, num_threads);
+    lattice_.blur(stride_, &rows_, num_threads);
     // alpha, and what a cell counts for, once for all pixels
     const float factor =
         normalization_ == Normalization::kNone ? alpha_ * cells.pixels_in_each : alpha_;
@@ -118,7 +111,7 @@ class Message final : public JointMessage {
       for (int l = 0; l < labels_; ++l) row[l] *= factor;
       row[labels_] = alpha_ * mass[v];
     }
-    neighbours_ = {};
+    lattice_.forget_neighbours();
     find_bounds();
   }
 
@@ -129,8 +122,7 @@ class Message final : public JointMessage {
     for (int l = 0; l < labels_; ++l) {
       most[labels[l]] = weight >= 0 ? weight * bounds_[l] : std::numeric_limits<float>::infinity();
     }
-    const int64_t across = (image_.size[2] + kBlock - 1) / kBlock,
-                  plane = band.count * image_.size[2];
+    const int64_t across = (image_.size[2] + kBlock - 1) / kBlock, plane = band.count * image_.size[2];
     parallel_for(num_threads, band.count * across, 64, [&](int64_t begin, int64_t end) {
       std::vector<float> x(size_t(all_labels) * kBlock), sums(size_t(kBlock) * stride_);
       for (int64_t b = begin; b < end; ++b) {
@@ -152,8 +144,7 @@ class Message final : public JointMessage {
 
   void add(const JointBand& band, const std::vector<int>& labels, float weight,
            int num_threads) const override {
-    const int64_t across = (image_.size[2] + kBlock - 1) / kBlock,
-                  plane = band.count * image_.size[2];
+    const int64_t across = (image_.size[2] + kBlock - 1) / kBlock, plane = band.count * image_.size[2];
     uint8_t all[kBlock];
     std::fill_n(all, kBlock, uint8_t{1});
     parallel_for(num_threads, band.count * across, 64, [&](int64_t begin, int64_t end) {
@@ -171,102 +162,11 @@ class Message final : public JointMessage {
   }
 
  private:
-  // Keys of the vertices of 16 points, [d + 1][16]; see Builder::point_keys of lattice_build.cpp.
-  void keys_of(const float* features, Embedding* e, Key<K>* keys) const {
-    simd_kernels().embed(features, layout_.scale.data(), d_, e);
-    if constexpr (K == 1) {
-      simd_kernels().pack_keys(*e, layout_.shift.data(), layout_.least.data(), d_,
-                               &keys[0].words[0]);
-      return;
-    }
-    for (int i = 0; i < kBlock; ++i) {
-      int axis_of_rank[kMostCorners];
-      Key<K> key{};
-      for (int j = 0; j <= d_; ++j) {
-        axis_of_rank[e->rank[j][i]] = j;
-        if (j < d_) {
-          key.words[layout_.word[j]] +=
-              static_cast<uint64_t>(e->remainder0[j][i] - layout_.least[j]) << layout_.shift[j];
-        }
-      }
-      keys[i] = key;
-      for (int r = 1; r <= d_; ++r) {
-        key = key + ones_ - wrap_[axis_of_rank[d_ + 1 - r]];
-        keys[r * kBlock + i] = key;
-      }
-    }
-  }
-
-  // In the order of the cells, by one thread: vertices have the same numbers for any count of them.
-  void insert(const Features& cells, Buffer<int32_t>* vertices, Buffer<float>* weights) {
-    const ArrayFeatures source(cells);
-    alignas(64) float features[kMaxFeatureDim * kBlock];
-    alignas(64) Embedding e;
-    Key<K> keys[kMostCorners * kBlock];
-    for (int64_t first = 0; first < cells.n; first += kBlock) {
-      const int count = static_cast<int>(std::min<int64_t>(kBlock, cells.n - first));
-      source.gather({first, count}, features);
-      keys_of(features, &e, keys);
-      for (int k = 0; k < corners_ * kBlock; ++k) table_.prefetch(keys[k]);
-      for (int i = 0; i < count; ++i) {
-        for (int r = 0; r < corners_; ++r) {
-          (*vertices)[(first + i) * corners_ + r] = table_.insert(keys[r * kBlock + i]);
-          (*weights)[(first + i) * corners_ + r] = e.weights[r][i];
-        }
-      }
-    }
-  }
-
-  // Of each axis and vertex, the one before and the one after, or -1.
-  void find_neighbours(int num_threads) {
-    const int32_t count = table_.size();
-    neighbours_.resize(size_t(corners_) * count * 2);
-    for (int j = 0; j <= d_; ++j) {
-      const Key<K> delta = wrap_[j] - ones_;
-      int32_t* of = neighbours_.data() + size_t(j) * count * 2;
-      parallel_for(num_threads, count, 1 << 12, [&](int64_t begin, int64_t end) {
-        constexpr int kLookAhead = 8;
-        for (int64_t v = begin; v < end; ++v) {
-          if (v + kLookAhead < end) {
-            const Key<K>& later = table_.key(static_cast<int32_t>(v) + kLookAhead);
-            table_.prefetch(later - delta);
-            table_.prefetch(later + delta);
-          }
-          const Key<K>& key = table_.key(static_cast<int32_t>(v));
-          of[2 * v] = table_.find(key - delta);
-          of[2 * v + 1] = table_.find(key + delta);
-        }
-      });
-    }
-  }
-
-  // [1/2, 1, 1/2] along each axis.
-  void blur(int stride, std::vector<float>* values, int num_threads) const {
-    const int32_t count = table_.size();
-    std::vector<float> next(values->size());
-    for (int j = 0; j <= d_; ++j) {
-      const int32_t* of = neighbours_.data() + size_t(j) * count * 2;
-      const float* from = values->data();
-      parallel_for(num_threads, count, 1 << 12, [&](int64_t begin, int64_t end) {
-        for (int64_t v = begin; v < end; ++v) {
-          const float* row = from + v * stride;
-          float* to = next.data() + v * stride;
-          const int32_t a = of[2 * v], b = of[2 * v + 1];
-          const float wa = a >= 0 ? 0.5f : 0.0f, wb = b >= 0 ? 0.5f : 0.0f;
-          const float* before = from + int64_t{std::max(a, 0)} * stride;
-          const float* after = from + int64_t{std::max(b, 0)} * stride;
-          for (int c = 0; c < stride; ++c) to[c] = row[c] + (wa * before[c] + wb * after[c]);
-        }
-      });
-      values->swap(next);
-    }
-  }
-
   // F_l(i) = n_i sum_v b_iv R_l(v) <= max_v R_l(v) / p(M(v)), with n_i = 1 / p(sum_v b_iv M(v)):
   // p is 1, x or its root, and by Jensen sum b p(M) <= p(sum b M).
   void find_bounds() {
     bounds_.assign(labels_, 0.0f);
-    for (int32_t v = 0; v < table_.size(); ++v) {
+    for (int32_t v = 0; v < lattice_.size(); ++v) {
       const float* row = &rows_[size_t(v) * stride_];
       const float scale = scale_of(row[labels_], normalization_, false);
       for (int l = 0; l < labels_; ++l) bounds_[l] = std::max(bounds_[l], row[l] * scale);
@@ -296,7 +196,7 @@ class Message final : public JointMessage {
     alignas(64) Embedding e;
     Key<K> keys[kMostCorners * kBlock];
     source_.gather({y * image_.size[2] + column, count}, features);
-    keys_of(features, &e, keys);
+    lattice_.keys_of(features, &e, keys);
     int32_t vertices[kMostCorners * kBlock];
     for (int r = 0; r <= d_; ++r) {
       // neighbours often have the same vertex as the same corner
@@ -305,7 +205,7 @@ class Message final : public JointMessage {
       for (int i = 0; i < count; ++i) {
         if (!wanted[i]) continue;
         const bool same = last >= 0 && own[i] == own[last];
-        vertices[r * kBlock + i] = same ? vertices[r * kBlock + last] : table_.find(own[i]);
+        vertices[r * kBlock + i] = same ? vertices[r * kBlock + last] : lattice_.find(own[i]);
         last = i;
       }
     }
@@ -332,13 +232,10 @@ class Message final : public JointMessage {
 
   const Image image_;
   const PixelFeatures source_;
-  const KeyLayout layout_;
+  JointLattice<K> lattice_;
   const int d_, corners_;
   const Normalization normalization_;
   const float alpha_;
-  Key<K> unit_[kMostCorners]{}, wrap_[kMostCorners]{}, ones_{};
-  HashTable<K> table_;
-  std::vector<int32_t> neighbours_;  // [d + 1][vertices][2], while it is built
   int labels_ = 0, stride_ = 0;
   std::vector<float> rows_;    // [vertices][stride]: R, and alpha K 1
   std::vector<float> bounds_;  // of F_l

@@ -6,6 +6,7 @@ Pillow is imported when a file is written, so the colour maps cost nothing but N
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -27,7 +28,7 @@ _CITYSCAPES = (
 )  # fmt: skip
 
 PALETTES = ("voc", "cityscapes")
-_LARGE = 3 << 21  # bytes of a picture from which on its file may be larger, to be there sooner
+_LARGE = 3 << 21  # bytes of a picture above which zlib's default takes seconds
 _ROWS_BYTES = 1 << 20  # of a picture that are worked on at once
 
 
@@ -68,10 +69,10 @@ def save_png(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
         raise ValueError(
             f"pixels: expected (H, W, 3) or (H, W) uint8, got {pixels.shape} {pixels.dtype}"
         )
-    # of zlib's levels the default takes 4 times as long for files a fifth smaller
-    level = 1 if pixels.size > _LARGE else 6
+    # zlib's runs alone: a file of the same size, of photographs, in a fifth of the time
+    how = {"compress_level": 1, "compress_type": zlib.Z_RLE} if pixels.size > _LARGE else {}
     with atomic_path(path) as temporary:
-        Image.fromarray(pixels).save(temporary, format="PNG", compress_level=level)
+        Image.fromarray(pixels).save(temporary, format="PNG", **how)
 
 
 def save_label_png(

@@ -161,7 +161,8 @@ def _one_image(
     threads = options.use_threads(running.threads)
     loaded = load(image, scores, settings)
     with console.status(f"Dense CRF, {settings.crf.iterations} iterations, {threads} threads"):
-        refined = refine(loaded, settings, running.device)
+        wanted = outputs.probabilities is not None
+        refined = refine(loaded, settings, running.device, probabilities=wanted)
     with console.status("Writing"):
         write(outputs, loaded, refined, settings)
     height, width = refined.after.shape
@@ -172,12 +173,13 @@ def _one_image(
     values = {
         "labels": len(given.labels), "kind": given.kind, "recognised": not given.said,
         "scores": given.what, "notes": loaded.notes, "seconds": refined.seconds,
-        "changed": refined.changed, "shares": shares, "written": outputs.paths(),
+        "crf_scale": refined.scale, "changed": refined.changed, "shares": shares,
+        "written": outputs.paths(),
     }  # fmt: skip
     facts = console.facts(
         ("image", f"{width} x {height}"),
         ("scores", f"{len(given.labels)} labels, {given.what}{scaled}"),
-        ("CRF", report.describe_crf(settings.crf)),
+        ("CRF", report.describe_crf(settings.crf, refined.scale)),
         ("time", f"{refined.seconds * 1e3:.0f} ms on {threads} threads"),
         ("changed", report.part(refined.changed, refined.after.size)),
         ("written", ", ".join(map(str, outputs.paths()))),

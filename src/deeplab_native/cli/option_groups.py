@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from .options import CRF, RUN, Device, Iterations, Json, Normalization, Resume, Threads
+from .values import scale_of
 
 if TYPE_CHECKING:
     from ..crf import CRFParams
@@ -55,13 +56,14 @@ class CRFOptions:
     iterations: Iterations = 10
     normalization: Normalization = "symmetric"
     scale: Annotated[
-        float,
+        str,
         typer.Option(
             help="For large images: the CRF at this fraction of the resolution, but for its last "
-            "iteration. 1 is the CRF itself.",
+            "iteration. 1 is the CRF itself; auto is 1 up to 2 million pixels (on a GPU 33 "
+            "million, in evaluate always), and less for more.",
             rich_help_panel=CRF,
         ),
-    ] = 1.0
+    ] = "auto"
 
     def settings(self, found: CRFParams | None = None) -> CRFSettings:
         """With every value that was given in place of the preset's, or of those `found`.
@@ -77,7 +79,7 @@ class CRFOptions:
         names = ("w1", "sigma_alpha", "sigma_beta", "w2", "sigma_gamma")
         given = {name: getattr(self, name) for name in names}
         params = replace(base, **{name: v for name, v in given.items() if v is not None})
-        return CRFSettings(params, self.iterations, self.normalization, self.scale)
+        return CRFSettings(params, self.iterations, self.normalization, scale_of(self.scale))
 
 
 @dataclass(frozen=True)

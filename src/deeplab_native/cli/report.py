@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _LINES_SHOWN = 20
 _UNSURE = 255  # in masks and data sets; of 256 labels no net has the last
+_CHOSEN = ", scale {} as the image is large (--scale 1 is the CRF itself)"
 
 
 def describe(params: CRFParams) -> str:
@@ -35,12 +36,13 @@ def _sigma(value: float | Sequence[float]) -> str:
     return "/".join(f"{v:g}" for v in value) if isinstance(value, tuple) else f"{value:g}"
 
 
-def describe_crf(crf: CRFSettings | None) -> str:
-    """One line: the parameters, and how they are used."""
+def describe_crf(crf: CRFSettings | None, scale: float | None = None) -> str:
+    """One line: the parameters, and how they are used; `scale` is what was chosen for one image."""
     if crf is None:
         return "none"
-    scale = "" if crf.scale == 1 else f", scale {crf.scale:g}"
-    return f"{describe(crf.params)}, {crf.iterations} iterations, {crf.normalization}{scale}"
+    used = crf.scale if scale is None else scale
+    said = "" if used == 1 else f", scale {used}" if used == crf.scale else _CHOSEN.format(used)
+    return f"{describe(crf.params)}, {crf.iterations} iterations, {crf.normalization}{said}"
 
 
 def label_table(

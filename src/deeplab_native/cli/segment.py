@@ -129,11 +129,12 @@ def _print(done: SegmentResult, origin: str, as_json: bool) -> None:
     network, settings = done.network, done.settings
     scales = ", ".join(map(str, network.scales))
     at_scales = "" if network.scales == (1.0,) else f", at scales {scales}"
+    scale = None if done.single is None else done.single["crf_scale"]
     facts = [
         ("network", f"{network.name}, {origin}{at_scales}"),
         *([("tiles", f"of {settings.tile} pixels")] if settings.tile else []),
         *([("seen at", f"{settings.longest_side} pixels")] if settings.longest_side else []),
-        ("CRF", report.describe_crf(settings.crf)),
+        ("CRF", report.describe_crf(settings.crf, scale)),
     ]
     tables = []
     written = ", ".join(map(str, done.written))

@@ -1,6 +1,8 @@
-"""Lists of numbers as users write them."""
+"""Numbers and lists of them as users write them."""
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 _MOST_VALUES = 1000
 
@@ -26,3 +28,13 @@ def class_numbers(option: str, text: str) -> list[int]:
         return sorted({int(part) for part in text.split(",")})
     except ValueError:
         raise ValueError(f"{option} {text}: not a list of class numbers (give 0,8,15)") from None
+
+
+def scale_of(text: str) -> float | str:
+    """The value of --scale; ValueError for what is neither "auto" nor a number above 0 up to 1."""
+    if text == "auto":
+        return text
+    with suppress(ValueError):
+        if 0 < (scale := float(text)) <= 1:  # not for NaN
+            return scale
+    raise ValueError(f"--scale: expected auto, or a number above 0 and at most 1, got {text}")

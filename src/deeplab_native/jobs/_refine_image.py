@@ -14,6 +14,8 @@ import torch
 from .. import viz
 from .._files import atomic_path, nothing_left
 from .._images import TURNED, read_picture
+from ..ops._large_image import in_bands, label_large_image, marginals_of_large_images
+from ._label_map import LabelMap
 from .scores import CONFIDENCE, Given, Masks, ScoreFormat, least_bytes
 from .settings import CRFSettings
 
@@ -61,10 +63,12 @@ class Loaded(NamedTuple):
 
 
 class Refined(NamedTuple):
-    q: torch.Tensor  # (L, H, W) on the CPU, of the labels of the scores
+    # (L, H, W) on the CPU, of the labels of the scores; None where nobody wants it of a large image
+    q: torch.Tensor | None
     before: np.ndarray  # labels, (H, W)
     after: np.ndarray
     seconds: float  # of the CRF alone
+    scale: float = 1.0  # of the CRF
 
     @property
     def changed(self) -> int:
@@ -82,20 +86,22 @@ class Job(NamedTuple):
 
     def need(self) -> int:
         """Bytes of memory that it takes at the least; 0 where the files do not say."""
-        return least_bytes(self.image, self.scores)
+        return least_bytes(self.image, self.scores, self.settings.crf, self.device)
 
 
 def refine_image(job: Job) -> dict[str, bytes]:
     """In a worker: one image from files to files; what was done, for the record."""
     torch.set_num_threads(job.threads)
     loaded = load(job.image, job.scores, job.settings)
-    refined = refine(loaded, job.settings, job.device)
+    wanted = job.outputs.probabilities is not None
+    refined = refine(loaded, job.settings, job.device, probabilities=wanted)
     write(job.outputs, loaded, refined, job.settings)
     summary = {
         "pixels": refined.after.size,
         "changed": refined.changed,
         "kind": loaded.scores.kind,
         "notes": loaded.notes,
+        "crf_scale": refined.scale,
     }
     return {"summary": json.dumps(summary).encode()}
 
@@ -118,16 +124,34 @@ def load(image: Path, scores: Path, settings: Settings) -> Loaded:
     return Loaded(photo.pixels, given, tuple(notes))
 
 
-def refine(loaded: Loaded, settings: Settings, device: str = "cpu") -> Refined:
-    """The CRF on scores and a photograph."""
+def refine(
+    loaded: Loaded, settings: Settings, device: str = "cpu", *, probabilities: bool = True
+) -> Refined:
+    """The CRF on scores and a photograph; of a large one without `probabilities` labels alone."""
     height, width, _ = loaded.photo.shape
-    unary = loaded.scores.energies((height, width))
-    image = torch.from_numpy(loaded.photo).permute(2, 0, 1)[None]
+    image = torch.from_numpy(loaded.photo).permute(2, 0, 1)
+    like = torch.empty(0, device=device)
+    scale = settings.crf.scale_of(height * width, like)
     start = perf_counter()
-    q = settings.crf.refine(unary.to(device), image.to(device))[0].cpu()
+    if in_bands(scale, height * width, like):
+        how = {**settings.crf.how(), "scale": scale}
+        given, scores = loaded.scores, loaded.scores.small((height, width))
+        q = None
+        if probabilities:
+            q = marginals_of_large_images([scores], image[None], settings.crf.params, **how)[0]
+        found = label_large_image(scores, image, settings.crf.params, **how)
+        labels = given.labels.astype(np.uint8)
+        before = labels[found.before.numpy()]
+        if isinstance(given, LabelMap):
+            before = given.whole((height, width))
+        seconds = perf_counter() - start
+        return Refined(q, before, labels[found.after.numpy()], seconds, scale)
+    unary = loaded.scores.energies((height, width))
+    start = perf_counter()
+    q = settings.crf.refine(unary.to(device), image[None].to(device))[0].cpu()
     seconds = perf_counter() - start
     after = loaded.scores.labels[q.max(0).indices.numpy()]
-    return Refined(q, loaded.scores.before(unary), after, seconds)
+    return Refined(q, loaded.scores.before(unary), after, seconds, scale)
 
 
 def write(outputs: Outputs, loaded: Loaded, refined: Refined, settings: Settings) -> None:
@@ -142,7 +166,7 @@ def _write(outputs: Outputs, loaded: Loaded, refined: Refined, settings: Setting
     viz.save_label_png(outputs.labels, refined.after, colours)
     if outputs.overlay is not None:
         viz.save_png(outputs.overlay, viz.overlay(loaded.photo, refined.after, colours))
-    if outputs.probabilities is not None:
+    if outputs.probabilities is not None and refined.q is not None:
         # an open file: to a name that does not end in .npz, as .NPZ, NumPy would append it
         with atomic_path(outputs.probabilities) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, probabilities=_by_label(refined.q, loaded.scores.labels))

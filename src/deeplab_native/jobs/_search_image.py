@@ -107,7 +107,10 @@ class CountJob(NamedTuple):
 
 def _need(item: Item) -> int:
     """Bytes of memory that an image takes at the least; 0 where its files do not say."""
-    return least_bytes(*item.files[:2]) if len(item.files) > 1 else 0  # the image, its scores
+    if len(item.files) < 2:
+        return 0
+    image, scores, *_ = item.files
+    return least_bytes(image, scores)
 
 
 class CountedImage(NamedTuple):

@@ -126,11 +126,10 @@ class Job(NamedTuple):
         except Exception:  # whatever it is, reading the image will say so
             return 0
         labels, pixels, crf = self.net.num_classes or 21, height * width, self.settings.crf
-        params, scale = None, 1.0
-        if crf is not None:
-            params, scale = crf.params, crf.scale_of(pixels, torch.empty(0))
-        if self.net.device == "cpu" and in_bands(params, scale, pixels, torch.empty(0)):
-            need = least_bytes_in_bands(labels, pixels, 0 if crf is None else scale)
+        like = torch.empty(0)
+        scale = None if crf is None else crf.scale_of(pixels, like)
+        if self.net.device == "cpu" and in_bands(scale, pixels, like):
+            need = least_bytes_in_bands(labels, pixels, scale or 0)
         else:
             need = 4 * 2 * labels * pixels  # scores and probabilities
             if crf is not None:
@@ -194,7 +193,7 @@ def _labels(
         "progress": progress,
         "longest_side": settings.longest_side,
     }
-    if in_bands(params, scale or 1.0, pixels, weight):
+    if in_bands(scale, pixels, weight):
         scores = small_scores(network, photo, **seen)
         image = torch.from_numpy(photo).permute(2, 0, 1)
         return label_large_image(scores, image, params, **how).after.numpy(), scale

@@ -14,10 +14,14 @@ from torch.nn import functional
 
 from .. import viz
 from .._masks import UNSURE, Mask, labels_of, read_mask
-from .._memory import least_bytes_of_crf
+from .._memory import least_bytes_in_bands, least_bytes_of_crf
 from ..crf import unary
+from ..ops._large_image import in_bands
+from ..ops._small_scores import SmallScores
+from ._label_map import LabelMap
 from ._score_files import read_array
-from ._score_layout import MOST_LABELS, check_layout, nearest, to_chw, to_label_map
+from ._score_layout import MOST_LABELS, check_layout, to_chw, to_label_map
+from .settings import CRFSettings
 
 KINDS = (*unary.KINDS, "labels")
 CONFIDENCE = 0.7  # as in pydensecrf's example
@@ -60,65 +64,31 @@ class Scores(NamedTuple):
         """
         values = torch.from_numpy(self.values)[None]
         if tuple(values.shape[2:]) != tuple(size):
-            if self.kind in ("logits", "energies") and not values.isfinite().all():
-                sign = 1 if self.kind == "logits" else -1
-                values = sign * (sign * values).log_softmax(1).clamp(min=_LEAST_LOG)
+            values = self._finite()[None]
             values = functional.interpolate(values, size=size, mode="bilinear", align_corners=True)
         return unary.energies_from(values, self.kind, dim=1)
+
+    def small(self, size: tuple[int, int]) -> SmallScores:
+        """For a large image, which has no room for its `energies`."""
+
+        def energies(band: torch.Tensor) -> torch.Tensor:
+            return unary.energies_from(band[None], self.kind, dim=1)[0]
+
+        plain = self.kind == "logits" and len(self.values) > 1
+        return SmallScores(self._finite(), size, True, None if plain else energies)
+
+    def _finite(self) -> torch.Tensor:
+        """(L, h, w) as they can be interpolated."""
+        values = torch.from_numpy(self.values)
+        if self.kind not in ("logits", "energies") or values.isfinite().all():
+            return values
+        sign = 1 if self.kind == "logits" else -1
+        return sign * (sign * values).log_softmax(0).clamp(min=_LEAST_LOG)
 
     def before(self, energies: torch.Tensor) -> np.ndarray:
         """(H, W) labels of energies (1, L, H, W), without a CRF."""
         found: np.ndarray = energies[0].min(0).indices.numpy()
         return found
-
-
-class LabelMap(NamedTuple):
-    """Labels that a file holds.
-
-    Attributes:
-        values: (H, W) uint8, 255 where unsure.
-        form: in words, as "palette label picture".
-        confidence: the probability that a label is right.
-        said, notes: as of `Scores`.
-    """
-
-    values: np.ndarray
-    form: str
-    confidence: float
-    said: bool = False
-    notes: tuple[str, ...] = ()
-
-    @property
-    def kind(self) -> str:
-        """As of `Scores`."""
-        return "labels"
-
-    @property
-    def labels(self) -> np.ndarray:
-        """(L,) the labels that occur, of which the CRF chooses: no other can win."""
-        there = np.unique(self.values)
-        found: np.ndarray = there[there != UNSURE].astype(np.int64)
-        return found
-
-    @property
-    def what(self) -> str:
-        """In words, as "binary mask of 0 and 255 (recognised)"."""
-        unsure = np.count_nonzero(self.values == UNSURE) / self.values.size
-        some = f", {unsure:.2%} of the pixels unsure" if unsure else ""
-        how = "as given" if self.said else "recognised"
-        return f"{self.form} ({how}), right with probability {self.confidence:g}{some}"
-
-    def energies(self, size: tuple[int, int]) -> torch.Tensor:
-        """The unary (1, L, *size) float32, a row for each of `labels`."""
-        labels = self.labels
-        place = np.full(256, UNSURE, np.uint8)
-        place[labels] = np.arange(len(labels))
-        index = torch.from_numpy(place[nearest(self.values, size)])
-        return unary.energies_from_labels(index, len(labels), self.confidence)[None]
-
-    def before(self, energies: torch.Tensor) -> np.ndarray:
-        """(H, W) the labels themselves, 255 where unsure."""
-        return nearest(self.values, (energies.shape[2], energies.shape[3])).astype(np.int64)
 
 
 Given: TypeAlias = "Scores | LabelMap"
@@ -283,7 +253,9 @@ def _whole_numbers(values: np.ndarray) -> bool:
     return bool((values == np.rint(values)).all() and values.min() >= 0)
 
 
-def least_bytes(image: Path, scores: Path) -> int:
+def least_bytes(
+    image: Path, scores: Path, crf: CRFSettings | None = None, device: str = "cpu"
+) -> int:
     """Of memory, what a CRF of these files takes at the least; 0 where they do not say."""
     points: int
     labels: int
@@ -293,5 +265,9 @@ def least_bytes(image: Path, scores: Path) -> int:
         labels = max(2, scores.stat().st_size // (4 * points))  # as if of uncompressed float32
     except Exception:  # whatever it is, reading the files will say so
         return 0
+    like = torch.empty(0)
+    scale = 1.0 if crf is None else crf.scale_of(points, like)
+    if crf is not None and device == "cpu" and in_bands(scale, points, like):
+        return least_bytes_in_bands(labels, points, scale) + scores.stat().st_size
     # the scores as read, and as energies, beside what the CRF itself takes
     return least_bytes_of_crf(labels, points, [2, 5]) + 8 * labels * points

@@ -15,11 +15,11 @@ from .._native import has_kernels
 from ..crf import CRFParams
 from ..ops._large_image import (
     AUTO,
-    SmallScores,
     chosen_scale,
     in_bands,
     marginals_of_large_images,
 )
+from ..ops._small_scores import SmallScores
 from ..ops.dense_crf import dense_crf
 from ..ops.upsample_unary import upsample_unary
 from ._inference import Ready
@@ -65,7 +65,7 @@ def label(
         if (height, width) != full:
             scores = nn.functional.interpolate(scores, size=full, mode="bilinear")
         scale = chosen_scale(how.scale, full[0] * full[1], images)
-        banded = how.scale == AUTO and in_bands(how.crf, scale, full[0] * full[1], images)
+        banded = how.scale == AUTO and in_bands(scale, full[0] * full[1], images)
         if how.crf is not None and banded:
             probabilities = marginals_of_large_images(
                 [small_scores_of(m, size, (height, width), full) for m in score_map],

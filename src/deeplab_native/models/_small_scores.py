@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..ops._large_image import SmallScores
+from ..ops._small_scores import SmallScores
 from ._inference import ready
 from ._labelling import score_map_of_images, small_scores_of
 from .predict import check_arguments
@@ -42,6 +42,6 @@ def small_scores(
     net = ready(model, how.precision)
     images = as_rgb_batch(image, net.device)
     with torch.inference_mode():
-        found, *sizes = score_map_of_images(model, net, how, images, tiling, progress)
+        found, grid, seen = score_map_of_images(model, net, how, images, tiling, progress)
         full = images.shape[2], images.shape[3]
-        return small_scores_of(found[0].cpu(), *sizes, full)
+        return small_scores_of(found[0].cpu(), grid, seen, full)

@@ -15,7 +15,7 @@ edges of the whole image (joint bilateral upsampling, Kopf et al. 2007).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,6 +25,15 @@ from .. import _C
 from .._native import num_threads, on_cuda
 from ._cells import Cells
 from ._mean_field_checks import NORMALIZATIONS, check_normalization, check_scale
+from ._small_scores import (
+    BAND_BYTES,
+    SmallScores,
+    bands,
+    enlarge_rows,
+    half_pixel_taps,
+    points_of_cells,
+    taps_of,
+)
 from .crf_params import CRFParams
 from .mean_field import mean_fields
 from .pairwise_features import KERNEL_NAMES
@@ -35,27 +44,9 @@ LARGE_ON_CUDA = 1 << 25  # where memory is as large as it is fast
 CELLS = 1 << 19  # of a scaled one
 CELLS_ON_CUDA = 1 << 21
 
-_BAND_BYTES = 1 << 25  # of scores that are enlarged at once
-# A label whose probability is below this over their number in every cell takes no part in the CRF.
-# Another has at least 1 over their number there, and messages add less than w times what they carry.
+# A label whose probability is below this over their number in every cell takes no part in the CRF:
+# another has more than 1 over their number there, and messages add w times such a share at most.
 _LEAST_SHARE = 0.25
-
-Taps = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # int32 low and high, float32 fraction
-Energies = Callable[[torch.Tensor], torch.Tensor]
-
-
-class SmallScores(NamedTuple):
-    """Scores (L, h, w) float32 of an image, to be enlarged bilinearly.
-
-    grid: height and width that they are enlarged to; the image is its first rows and columns.
-    aligned: whether corners lie on corners (`align_corners`).
-    energies: of enlarged scores (L, rows, columns); None: -log softmax.
-    """
-
-    values: torch.Tensor
-    grid: tuple[int, int]
-    aligned: bool
-    energies: Energies | None = None
 
 
 class LargeLabels(NamedTuple):
@@ -83,16 +74,12 @@ def chosen_scale(scale: float | str, pixels: int, like: torch.Tensor) -> float:
     return 1.0 if pixels <= most else round(math.sqrt(cells / pixels), 3)
 
 
-def in_bands(params: CRFParams | None, scale: float, pixels: int, like: torch.Tensor) -> bool:
-    """Whether `label_large_image` is for an image of so many pixels, with the chosen scale.
+def in_bands(scale: float | None, pixels: int, like: torch.Tensor) -> bool:
+    """Whether `label_large_image` is for an image of so many pixels: not on CUDA.
 
-    Not on CUDA, and not with compatibilities that are no numbers.
+    scale: the chosen one; None: there is no CRF.
     """
-    if on_cuda(like) or pixels <= LARGE:
-        return False
-    if params is None:
-        return True
-    return scale < 1 and all(isinstance(w, int | float) for w in (params.w1, params.w2))
+    return not on_cuda(like) and pixels > LARGE and scale != 1
 
 
 def label_large_image(
@@ -136,35 +123,19 @@ def marginals_of_large_images(
 ) -> torch.Tensor:
     """Q (B, L, H, W) of images (B, 3, H, W): for who wants it whole."""
     size = images.shape[2], images.shape[3]
-    q = torch.empty(len(images), len(scores[0].values), *size)
-    for one, image, out in zip(scores, images, q, strict=True):
+    found = []
+    for one, image in zip(scores, images, strict=True):
+        out = torch.empty(0)
         crf = None
         if iterations > 0:
             crf = LargeCRF(one, image, params, iterations, normalization, scale)
         for first, enlarged in bands(one, size):
+            if first == 0:
+                out = torch.empty(len(enlarged), *size)
             rows = slice(first, first + enlarged.shape[1])
             out[:, rows] = enlarged.softmax(0) if crf is None else crf.marginals(enlarged, first)
-    return q
-
-
-def bands(
-    scores: SmallScores, size: tuple[int, int], band: int | None = None
-) -> Iterator[tuple[int, torch.Tensor]]:
-    """(first row, -U up to a number for each pixel (L, rows, W)) of an image of this size."""
-    height, width = size
-    labels = len(scores.values)
-    rows = band or max(1, _BAND_BYTES // (4 * labels * width))
-    values = scores.values.contiguous()
-    pixels = [torch.arange(n, dtype=torch.float64) for n in size]
-    down, across = (_taps(p, scores, axis) for axis, p in enumerate(pixels))
-    memory = torch.empty(labels * min(rows, height) * width)
-    for first in range(0, height, rows):
-        count = min(rows, height - first)
-        enlarged = memory[: labels * count * width].view(labels, count, width)
-        _enlarge(values, down, across, first, enlarged)
-        if scores.energies is not None:
-            enlarged = scores.energies(enlarged).neg_().contiguous()
-        yield first, enlarged
+        found.append(out)
+    return torch.stack(found) if len(found) > 1 else found[0][None]
 
 
 class LargeCRF:
@@ -189,7 +160,7 @@ class LargeCRF:
         least = _LEAST_SHARE / len(shares) if min(weights) >= 0 and sum(weights) <= 50 else 0
         self._labels = (shares >= least).nonzero().flatten().tolist()
         unary = unary[:, self._labels].contiguous()
-        centres = [_centres(n, m, 1) for n, m in zip(cells.pixels, cells.cells, strict=True)]
+        centres = [points_of_cells(n, m, 1) for n, m in zip(cells.pixels, cells.cells, strict=True)]
         places = torch.stack(torch.meshgrid(*centres, indexing="ij")).flatten(1).flip(0)
         means = torch.stack([cells.mean(c[None, None].float()).flatten() for c in image])
         sigma_beta = _each(params.sigma_beta, len(image))
@@ -209,7 +180,7 @@ class LargeCRF:
         _C.release_memory()  # kept for the next CRF: the most of what there is at once
         self._smooth = smooth.mul_(pixels).unflatten(1, cells.cells)
         self._taps = [
-            _half_pixel(torch.arange(n, dtype=torch.float64), n, m)
+            half_pixel_taps(torch.arange(n, dtype=torch.float64), n, m)
             for n, m in zip(cells.pixels, cells.cells, strict=True)
         ]
         both = both.contiguous()
@@ -218,7 +189,7 @@ class LargeCRF:
             str(image.dtype).removeprefix("torch."),
             image.stride(),
             (height, width),
-            tuple(sigma_alpha),
+            (sigma_alpha[0], sigma_alpha[1]),
             sigma_beta,
             both.data_ptr(),
             q.data_ptr(),
@@ -235,17 +206,17 @@ class LargeCRF:
         # so many points of a cell, along either axis, that no score is left out
         each = [max(1, math.ceil(n / m)) for n, m in zip((height, width), cells.cells, strict=True)]
         down, across = (
-            _taps(_centres(n, m, k), scores, axis)
+            taps_of(points_of_cells(n, m, k), scores, axis)
             for axis, (n, m, k) in enumerate(zip(cells.pixels, cells.cells, each, strict=True))
         )
         values = scores.values.contiguous()
         mean = torch.empty(labels, *cells.cells)
         points = cells.cells[1] * each[1]
-        rows = max(1, _BAND_BYTES // (4 * labels * points * each[0]))
+        rows = max(1, BAND_BYTES // (4 * labels * points * each[0]))
         for first in range(0, cells.cells[0], rows):
             count = min(rows, cells.cells[0] - first)
             enlarged = torch.empty(labels, count * each[0], points)
-            _enlarge(values, down, across, first * each[0], enlarged)
+            enlarge_rows(values, down, across, first * each[0], enlarged)
             mean[:, first : first + count] = functional.avg_pool2d(enlarged, each)
         if scores.energies is None:
             return -mean.log_softmax(0).flatten(1)[None]
@@ -267,61 +238,9 @@ class LargeCRF:
         return torch.softmax(enlarged, 0)
 
     def _add_smooth(self, enlarged: torch.Tensor, first: int) -> None:
+        down, across = self._taps
         for plane, label in zip(self._smooth, self._labels, strict=True):
-            own = enlarged[label][None]
-            _enlarge(plane[None], *self._taps, first, own, factor=self._w2)
-
-
-def _enlarge(
-    values: torch.Tensor,
-    down: Taps,
-    across: Taps,
-    first: int,
-    out: torch.Tensor,
-    factor: float | None = None,
-) -> None:
-    """Rows from `first` on of values (L, h, w) to out (L, rows, W); with a factor, added to it."""
-    labels, rows, width = out.shape
-    _C.enlarge_rows_cpu(
-        values.data_ptr(),
-        labels,
-        tuple(values.shape[1:]),
-        [t.data_ptr() for t in down],
-        [t.data_ptr() for t in across],
-        first,
-        rows,
-        width,
-        factor is not None,
-        1.0 if factor is None else factor,
-        out.data_ptr(),
-        num_threads(),
-    )
-
-
-def _centres(pixels: int, cells: int, each: int) -> torch.Tensor:
-    """(cells * each,) float64: `each` points of every cell, evenly, in pixels; 1 is its centre."""
-    cell = torch.arange(cells)
-    first, end = cell * pixels // cells, -(-(cell + 1) * pixels // cells)
-    share = (torch.arange(each, dtype=torch.float64) + 0.5) / each
-    return (first[:, None] + (end - first)[:, None] * share - 0.5).flatten()
-
-
-def _taps(pixel: torch.Tensor, scores: SmallScores, axis: int) -> Taps:
-    full, count = scores.grid[axis], scores.values.shape[1 + axis]
-    if not scores.aligned:
-        return _half_pixel(pixel, full, count)
-    return _split(pixel * ((count - 1) / (full - 1) if full > 1 else 0), count)
-
-
-def _half_pixel(pixel: torch.Tensor, full: int, count: int) -> Taps:
-    """As `interpolate` has them without aligned corners."""
-    return _split(((pixel + 0.5) * (count / full) - 0.5).clamp_min(0), count)
-
-
-def _split(position: torch.Tensor, count: int) -> Taps:
-    low = position.floor().clamp(0, count - 1)
-    high = (low + 1).clamp_max(count - 1)
-    return low.int(), high.int(), (position - low).clamp(0, 1).float()
+            enlarge_rows(plane[None], down, across, first, enlarged[label][None], factor=self._w2)
 
 
 def _over(values: torch.Tensor, sigmas: Sequence[float]) -> torch.Tensor:
