@@ -209,7 +209,7 @@ def _any_wants_grad(*args: Any) -> bool:
     return any(isinstance(a, torch.Tensor) and a.requires_grad for a in _flat(args))
 
 
-_any_requires_grad: Callable[..., bool]  # of torch 2.8 and later
+_any_requires_grad: Callable[..., bool]  # torch 2.6 has none
 _any_requires_grad = getattr(torch._C, "_any_requires_grad", _any_wants_grad)
 
 
