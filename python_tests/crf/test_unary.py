@@ -65,6 +65,10 @@ def test_sigmoids_are_answers_of_which_one_is_yes():
     chance = torch.tensor([0.9 * 0.4 * 0.8, 0.1 * 0.6 * 0.8, 0.1 * 0.4 * 0.2], dtype=torch.float64)
     found = (-energies_from(p, "sigmoid")).softmax(0)
     assert torch.allclose(found, chance / chance.sum(), rtol=0, atol=1e-12)
+    # the best stays the best, also where all are near to 0 or to 1
+    x = torch.tensor([[-30.0, -20.0, -25.0], [13.0, 14.0, 12.0], [-90.0, -3.0, -95.0]]).T
+    assert energies_from(x.sigmoid(), "sigmoid").argmin(0).tolist() == [1, 1, 1]
+    assert same_marginals(energies_from(x.sigmoid(), "sigmoid"), -x, tolerance=5e-2)
     certain = energies_from(torch.tensor([1.0, 0.0, 1.0]), "sigmoid")
     assert certain.isfinite().all()
     assert certain[0] == certain[2] < certain[1]

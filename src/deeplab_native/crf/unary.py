@@ -8,8 +8,8 @@ pixel. How each kind of scores becomes U, with values x or p of a pixel, one for
     sigmoid         p of each label by itself, so that they need not sum to 1. Of L independent yes
                     or no answers, given that exactly one is yes, P(l) is proportional to
                     p_l prod_{k != l} (1 - p_k), thus to p_l / (1 - p_l): the log-odds
-                    log p - log(1 - p) are logits; p clipped to 1e-5..1 - 1e-5. The best label
-                    stays the best.
+                    log p - log(1 - p) are logits. P(l) is clipped at 1e-5, and p only where
+                    float32 ends, so that the best label stays the best
     energies        x itself
 
 One channel is the foreground, of two labels: P(1) = p or 1 / (1 + exp(-x)), P(0) = 1 - P(1); the
@@ -118,8 +118,9 @@ def energies_from(values: torch.Tensor, kind: str, dim: int = 0) -> torch.Tensor
         return -p.clamp(min=LEAST_PROBABILITY).log()
     if kind != "sigmoid":
         raise ValueError(f"`kind` {kind} is unknown (use {', '.join(KINDS)})")
-    p = x.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-    return -torch.logit(p).log_softmax(dim)
+    # 1 - 2^-24 is the largest float32 below 1, and a p of 0 is any small number
+    odds = x.clamp(min=1e-30).log() - torch.log1p(-x.clamp(max=1 - 2**-24))
+    return -odds.log_softmax(dim).clamp(min=math.log(LEAST_PROBABILITY))
 
 
 def check_kind(kind: str) -> None:
