@@ -7,6 +7,7 @@ namespace deeplab_native::DEEPLAB_ISA {
 void fill_blur(SimdKernels* kernels);
 void fill_mean_field(SimdKernels* kernels);
 void fill_two_labels(SimdKernels* kernels);
+void fill_vertex_names(SimdKernels* kernels);
 
 namespace {
 
@@ -97,27 +98,6 @@ void embed_wide(const float* features, const float* scale, int d, WideEmbedding*
   for (int lane = 0; lane < kBlock; lane += kW) embed_points<0>(features, scale, d, lane, out);
 }
 
-template <int N>
-DEEPLAB_INLINE int32_t sum_lanes(Vec<int32_t, N> v) {
-  if constexpr (N == 2) {
-    return v[0] + v[1];
-  } else {
-    return sum_lanes<N / 2>(low_half<int32_t, N>(v) + high_half<int32_t, N>(v));
-  }
-}
-
-// Of two vertices, how many of their cells are not the same; see VertexNames.
-int unlike_cells(const int32_t* a, int last_a, const int32_t* b, int last_b, int words) {
-  I unlike{};
-  for (int j = 0; j < words; j += kW) {
-    const I x = load<int32_t, kW>(a + j), y = load<int32_t, kW>(b + j);
-    const I cell_a = (x >> kRankBits) + ((x & kRankMask) > last_a);  // true is -1
-    const I cell_b = (y >> kRankBits) + ((y & kRankMask) > last_b);
-    unlike = unlike - (cell_a != cell_b);
-  }
-  return sum_lanes<kW>(unlike);
-}
-
 // Keys of the vertices of 16 points: one 64-bit field of bits per coordinate. See
 // Builder::point_keys.
 void pack_keys(const Embedding& e, const int* shift, const int32_t* least, int d, uint64_t* keys) {
@@ -146,7 +126,9 @@ void pack_keys(const Embedding& e, const int* shift, const int32_t* least, int d
   }
 }
 
-constexpr int kCorners = kMaxFeatureDim + 1;
+// What splat_block and slice_block are compiled for: more corners take more of the stack, and other
+// code.
+constexpr int kFewCorners = kPackedDim + 1, kManyCorners = kMaxFeatureDim + 1;
 
 // Barycentric weights of a block, times the scale of each point and the factor: [d + 1][16].
 template <class T>
@@ -164,7 +146,7 @@ void scaled_weights(const FilterPass<T>& p, int64_t block, T* w) {
   }
 }
 
-template <class T, int kStride>
+template <class T, int kStride, int kCorners>
 void splat_block(const FilterPass<T>& p, Values<const T> in, int64_t block) {
   const Lattice& lattice = *p.lattice;
   const int corners = lattice.d + 1;
@@ -202,7 +184,7 @@ void splat_block(const FilterPass<T>& p, Values<const T> in, int64_t block) {
   });
 }
 
-template <class T, int kStride>
+template <class T, int kStride, int kCorners>
 void slice_block(const FilterPass<T>& p, Values<T> out, int64_t block) {
   const Lattice& lattice = *p.lattice;
   const int corners = lattice.d + 1;
@@ -227,19 +209,32 @@ void slice_block(const FilterPass<T>& p, Values<T> out, int64_t block) {
   }
 }
 
+template <class T, class F>
+void with_shape(const FilterPass<T>& p, const F& f) {
+  if (p.lattice->d <= kPackedDim) {
+    with_stride(p.stride, [&]<int kStride>() { f.template operator()<kStride, kFewCorners>(); });
+  } else if (p.stride == 1) {
+    f.template operator()<1, kManyCorners>();
+  } else if (p.stride == 4) {
+    f.template operator()<4, kManyCorners>();
+  } else {
+    f.template operator()<0, kManyCorners>();
+  }
+}
+
 template <class T>
 void splat(const FilterPass<T>& p, Values<const T> in, int64_t begin, int64_t end) {
   FlushDenormals flush;
-  with_stride(p.stride, [&]<int kStride>() {
-    for (int64_t b = begin; b < end; ++b) splat_block<T, kStride>(p, in, b);
+  with_shape(p, [&]<int kStride, int kCorners>() {
+    for (int64_t b = begin; b < end; ++b) splat_block<T, kStride, kCorners>(p, in, b);
   });
 }
 
 template <class T>
 void slice(const FilterPass<T>& p, Values<T> out, int64_t begin, int64_t end) {
   FlushDenormals flush;
-  with_stride(p.stride, [&]<int kStride>() {
-    for (int64_t b = begin; b < end; ++b) slice_block<T, kStride>(p, out, b);
+  with_shape(p, [&]<int kStride, int kCorners>() {
+    for (int64_t b = begin; b < end; ++b) slice_block<T, kStride, kCorners>(p, out, b);
   });
 }
 
@@ -286,7 +281,6 @@ void fill(SimdKernels* kernels) {
   kernels->embed = embed;
   kernels->pack_keys = pack_keys;
   kernels->embed_wide = embed_wide;
-  kernels->unlike_cells = unlike_cells;
   kernels->splat_ones = splat_ones;
   kernels->slice_sums = slice_sums;
   fill_rows(&kernels->rows_f32);
@@ -294,6 +288,7 @@ void fill(SimdKernels* kernels) {
   fill_blur(kernels);
   fill_mean_field(kernels);
   fill_two_labels(kernels);
+  fill_vertex_names(kernels);
 }
 
 }  // namespace deeplab_native::DEEPLAB_ISA

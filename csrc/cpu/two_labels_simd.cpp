@@ -10,6 +10,8 @@ constexpr int kW = kLanes<float>;
 using F = Vec<float, kW>;
 using I = Vec<uint32_t, kW>;
 
+// kMostDim: of the features of all kernels.
+template <int kMostDim>
 class TwoLabelsBlock {
  public:
   explicit TwoLabelsBlock(const TwoLabelsPass& pass) : p_(pass) {}
@@ -109,14 +111,24 @@ class TwoLabelsBlock {
   const TwoLabelsPass& p_;
   alignas(64) float q0_[kBlock], q1_[kBlock];
   // Of the corners of one kernel, or of both usual ones.
-  alignas(64) uint32_t rows_[(kMaxFeatureDim + 1) * kBlock];
-  alignas(64) float scaled_[(kMaxFeatureDim + 1) * kBlock];
+  alignas(64) uint32_t rows_[(kMostDim + 1) * kBlock];
+  alignas(64) float scaled_[(kMostDim + 1) * kBlock];
 };
 
 void two_labels(const TwoLabelsPass& pass, int64_t begin, int64_t end) {
   FlushDenormals flush;
-  TwoLabelsBlock block_pass(pass);
-  for (int64_t b = begin; b < end; ++b) block_pass.run(b);
+  int corners = 0;
+  for (int k = 0; k < pass.num_kernels; ++k) {
+    corners = corners < pass.kernels[k].corners ? pass.kernels[k].corners : corners;
+  }
+  const auto run = [&](auto block_pass) {
+    for (int64_t b = begin; b < end; ++b) block_pass.run(b);
+  };
+  if (corners <= kPackedDim + 1) {
+    run(TwoLabelsBlock<kPackedDim>(pass));
+  } else {
+    run(TwoLabelsBlock<kMaxFeatureDim>(pass));
+  }
 }
 
 }  // namespace

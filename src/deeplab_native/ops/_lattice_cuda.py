@@ -4,7 +4,7 @@ Nothing here waits for the device: the number of vertices is known there alone, 
 for the most there could be, d + 1 for each point. For a dense CRF of L labels in float32 that is
 about 90 L + 680 bytes a pixel: 0.5 GB for 375 x 500 and 21 labels, 5 GB for 1024 x 2048 and 19.
 With rows in float16 36 L less. A lattice of d dimensions alone, with rows of L channels: about
-8 d (d + 9) + 8 d L bytes a pixel, 30 KB for d = 32 and 21.
+8 (d + 1) (d + 5 + L) bytes a pixel, 16 KB for d = 32 and 21.
 """
 
 from __future__ import annotations
