@@ -238,7 +238,7 @@ class Masks:
         unary.check_confidence(self.confidence)
 
     def colours(self) -> Mapping[str, np.ndarray]:
-        """What coloured masks may have: VOC's 21 and its void, or Cityscapes' 19 and black."""
+        """By name: VOC's 21 and its void, or the 19 of Cityscapes and black; (256, 3), else -1."""
         number, void = {"voc": (21, (224, 224, 192)), "cityscapes": (19, (0, 0, 0))}[self.palette]
         colours = np.full((256, 3), -1)
         colours[:number] = viz.named_palette(self.palette)[:number]
