@@ -164,7 +164,7 @@ class LargeCRF:
         places = torch.stack(torch.meshgrid(*centres, indexing="ij")).flatten(1).flip(0)
         means = torch.stack([cells.mean(c[None, None].float()).flatten() for c in image])
         sigma_beta = _each(params.sigma_beta, len(image))
-        sigma_alpha = _each(params.sigma_alpha, 2)[::-1]  # of x and y, as places are
+        sigma_alpha = _each(params.sigma_alpha, 2)[::-1]  # of x and y, given as those of the axes
         sigma_gamma = _each(params.sigma_gamma, 2)[::-1]
         both = torch.cat([_over(places, sigma_alpha), _over(means, sigma_beta)]).float()
         features = [_over(places, sigma_gamma).float().T, both.T[None]]
