@@ -18,7 +18,9 @@ MOST = 8  # kept_lattices.cpp
 def positions(height=20, width=32, sigma=3.0, threads=1, depth=None):
     axes = 2 if depth is None else 3
     size = (height, width) if depth is None else (depth, height, width)
-    return _C.build_image_lattice_cpu(0, "uint8", [0] * (axes + 1), size, [sigma] * axes, [], threads)
+    return _C.build_image_lattice_cpu(
+        0, "uint8", [0] * (axes + 1), size, [sigma] * axes, [], threads
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +67,7 @@ def test_they_are_released_with_the_other_memory():
 
 def test_a_size_that_fails_is_not_kept():
     for _ in range(2):
-        with pytest.raises(ValueError, match="features: .* too large"):
+        with pytest.raises(ValueError, match=r"features: .* too large"):
             positions(sigma=1e-6)
 
 
