@@ -109,7 +109,10 @@ PYBIND11_MODULE(_C, m) {
     throw std::invalid_argument("isa: expected baseline, avx2 or avx512, got " + name);
   });
 
-  m.def("release_memory", &release_kept_blocks);
+  m.def("release_memory", [] {
+    release_kept_lattices();
+    release_kept_blocks();
+  });
   m.def("kept_memory", &kept_bytes);
 
   // ---- atrous im2col ----

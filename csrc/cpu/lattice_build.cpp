@@ -5,6 +5,7 @@
 #include <string>
 
 #include "common/parallel.h"
+#include "cpu/kept_lattices.h"
 #include "cpu/simd_kernels.h"
 #include "cpu/wide_lattice.h"
 #include "ops/permutohedral.h"
@@ -36,7 +37,9 @@ class Builder {
   void build() {
     run_team(lattice_.num_threads, [&](Team& team) { insert_points(team); });
     merge_tables();
-    run_team(lattice_.num_threads, [&](Team& team) { renumber_points(team); });
+    if (lattice_.num_threads > 1) {
+      run_team(lattice_.num_threads, [&](Team& team) { renumber_points(team); });
+    }
     lattice_.fresh[lattice_.blocks.size()] = lattice_.num_vertices;
     lattice_.axes.resize(f_.d + 1);
     parallel_for(lattice_.num_threads, f_.d + 1, 1, [&](int64_t begin, int64_t end) {
@@ -90,6 +93,7 @@ class Builder {
     const int64_t begin = team.begin(blocks), end = team.end(blocks);
     HashTable<K>& table = tables_[team.id()];
     Chunk chunk(corners);
+    int32_t fresh = 0;  // with one thread: the first vertex that no block has touched
     for (int64_t first = begin; first < end; first += kChunk) {
       const int64_t count = std::min<int64_t>(end - first, kChunk);
       for (int64_t b = 0; b < count; ++b) {
@@ -97,8 +101,20 @@ class Builder {
       }
       insert_runs(count * corners * kBlock, &table, &chunk);
       uint32_t* entries = lattice_.entries.data() + first * corners * kBlock;
-      for (int64_t k = 0; k < count * corners * kBlock; ++k) {
-        entries[k] = static_cast<uint32_t>(chunk.numbers[chunk.runs[k]]);
+      if (team.size() > 1) {  // renumber_points() looks at them again
+        for (int64_t k = 0; k < count * corners * kBlock; ++k) {
+          entries[k] = static_cast<uint32_t>(chunk.numbers[chunk.runs[k]]);
+        }
+        continue;
+      }
+      const int32_t* run = chunk.runs.data();
+      for (int64_t b = first; b < first + count; ++b) {
+        lattice_.fresh[b] = fresh;
+        for (int k = 0; k < corners * kBlock; ++k) {
+          const int32_t vertex = chunk.numbers[*run++];
+          *entries++ = static_cast<uint32_t>(vertex) * kPlane;
+          fresh = std::max(fresh, vertex + 1);
+        }
       }
     }
     if (f_.has_zero_point && team.id() == team.size() - 1) {
@@ -230,7 +246,7 @@ class Builder {
   Key<K> unit_[kPackedDim + 1], wrap_[kPackedDim + 1], ones_{};
 };
 
-std::shared_ptr<const Lattice> build(const FeatureSource& features, int num_threads) {
+std::shared_ptr<Lattice> build(const FeatureSource& features, int num_threads) {
   if (features.d < 1 || features.d > kMaxFeatureDim) {
     throw std::invalid_argument("features: expected 1 to " + std::to_string(kMaxFeatureDim) +
                                 " dimensions, got " + std::to_string(features.d));
@@ -266,29 +282,13 @@ std::shared_ptr<const Lattice> build(const FeatureSource& features, int num_thre
 
 }  // namespace
 
-// A block per 16 pixels of a row pays where rows fill their blocks.
-Blocks::Blocks(int64_t num_points, int64_t width) : num_points_(num_points) {
-  const int64_t across = (width + kBlock - 1) / kBlock;
-  if (width > 0 && num_points % width == 0 && across * kBlock * 8 <= width * 9) {
-    width_ = width;
-    height_ = num_points / width;
-    across_ = across;
-    size_ = height_ * across;
-  } else {
-    size_ = (num_points + kBlock - 1) / kBlock;
-  }
-}
-
 std::shared_ptr<const Lattice> build_lattice_cpu(const Features& features, int num_threads) {
   return build(ArrayFeatures(features), num_threads);
 }
 
 std::shared_ptr<const Lattice> build_image_lattice_cpu(const Image& image, int num_threads) {
-  return build(PixelFeatures(image), num_threads);
-}
-
-void check_image_features_cpu(const Image& image, int num_threads) {
-  key_layout(PixelFeatures(image), num_threads);
+  const auto built = [&] { return build(PixelFeatures(image), num_threads); };
+  return image.channel_sigmas.empty() ? kept_lattice(image, num_threads, built) : built();
 }
 
 }  // namespace deeplab_native

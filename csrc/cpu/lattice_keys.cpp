@@ -86,4 +86,8 @@ void check_features_cpu(const Features& features, int num_threads) {
   key_layout(ArrayFeatures(features), num_threads);
 }
 
+void check_image_features_cpu(const Image& image, int num_threads) {
+  key_layout(PixelFeatures(image), num_threads);
+}
+
 }  // namespace deeplab_native

@@ -92,7 +92,11 @@ void MeanField<T>::add_kernel(std::shared_ptr<const Lattice> lattice, Compatibil
   if (normalization != Normalization::kNone) {
     const int64_t size = blocks_.size() * kBlock;
     k.norm.resize(size);
-    lattice_mass_cpu(*k.lattice, k.norm.data());
+    if (const float* mass = k.lattice->mass.data()) {
+      std::copy_n(mass, size, k.norm.data());
+    } else {
+      lattice_mass_cpu(*k.lattice, k.norm.data());
+    }
     parallel_for(num_threads_, size, 1 << 14, [&](int64_t begin, int64_t end) {
       normalise(normalization, begin, end, k.norm.data());
     });

@@ -32,6 +32,19 @@ const RowKernels<double>& row_kernels<double>() {
   return simd_kernels().rows_f64;
 }
 
+// A block per 16 pixels of a row pays where rows fill their blocks.
+Blocks::Blocks(int64_t num_points, int64_t width) : num_points_(num_points) {
+  const int64_t across = (width + kBlock - 1) / kBlock;
+  if (width > 0 && num_points % width == 0 && across * kBlock * 8 <= width * 9) {
+    width_ = width;
+    height_ = num_points / width;
+    across_ = across;
+    size_ = height_ * across;
+  } else {
+    size_ = (num_points + kBlock - 1) / kBlock;
+  }
+}
+
 template <class T>
 void permutohedral_filter_cpu(const Lattice& lattice, Values<const T> in, Values<T> out,
                               int num_channels, const float* scale_in, const float* scale_out,

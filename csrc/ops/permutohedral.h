@@ -109,11 +109,15 @@ struct Lattice {
   // The others are numbered as the blocks first touch them: block b is the first to touch vertices
   // [fresh[b], fresh[b + 1]), and clears their rows when it splats.
   Buffer<int32_t> fresh;  // [num_blocks + 1]
+
+  Buffer<float> mass;  // of a lattice that is kept: see lattice_mass_cpu
 };
 
 // Throws std::invalid_argument where a feature is not finite or too large for the lattice's
 // integer coordinates.
 std::shared_ptr<const Lattice> build_lattice_cpu(const Features& features, int num_threads);
+// Those of pixels' positions, which are kept for the next image (cpu/kept_lattices.h), in all.
+void release_kept_lattices();
 // Throws the same, and builds nothing: for a batch, whose last image is looked at before the first
 // is worked on.
 void check_features_cpu(const Features& features, int num_threads);
