@@ -8,6 +8,8 @@ from deeplab_native import _C, _memory, mean_field, permutohedral_filter
 from deeplab_native._native import on_cuda
 from deeplab_native.ops._lattice_cuda import CudaLattice
 from deeplab_native.ops.permutohedral import _filter
+from deeplab_native.pydensecrf.densecrf import DenseCRF
+from deeplab_native.pydensecrf.utils import create_pairwise_bilateral
 from python_tests.emulation.build import on_the_emulator
 from python_tests.ops import reference_crf as reference
 
@@ -106,6 +108,19 @@ def test_mean_field(labels, precision, device):
     on_device = [(f.to(device), torch.tensor(c, device=device), how) for f, c, how in kernels]
     q = mean_field(unary.to(device), on_device, iterations=3, precision=precision)
     np.testing.assert_allclose(q[0].cpu().numpy(), expected, rtol=0, atol=5e-5)
+
+
+def test_hyperspectral_image_of_the_drop_in():
+    """30 bands: 32 dimensions."""
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 30, (3, 5, 30), dtype=np.uint8)
+    features = create_pairwise_bilateral((5, 5), [60] * 30, image, chdim=2)
+    unary = generator.random((3, 15), dtype=np.float32) * 3
+    crf = DenseCRF(15, 3)
+    crf.setUnaryEnergy(unary)
+    crf.addPairwiseEnergy(features, 4)
+    expected = reference.MeanField(unary, [(features.T, 4.0, "symmetric")]).inference(3)
+    np.testing.assert_allclose(np.asarray(crf.inference(3)), expected, rtol=0, atol=5e-5)
 
 
 def test_gradcheck(device):

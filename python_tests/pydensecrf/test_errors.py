@@ -127,7 +127,7 @@ BAD = [
     (lambda c: c.addPairwiseEnergy(FEATURES[:, 1:], 3), ValueError, r"features: .*\(\?, 12\)"),
     (lambda c: c.addPairwiseEnergy(FEATURES[0], 3), ValueError, r"features: .*2 dimensions"),
     (lambda c: c.addPairwiseEnergy(FEATURES[:0], 3), ValueError, "features: expected 1 to 64.* 0"),
-    (lambda c: c.addPairwiseEnergy(np.zeros((17, 12)), 3), ValueError, "features: .*16.*got 17"),
+    (lambda c: c.addPairwiseEnergy(np.zeros((65, 12)), 3), ValueError, "features: .*64.*got 65"),
     (lambda c: c.addPairwiseEnergy(with_nan(FEATURES), 3), ValueError, "features: .*NaN"),
     (
         lambda c: c.addPairwiseEnergy(FEATURES * 1e30, 3),
