@@ -116,7 +116,7 @@ def test_scores_larger_than_the_cells_are_averaged():
     sign = 1 - 2 * ((torch.arange(40)[:, None] + torch.arange(40)) % 2)
     scores = SmallScores(torch.stack([5.0 * sign, -5.0 * sign + 0.5]), (40, 40), aligned=False)
     image = torch.full((3, 40, 40), 100, dtype=torch.uint8)
-    cells = large.Cells(40, 40, 0.5)
+    cells = large.Cells((40, 40), 0.5)
     unary = large.LargeCRF(scores, image, PARAMS, 1, "symmetric", 0.5)._unary(scores, cells)
     torch.testing.assert_close(unary[0, 0] - unary[0, 1], torch.full((400,), 0.5))
 
