@@ -11,7 +11,7 @@ from ._C_aspp import *
 from ._C_crf_cuda import *
 from ._C_cuda import *
 from ._C_joint import *
-from ._C_types import Pair, Quad
+from ._C_types import Pair, Quad, Triple
 
 __version__: str
 has_cuda: bool
