@@ -11,7 +11,7 @@ from ._C_aspp import *
 from ._C_crf_cuda import *
 from ._C_cuda import *
 from ._C_joint import *
-from ._C_types import Pair, Quad
+from ._C_types import Pair, Quad, Triple
 
 __version__: str
 has_cuda: bool
@@ -133,6 +133,50 @@ def permutohedral_filter_cpu_float(
 def permutohedral_filter_cpu_double(
     lattice: Lattice, values: int, out: int, num_channels: int, transposed: bool, /
 ) -> None: ...
+
+# ---- labels of large images (csrc/bindings_joint.cpp) ----
+class JointMessage:
+    def __init__(
+        self,
+        image: int,
+        dtype: str,
+        strides: Triple,
+        size: Pair,
+        sigmas: tuple[float, float],
+        sigma_colour: Sequence[float],
+        cells: int,
+        q: int,
+        num_cells: int,
+        num_labels: int,
+        pixels_in_each: float,
+        normalization: int,
+        num_threads: int,
+        /,
+    ) -> None: ...
+    @property
+    def num_vertices(self) -> int: ...
+    def label(
+        self,
+        scores: int,
+        first: int,
+        count: int,
+        all_labels: int,
+        labels: Sequence[int],
+        weight: float,
+        out: int,
+        num_threads: int,
+        /,
+    ) -> None: ...
+    def add(
+        self,
+        scores: int,
+        first: int,
+        count: int,
+        labels: Sequence[int],
+        weight: float,
+        num_threads: int,
+        /,
+    ) -> None: ...
 
 # ---- mean field ----
 def pairwise_features_cpu(
