@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
-import importlib
+import importlib.util
 import pkgutil
 import re
 from collections.abc import Iterator
@@ -35,7 +35,16 @@ def is_public(module: str) -> bool:
 
 
 def _tree(module: str) -> ast.Module:
-    return ast.parse(Path(importlib.import_module(module).__file__).read_text())
+    """Read, not imported: a module may need an optional package."""
+    spec = importlib.util.find_spec(module)
+    return ast.parse(Path(spec.origin).read_text())
+
+
+def _listed(tree: ast.Module) -> list[str] | None:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            return ast.literal_eval(node.value)
+    return None
 
 
 def reachable() -> set[str]:
@@ -43,9 +52,10 @@ def reachable() -> set[str]:
     names: set[str] = set()
     for module in filter(is_public, modules()):
         names.add(module.rpartition(".")[2])
-        listed = getattr(importlib.import_module(module), "__all__", None)
+        tree = _tree(module)
+        listed = deeplab_native.__all__ if module == PACKAGE else _listed(tree)
         if listed is None:
-            listed = [name for name in _definitions(_tree(module)) if not name.startswith("_")]
+            listed = [name for name in _definitions(tree) if not name.startswith("_")]
         names.update(listed)
     return names
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -119,8 +120,10 @@ class About:
     """How the files of a run were understood.
 
     Attributes:
-        kinds: how many scores of each kind; empty where there are none.
+        kinds: how many scores of each kind, the most first; empty where there are none.
         notes: what was done to files that their content does not show, and the images' names.
+
+    In one order, whichever worker is done first.
     """
 
     kinds: dict[str, int] = field(default_factory=dict)
@@ -130,9 +133,10 @@ class About:
         """Of one image: its `kind`, and the `notes`."""
         kind = summary.get("kind")
         if kind is not None:
-            self.kinds[kind] = self.kinds.get(kind, 0) + 1
+            counts = {**self.kinds, kind: self.kinds.get(kind, 0) + 1}
+            self.kinds = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
         for note in summary.get("notes", ()):
-            self.notes.setdefault(note, []).append(image)
+            insort(self.notes.setdefault(note, []), image)
 
 
 def shortened(names: Iterable[str]) -> str:
