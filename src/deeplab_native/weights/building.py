@@ -11,6 +11,7 @@ import torch
 
 from .._files import atomic_path
 from ..models import CAFFE, DeepLab, Preprocessing, create_model, list_models
+from ..models.registry import with_memory
 from . import names
 from .checkpoint import Checkpoint, check_file, read_checkpoint
 from .loading import CLASSIFIER, check_new_layers, fit, load_checkpoint
@@ -129,7 +130,7 @@ def load_model(
         )
     options = asked | options
     if new_layers is None:
-        model = _on_meta(name, num_classes, **options).to_empty(device="cpu")
+        model = with_memory(_on_meta(name, num_classes, **options))
     else:
         with torch.device("cpu"):
             model = create_model(name, num_classes, seed=seed, **options)
