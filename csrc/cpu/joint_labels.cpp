@@ -122,7 +122,8 @@ class Message final : public JointMessage {
     for (int l = 0; l < labels_; ++l) {
       most[labels[l]] = weight >= 0 ? weight * bounds_[l] : std::numeric_limits<float>::infinity();
     }
-    const int64_t across = (image_.size[2] + kBlock - 1) / kBlock, plane = band.count * image_.size[2];
+    const int64_t across = (image_.size[2] + kBlock - 1) / kBlock,
+                  plane = band.count * image_.size[2];
     parallel_for(num_threads, band.count * across, 64, [&](int64_t begin, int64_t end) {
       std::vector<float> x(size_t(all_labels) * kBlock), sums(size_t(kBlock) * stride_);
       for (int64_t b = begin; b < end; ++b) {
@@ -144,7 +145,8 @@ class Message final : public JointMessage {
 
   void add(const JointBand& band, const std::vector<int>& labels, float weight,
            int num_threads) const override {
-    const int64_t across = (image_.size[2] + kBlock - 1) / kBlock, plane = band.count * image_.size[2];
+    const int64_t across = (image_.size[2] + kBlock - 1) / kBlock,
+                  plane = band.count * image_.size[2];
     uint8_t all[kBlock];
     std::fill_n(all, kBlock, uint8_t{1});
     parallel_for(num_threads, band.count * across, 64, [&](int64_t begin, int64_t end) {
