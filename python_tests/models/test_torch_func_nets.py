@@ -17,6 +17,9 @@ from deeplab_native.layers import (
 from deeplab_native.models import Predictor, create_model, score_map_loss
 from python_tests.models.small_net import SmallNet
 
+pytestmark = pytest.mark.unsanitized  # kernels that other tests run, too
+
+
 SAMPLES = 3
 close = torch.testing.assert_close
 

@@ -10,6 +10,9 @@ from PIL import Image
 import deeplab_native as dn
 from deeplab_native.ops.pairwise_features import image_features
 
+pytestmark = pytest.mark.unsanitized  # kernels that other tests run, too
+
+
 HALF = [torch.float16, torch.bfloat16]
 
 

@@ -14,6 +14,8 @@ from deeplab_native.ops._dense_crf_inputs import as_levels
 from deeplab_native.ops.pairwise_features import image_features
 from python_tests.ops.test_image_range import NORMALISED, normalised
 
+pytestmark = pytest.mark.unsanitized  # kernels that other tests run, too
+
 
 def misfits(image):
     return {

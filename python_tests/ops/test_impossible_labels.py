@@ -54,7 +54,10 @@ def by_steps(unary, image, iterations=10):
     return q
 
 
-WAYS = [by_crf, by_list, by_sizes, by_kernels, by_steps]
+SAME_KERNELS = [
+    pytest.param(w, marks=pytest.mark.unsanitized) for w in (by_list, by_sizes, by_steps)
+]
+WAYS = [by_crf, by_kernels, *SAME_KERNELS]
 
 
 @pytest.mark.parametrize("way", WAYS)

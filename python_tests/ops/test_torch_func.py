@@ -12,6 +12,9 @@ from torch.utils import _pytree as pytree
 
 from python_tests.ops.func_cases import CASES, NAMES, SAMPLES, Call, Case
 
+pytestmark = pytest.mark.unsanitized  # kernels that other tests run, too
+
+
 close = torch.testing.assert_close
 without_warnings_of_torch = pytest.mark.filterwarnings("ignore:`torch.jit.script`")  # its jvp's
 

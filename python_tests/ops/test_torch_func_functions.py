@@ -12,6 +12,9 @@ from deeplab_native import CRFParams, MeanField, _native, dense_crf, mean_field
 from deeplab_native.ops import _conv_choice
 from python_tests.ops.func_cases import SAMPLES
 
+pytestmark = pytest.mark.unsanitized  # kernels that other tests run, too
+
+
 close = torch.testing.assert_close
 without_warnings_of_torch = pytest.mark.filterwarnings("ignore:`torch.jit.script`")  # its jvp's
 PARAMS = CRFParams(4, 30, 10, 3, 3)
