@@ -94,7 +94,8 @@ def test_a_scan_and_its_scores(scanned, run):
     q = expected(ct(), window)
     np.testing.assert_array_equal(np.asarray(written.dataobj), q.argmax(0))
     assert (q.argmax(0) != logits().argmax(0)).mean() > 0.1
-    for word in ("11 x 9 x 5 voxels of 0.5 x 0.75 x 3 mm", "0.5 and 99.5 %", "3 labels, logits"):
+    size = "11 x 9 x 5 voxels of 0.5 x 0.75 x 3 mm"
+    for word in (size, "0.5 and 99.5 %", "3 labels, logits", "of the voxels"):
         assert word in " ".join(result.out.split())
 
 

@@ -85,7 +85,7 @@ def run(
         ),
         ("CRF", f"{report.describe_crf(settings.crf)}; σα and σγ in mm"),
         ("time", f"{refined.seconds * 1e3:.0f} ms on {threads} threads"),
-        ("changed", report.part(refined.changed, refined.after.size)),
+        ("changed", report.part(refined.changed, refined.after.size, "voxels")),
         ("written", ", ".join(map(str, written))),
     )
     console.result(running.json, values, facts, report.label_table(shares, None))

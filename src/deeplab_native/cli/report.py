@@ -78,9 +78,9 @@ def voc_names(num_labels: int) -> Sequence[str] | None:
     return viz.VOC_CLASSES if num_labels == len(viz.VOC_CLASSES) else None
 
 
-def part(pixels: int, total: int) -> str:
-    """Percentage of all pixels; a dash where there are none."""
-    return f"{pixels / total:.2%} of the pixels" if total else "-"
+def part(pixels: int, total: int, unit: str = "pixels") -> str:
+    """Percentage of all pixels, or voxels; a dash where there are none."""
+    return f"{pixels / total:.2%} of the {unit}" if total else "-"
 
 
 def images_and_rate(finished: int, seconds: float, workers: int) -> str:
