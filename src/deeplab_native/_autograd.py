@@ -10,29 +10,36 @@ nothing of an op but its formulas.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch._C import (  # what torch.library and torch.func are made of, from torch 2.6 on
-    _after_autograd_keyset,
-    _are_functorch_transforms_active,
-    _AutoDispatchBelowAutograd,
-)
-from torch._C._functorch import (
-    TransformType,
-    is_functorch_wrapped_tensor,
-    peek_interpreter_stack,
-)
-from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
-from torch.autograd.function import _SingleLevelFunction
+
+try:  # what torch.library and torch.func are made of, from torch 2.6 to 2.14 at the least
+    from torch._C import (
+        _after_autograd_keyset,
+        _are_functorch_transforms_active,
+        _AutoDispatchBelowAutograd,
+    )
+    from torch._C._functorch import (
+        TransformType,
+        is_functorch_wrapped_tensor,
+        peek_interpreter_stack,
+    )
+    from torch._functorch.utils import enable_single_level_autograd_function
+    from torch.autograd.function import _SingleLevelFunction
+
+    HAS_NODES = True
+except ImportError:  # of a torch to come: `torch.library.register_autograd`, without torch.func
+    HAS_NODES = False
 
 Backward = Callable[..., Any]  # (ctx, *grads) -> a gradient or None for each argument
 SetupContext = Callable[..., None]  # (ctx, inputs, output)
 Tangents = Callable[..., Any]  # (op, args, tangents) -> those of the results
 
-transforms_active: Callable[[], bool] = _are_functorch_transforms_active
+transforms_active: Callable[[], bool]
+transforms_active = _are_functorch_transforms_active if HAS_NODES else lambda: False
 """Whether the code runs within a transform of `torch.func`."""
 
 
@@ -98,6 +105,21 @@ def _for_the_next_level() -> Iterator[None]:
     """Undoes what a node's forward turned off: other levels have derivatives of their own."""
     with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
         yield
+
+
+def register_autograd(
+    library: torch.library.Library,
+    op: torch._ops.OpOverload,
+    backward: Backward,
+    setup_context: SetupContext | None,
+    tangents: Tangents | None,
+) -> None:
+    """Of an op of the library; the arguments are those of `autograd_kernel`."""
+    if not HAS_NODES:
+        torch.library.register_autograd(op, backward, setup_context=setup_context, lib=library)
+        return
+    kernel = autograd_kernel(op, backward, setup_context, tangents)
+    library.impl(op._schema.name.partition("::")[2], kernel, "Autograd", with_keyset=True)
 
 
 def autograd_kernel(
@@ -215,6 +237,8 @@ _any_requires_grad = getattr(torch._C, "_any_requires_grad", _any_wants_grad)
 
 def forward_mode() -> bool:
     """Whether there may be tangents."""
+    if not HAS_NODES:
+        return False
     if forward_ad._current_level >= 0:
         return True
     # within compiled code the transform is there, and not the number that its Python sets
@@ -223,7 +247,7 @@ def forward_mode() -> bool:
 
 def has_wrapper(tensor: torch.Tensor) -> bool:
     """Whether a tensor belongs to a transform of `torch.func`."""
-    return is_functorch_wrapped_tensor(tensor)
+    return HAS_NODES and is_functorch_wrapped_tensor(tensor)
 
 
 def _flat(args: Sequence[Any]) -> Iterator[Any]:
@@ -243,4 +267,4 @@ def _has_tangent(arg: Any) -> bool:
 
 def below_autograd() -> AbstractContextManager[Any]:
     """Within, calls go past the autograd kernel: where no level of no transform wants it."""
-    return _AutoDispatchBelowAutograd()
+    return _AutoDispatchBelowAutograd() if HAS_NODES else nullcontext()

@@ -19,10 +19,10 @@ from ._autograd import (
     Backward,
     SetupContext,
     Tangents,
-    autograd_kernel,
     below_autograd,
     forward_mode,
     has_wrapper,
+    register_autograd,
     transforms_active,
 )
 from ._batching import Rule, vmap_kernel
@@ -67,8 +67,7 @@ def define_op(
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_library)
     op = getattr(getattr(torch.ops, NAMESPACE), name).default
     if backward is not None:
-        kernel = autograd_kernel(op, backward, setup_context, tangents)
-        _library.impl(name, kernel, "Autograd", with_keyset=True)
+        register_autograd(_library, op, backward, setup_context, tangents)
     torch.library.register_vmap(f"{NAMESPACE}::{name}", vmap_kernel(op, vmap), lib=_library)
     registered: Callable[..., _R] = op
     return registered

@@ -242,7 +242,8 @@ def with_memory(model: DeepLab) -> DeepLab:
     def empty(t: torch.Tensor) -> torch.Tensor:
         return torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="cpu")
 
-    return model._apply(empty)
+    model._apply(empty)  # type: ignore[no-untyped-call]
+    return model
 
 
 def _suggest(name: str) -> str:
