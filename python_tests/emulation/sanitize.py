@@ -26,9 +26,13 @@ _KERNELS = "emulated and not opcheck and not gradient and not gradcheck and not 
 _NO_EXCHANGE = "(aspp or upsample) and not transposed"
 # the same barriers as in bfloat16 and contiguous, and slow under TSan
 _SAME_BARRIERS = "pipelined and (float32 or channels_last)"
+# the CRF's kernels, of other values
+_OTHER_VALUES = "impossible_labels or dense_crf_channels or dense_crf_volumes or dense_crf_scale"
 _SELECTED = {
     "address": _KERNELS,
-    "thread": f"{_KERNELS} and not ({_NO_EXCHANGE}) and not ({_SAME_BARRIERS})",
+    "thread": " and not ".join(
+        (_KERNELS, f"({_NO_EXCHANGE})", f"({_SAME_BARRIERS})", f"({_OTHER_VALUES})")
+    ),
 }
 _LIBRARIES = {  # libstdc++: ASan looks for the functions it replaces before Python loads it
     "address": ["libasan.so", "libstdc++.so"],
