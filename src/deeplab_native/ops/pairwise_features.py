@@ -35,8 +35,8 @@ def check_image(image: object, unary: torch.Tensor) -> torch.Tensor:
     """The image; raises where it is not (B, C, H, W) for a unary of (B, L, H, W), or both 3-D."""
     layout = "(B, C, H, W)" if unary.ndim == 4 else "(B, C, D, H, W)"
     image = check_tensor("image", image, ndim=unary.ndim, dtypes=IMAGE_DTYPES, layout=layout)
-    batch, _, *space = unary.shape
-    if image.shape[0] != batch or list(image.shape[2:]) != space:
+    batch, space = unary.shape[0], unary.shape[2:]
+    if image.shape[0] != batch or image.shape[2:] != space:
         expected = ", ".join(map(str, (batch, "C", *space)))
         raise ValueError(
             f"image: expected shape ({expected}) for a unary of {tuple(unary.shape)}, got "
