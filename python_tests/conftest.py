@@ -10,7 +10,6 @@ if WORKERS > 1:  # before torch is imported: OpenMP's threads spin on a core tha
 
 import shutil
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -21,11 +20,12 @@ import pytest
 import torch
 from PIL import Image
 
-from deeplab_native import _C, CRFParams, _image_range
+from deeplab_native import _C, CRFParams
 from deeplab_native.cli import main as cli
 from python_tests.cli.cli_cases import HEIGHT, LABELS, WIDTH, Result
 from python_tests.crf.search_cases import write_folders
 from python_tests.emulation.build import load_emulator, on_the_emulator
+from python_tests.said_warnings import said  # noqa: F401
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -122,15 +122,6 @@ def photo():
     logits = torch.nn.functional.one_hot(regions, 4).permute(2, 0, 1) * 1.5
     logits = logits + 1.5 * torch.randn(2, 4, 30, 41, generator=generator)
     return -logits.log_softmax(1), image, CRFParams(4, 30, 20, 3, 3)
-
-
-@pytest.fixture
-def said(monkeypatch):
-    """Warnings of an image's values so far, as if none had been said in this process."""
-    monkeypatch.setattr(_image_range, "_warned", set())
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield caught
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ import pytest
 
 from deeplab_native.pydensecrf import densecrf as dcrf
 from deeplab_native.pydensecrf import utils
+from python_tests import said_warnings
 
+said = said_warnings.said  # a fixture, also where conftest.py, which needs torch, is left out
 IMAGE = np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8)
 
 
