@@ -101,6 +101,7 @@ def test_ranges(image_range, message):
         (MASK, {"params": (4, 67, 3, 3, 1)}, "params: expected CRFParams, got tuple"),
         (MASK, {"sigma_beta": 0}, "sigma_beta: expected a positive number, got 0"),
         (MASK, {"device": "tpu"}, "`device`: expected cpu, cuda or cuda:N, got 'tpu'"),
+        (MASK, {"device": "cuda:99"}, "`device` cuda:99: expected one of the .* GPUs"),
         (MASK, {"device": 1.5}, "`device`: expected cpu, cuda or cuda:N, got 1.5"),
         (torch.zeros(20, 30).to_sparse(), {}, "expected a plain tensor, got torch.sparse_coo"),
     ],

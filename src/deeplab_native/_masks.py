@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 UNSURE = 255
 # What PyTorch's and others' losses ignore, where labels are signed
-_SIGNED_UNSURE = (-1, -100)
+SIGNED_UNSURE = (-1, -100)
 # More values than a picture of 182 classes shows, or several that only shades have: no labels
 _MOST_DISTINCT, _SHADES, _MOST_SHADES = 64, range(192, 255), 2
 _LOSSY = ("JPEG", "MPO")
@@ -86,6 +86,11 @@ def read_mask(
         return Mask(_turned(labels, turn), what, notes)
 
 
+def may_be_shades(distinct: np.ndarray) -> bool:
+    """Whether the values that occur may be those of a mask with soft edges, and not labels."""
+    return len(distinct) > _MOST_DISTINCT or np.isin(distinct, _SHADES).sum() > _MOST_SHADES
+
+
 def labels_of(values: np.ndarray, *, literal: bool = False) -> tuple[np.ndarray, str]:
     """(H, W) uint8 labels and what they are, of integers or booleans of any width.
 
@@ -105,12 +110,12 @@ def labels_of(values: np.ndarray, *, literal: bool = False) -> tuple[np.ndarray,
         )
     elif len(distinct) == 2 and distinct[0] == 0 and distinct[1] in (255, 65535):
         return (values != 0).astype(np.uint8), f"binary mask of 0 and {distinct[1]}"
-    elif len(distinct) > _MOST_DISTINCT or np.isin(distinct, _SHADES).sum() > _MOST_SHADES:
+    elif may_be_shades(distinct):
         raise ValueError(
             f"{len(distinct)} values from {distinct[0]} to {distinct[-1]} {_SHADES_OR_LABELS}"
         )
-    unsure = np.isin(values, _SIGNED_UNSURE)
-    wrong = distinct[((distinct < 0) & ~np.isin(distinct, _SIGNED_UNSURE)) | (distinct > 255)]
+    unsure = np.isin(values, SIGNED_UNSURE)
+    wrong = distinct[((distinct < 0) & ~np.isin(distinct, SIGNED_UNSURE)) | (distinct > 255)]
     if len(wrong):
         raise ValueError(
             f"labels: expected 0 to 254, and 255, -1 or -100 for unsure, got {wrong[0]} (number "

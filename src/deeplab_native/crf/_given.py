@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from .._masks import SIGNED_UNSURE, may_be_shades
 from ._arrays import Array, pil_image, tensor_of
 from .unary import KINDS as SCORE_KINDS
 from .unary import check_confidence, energies_from, energies_from_labels, kind_of
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
 KINDS = ("auto", "mask", "labels", *SCORE_KINDS[1:])
 NAME = "labels_or_scores"
-# Soft edges of masks have more grey levels than people have labels, and light ones
-_SIGNED_UNSURE = (-1, -100)  # of masks in files, too
-_MOST_LABELS, _LIGHT, _MOST_LIGHT = 64, range(192, 255), 2
 
 
 @dataclass
@@ -152,9 +150,8 @@ def _labels(
 def _numbered(
     plane: torch.Tensor, numbers: torch.Tensor, kind: str, ignore: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    light = sum(bool((numbers == value).any()) for value in _LIGHT)
     if kind == "auto" and int(numbers.max()) <= 255:
-        if len(numbers) > _MOST_LABELS or light > _MOST_LIGHT:
+        if may_be_shades(numbers.cpu().numpy()):
             raise ValueError(
                 f"`{NAME}`: {len(numbers)} values from {int(numbers[0])} to {int(numbers[-1])} "
                 'could be labels, or a mask with soft edges (give `kind` "labels", or '
@@ -165,7 +162,7 @@ def _numbered(
                 f"`{NAME}`: 255 everywhere is a mask without background, or unsure everywhere "
                 '(give `kind` "mask" or "labels")'
             )
-    unsure = torch.tensor([ignore, *_SIGNED_UNSURE], device=plane.device, dtype=torch.int64)
+    unsure = torch.tensor([ignore, *SIGNED_UNSURE], device=plane.device, dtype=torch.int64)
     whole = plane.long().contiguous()
     numbers = numbers.long()
     found = numbers[~torch.isin(numbers, unsure)]

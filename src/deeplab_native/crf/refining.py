@@ -171,4 +171,9 @@ def _device(
         chosen = None
     if chosen is None or chosen.type not in ("cpu", "cuda"):
         raise ValueError(f"`device`: expected cpu, cuda or cuda:N, got {device!r}")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"`device` {device}: expected one of the {torch.cuda.device_count()} GPUs that torch "
+            "sees (see nvidia-smi, or use cpu)"
+        )
     return chosen
