@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ._exact_mean_field import Term, exact_mean_field, grid_filter, points_filter
+from ._exact_mean_field import Term, exact_mean_field, grid_filter, has_values, points_filter
 from .pairwise_features import KERNEL_NAMES, check_finite_image
 
 
@@ -25,7 +25,8 @@ def exact_of_batch(
     The kernel of positions alone is a product of one for each axis, that of positions and channels
     a sum over all pairs of pixels.
     """
-    check_finite_image("image", image)
+    if has_values(image):
+        check_finite_image("image", image)
     return _checked(unary, image, weights, sigmas, normalization, iterations, half)
 
 
@@ -41,7 +42,8 @@ def exact_of_images(
 ) -> list[torch.Tensor]:
     """Q (L, H, W) of each unary (L, H, W) and image (C, H, W), or of volumes."""
     for i, image in enumerate(images):
-        check_finite_image(f"image[{i}]", image)
+        if has_values(image):
+            check_finite_image(f"image[{i}]", image)
     how = weights, sigmas, normalization, iterations, half
     return [
         _checked(unary[None], image[None], *how, unary_name=f"unary[{i}]")[0]

@@ -80,7 +80,7 @@ def _has_hooks() -> bool:
     return not transforms_active() and not torch.compiler.is_compiling()
 
 
-def _has_values(tensor: torch.Tensor) -> bool:
+def has_values(tensor: torch.Tensor) -> bool:
     """Whether values can be looked at without a wait."""
     return _has_hooks() and not on_cuda(tensor)
 
@@ -112,7 +112,7 @@ def points_filter(
 ) -> Filter:
     """K of features (N, d) or (B, N, d), of points in any order; name: what errors call them."""
     features = features.to(unary.dtype)
-    if _has_values(unary) and not features.isfinite().all():
+    if has_values(unary) and not features.isfinite().all():
         raise ValueError(f"{name}: expected finite numbers, got NaN or infinite ones")
     cutoff = check_cutoff(None, unary.dtype)
     if features.ndim == 3:
@@ -153,7 +153,7 @@ def wide_dtype(tensor: torch.Tensor) -> torch.dtype:
 
 def _check_values(unary: torch.Tensor, terms: Sequence[Term], name: str) -> None:
     """On the CPU; on CUDA it would be to wait for the device."""
-    if not _has_values(unary):
+    if not has_values(unary):
         return
     finite_energies(unary.detach().contiguous(), name)
     for term in terms:
