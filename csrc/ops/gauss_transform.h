@@ -48,10 +48,6 @@ template <class T>
 void gauss_transform_features_cpu(const GaussPoints<T>& points, const T* values, const T* grad,
                                   T* grad_features, int64_t num_channels, int num_threads);
 
-// How many of all pairs of tiles are not skipped, of tiles of `tile` points: to judge an order.
-template <class T>
-double gauss_transform_kept_cpu(const GaussPoints<T>& points, int tile, int num_threads);
-
 #ifdef DEEPLAB_NATIVE_WITH_CUDA
 // The same on the device; nothing waits for it. Functions return a cudaError_t, 0 for success;
 // stream is a cudaStream_t; scratch is the caller's, of as many bytes as the first one says.
