@@ -155,6 +155,7 @@ PYBIND11_MODULE(_C, m) {
       },
       Unlocked());
   bind_aspp(m);
+  bind_gauss(m);
   bind_joint(m);
 
   // ---- permutohedral lattice ----

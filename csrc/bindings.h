@@ -22,6 +22,7 @@
 namespace deeplab_native {
 
 void bind_aspp(pybind11::module_& m);
+void bind_gauss(pybind11::module_& m);
 void bind_joint(pybind11::module_& m);
 #ifdef DEEPLAB_NATIVE_WITH_CUDA
 void bind_cuda(pybind11::module_& m);

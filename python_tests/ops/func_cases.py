@@ -228,6 +228,12 @@ CASES = [
     Case("upsample_unary", lambda new: [new(2, 3, 3, 2), [7, 6], [6, 5]], (0,), derivatives=1),
     Case("upsample_unary_backward", _upsampled, (0, 1), derivatives=0, forward=False),
     *(_filter(v, f) for v, f in (((7, 2), (7, 3)), ((2, 7, 2), (7, 3)), ((2, 7, 2), (2, 7, 3)))),
+    Case("gauss_transform", lambda new: [new(2, 7, 2), new(2, 7, 3), 0.0, False], (0, 1)),
+    Case(
+        "gauss_transform_features",
+        lambda new: [new(2, 7, 2), new(2, 7, 2), new(2, 7, 3), 0.0, False],
+        (0, 1, 2),
+    ),
     Case(
         "mean_field",
         lambda new: [new(2, 3, 7), *_fields(new), False],

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ._C_aspp import *
 from ._C_crf_cuda import *
 from ._C_cuda import *
+from ._C_gauss import *
 from ._C_joint import *
 from ._C_types import Pair, Quad, Triple
 

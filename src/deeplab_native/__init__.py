@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # `as`: these names are the package's own, not imports of thi
     from .ops.atrous_im2col import atrous_col2im as atrous_col2im
     from .ops.atrous_im2col import atrous_im2col as atrous_im2col
     from .ops.dense_crf import dense_crf as dense_crf
+    from .ops.gauss_transform import gauss_transform as gauss_transform
     from .ops.mean_field import mean_field as mean_field
     from .ops.permutohedral import permutohedral_filter as permutohedral_filter
     from .ops.space_to_batch import batch_to_space as batch_to_space
@@ -55,6 +56,7 @@ _HOMES = {
     "aspp": "ops.aspp",
     "upsample_unary": "ops.upsample_unary",
     "permutohedral_filter": "ops.permutohedral",
+    "gauss_transform": "ops.gauss_transform",
     "mean_field": "ops.mean_field",
     "dense_crf": "ops.dense_crf",
     "CRFParams": "crf",

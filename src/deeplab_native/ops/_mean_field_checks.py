@@ -20,6 +20,10 @@ PRECISIONS = ("single", "half")
 """How wide the rows on the vertices of a lattice are."""
 
 
+ALGORITHMS = ("lattice", "exact")
+"""The permutohedral lattice, or the sum over all pairs of points."""
+
+
 UNARY_DTYPES = (torch.float32, torch.float64)
 
 
@@ -98,6 +102,15 @@ def check_precision(precision: str) -> bool:
     if not isinstance(precision, str) or precision not in PRECISIONS:
         raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}; got {precision!r}")
     return precision == "half"
+
+
+def check_algorithm(algorithm: str, scale: float = 1.0) -> bool:
+    """Whether it is the exact one, which has no cells; `scale` is checked."""
+    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+        raise ValueError(f"algorithm: expected one of {', '.join(ALGORITHMS)}; got {algorithm!r}")
+    if algorithm == "exact" and scale != 1:
+        raise ValueError(f"scale: expected 1 with algorithm='exact', got {scale}")
+    return algorithm == "exact"
 
 
 def check_normalization(normalization: str, name: str = "normalization") -> int:

@@ -25,7 +25,9 @@ from ._dense_crf_inputs import (
     as_levels,
     check_image_range,
 )
+from ._exact_dense_crf import exact_of_batch, exact_of_images
 from ._mean_field_checks import (
+    check_algorithm,
     check_compatibility,
     check_iterations,
     check_normalization,
@@ -53,6 +55,7 @@ def dense_crf(
     precision: str = ...,
     spacing: Spacing | None = ...,
     image_range: ImageRange | None = ...,
+    algorithm: str = ...,
 ) -> torch.Tensor: ...
 @overload
 def dense_crf(
@@ -67,6 +70,7 @@ def dense_crf(
     precision: str = ...,
     spacing: Spacing | None = ...,
     image_range: ImageRange | None = ...,
+    algorithm: str = ...,
 ) -> list[torch.Tensor]: ...
 def dense_crf(
     unary: torch.Tensor | Sequence[torch.Tensor],
@@ -80,6 +84,7 @@ def dense_crf(
     precision: str = "single",
     spacing: Spacing | None = None,
     image_range: ImageRange | None = None,
+    algorithm: str = "lattice",
 ) -> torch.Tensor | list[torch.Tensor]:
     """Marginals of the fully connected CRF over the pixels of an image, or a volume's voxels.
 
@@ -118,6 +123,9 @@ def dense_crf(
             in: (0, 1), or (0, 65535) of 16 bits; of a normalised image such a pair for each
             channel, (-mean / std, (1 - mean) / std). Values may lie beyond. (0, 255): they are in
             the unit of sigma_beta, whatever they are. None: the same, and the values are looked at.
+        algorithm: "lattice", the permutohedral lattice, in time proportional to the pixels; or
+            "exact", the sum over all pairs of pixels, which the lattice approximates, in time
+            proportional to their square: docs/exact_crf.md. With `scale` 1.
 
     Returns:
         Q (B, L, H, W), or (L, H, W) as the unary, contiguous; sums to 1 over the labels. For lists
@@ -154,6 +162,7 @@ def dense_crf(
         check_scale(scale),
         check_precision(precision),
     )
+    exact = check_algorithm(algorithm, how[2])
     pairs = check_image_range(image_range)
     if isinstance(unary, Sequence):
         if sizes is not None:
@@ -166,7 +175,8 @@ def dense_crf(
             return []
         sigmas = sigmas_of(params, images[0][None].shape, spacing)
         weights = _weights(params, own_unaries[0][None])
-        q = dense_crf_of_images(own_unaries, images, weights, sigmas, *how)
+        of_images = exact_of_images if exact else dense_crf_of_images
+        q = of_images(own_unaries, images, weights, sigmas, *how)
         return [one.view(u.shape) for one, u in zip(q, unaries, strict=True)]
     alone = isinstance(unary, torch.Tensor) and unary.ndim == 3
     unary, image = as_batch(widen(unary), as_image_dtype("image", image, pairs))
@@ -177,10 +187,11 @@ def dense_crf(
     weights = _weights(params, unary)
     if sizes is None:
         image = as_levels("image", image, pairs, params.sigma_beta)
-        marginals = _dense_crf(unary, image, weights, sigmas, *how)
+        of_batch = exact_of_batch if exact else _dense_crf
+        marginals = of_batch(unary, image, weights, sigmas, *how)
         return marginals[0] if alone else marginals
     own = [(slice(None), *map(slice, size)) for size in check_sizes(sizes, unary)]
-    q = dense_crf_of_images(
+    q = (exact_of_images if exact else dense_crf_of_images)(
         [u[inside] for u, inside in zip(unary, own, strict=True)],
         _levels([i[inside] for i, inside in zip(image, own, strict=True)], pairs, params),
         weights,

@@ -14,9 +14,11 @@ import torch
 from .._autograd import no_gradient
 from .._native import define_op, on_cuda, widen
 from ._crf_vmap import vmap_mean_field, vmap_mean_field_backward
+from ._exact_mean_field import exact_of_kernels
 from ._mean_field_checks import (
     NORMALIZATIONS,
     PairwiseKernel,
+    check_algorithm,
     check_iterations,
     check_kernels,
     check_precision,
@@ -33,6 +35,7 @@ def mean_field(
     *,
     iterations: int = 10,
     precision: str = "single",
+    algorithm: str = "lattice",
 ) -> torch.Tensor:
     """Q <- softmax(-U - sum over m of C_m (K_m Q)), `iterations` times from Q = softmax(-U).
 
@@ -44,6 +47,7 @@ def mean_field(
         iterations: 0 or more.
         precision: "single", or "half" as of `dense_crf`, where no kernel has more than 16
             dimensions.
+        algorithm: "lattice" or "exact", as of `dense_crf`.
 
     Returns:
         Marginals of the unary's shape that sum to 1 over L; differentiable with respect to the
@@ -58,6 +62,10 @@ def mean_field(
     """
     unary, alone = batch_of(unary)
     checked = check_kernels(unary, kernels)
+    if check_algorithm(algorithm):
+        how = check_iterations(iterations), check_precision(precision)
+        q = exact_of_kernels(unary, checked, *how)
+        return q[0] if alone else q
     marginals = _mean_field(
         unary,
         [k.features for k in checked],

@@ -1,0 +1,331 @@
+"""The mean field with exact kernels against one with matrices of all pairs, by autograd, too."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from deeplab_native import CRFParams, dense_crf, mean_field
+from deeplab_native._native import on_cuda
+
+NORMALIZATIONS = ("symmetric", "before", "after", "none")
+
+
+def rand(*shape, device="cpu", seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(device, dtype)
+
+
+def dense_mean_field(unary, kernels, iterations):
+    """Q (B, L, N), of features (N, d) or (B, N, d), in the unary's dtype."""
+    terms = []
+    for features, c, normalization in kernels:
+        squares = (features[..., :, None, :] - features[..., None, :, :]).square().sum(-1)
+        k = (-squares / 2).exp()
+        mass = k.sum(-1) + 1e-20
+        if normalization == "symmetric":
+            k = k / mass.sqrt()[..., :, None] / mass.sqrt()[..., None, :]
+        elif normalization == "before":
+            k = k / mass[..., None, :]
+        elif normalization == "after":
+            k = k / mass[..., :, None]
+        matrix = torch.diag(c) if c.ndim == 1 else 0.5 * (c + c.mT) if c.ndim else -c
+        terms.append((k, matrix))
+    q = (-unary).softmax(1)
+    for _ in range(iterations):
+        x = -unary
+        for k, matrix in terms:
+            filtered = q @ k.mT
+            x = x - (matrix @ filtered if matrix.ndim else matrix * filtered)
+        q = x.softmax(1)
+    return q
+
+
+def image_kernels(image, params, normalization, spacing=1.0):
+    """Those of `dense_crf`, of an image (B, C, ...)."""
+    size = image.shape[2:]
+    axes = [torch.arange(n, dtype=torch.float64, device=image.device) for n in size]
+    places = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2) * spacing
+    colours = image.double().flatten(2).mT
+    both = torch.cat(
+        [(places / params.sigma_alpha).expand(len(image), -1, -1), colours / params.sigma_beta], 2
+    )
+    weights = [torch.as_tensor(w, dtype=torch.float64) for w in (params.w2, params.w1)]
+    features = places / params.sigma_gamma, both
+    return [(f, w.to(image.device), normalization) for f, w in zip(features, weights, strict=True)]
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("shape", [(), (3,), (3, 3)])
+def test_equals_the_matrices(shape, normalization, device):
+    unary = rand(2, 3, 40, device=device) * 2
+    c = rand(*shape, device=device, seed=1) / (1 if normalization != "none" else 8)
+    features = rand(40, 2, device=device, seed=2) * 2, rand(2, 40, 5, device=device, seed=3)
+    kernels = [(f, c, normalization) for f in features]
+    expected = dense_mean_field(unary, kernels, 4)
+    actual = mean_field(unary, kernels, iterations=4, algorithm="exact")
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-10)
+    single = [(f.float(), c.float(), normalization) for f in features]
+    narrow = mean_field(unary.float(), single, iterations=4, algorithm="exact")
+    assert narrow.dtype == torch.float32
+    torch.testing.assert_close(narrow.double(), expected, rtol=0, atol=3e-5)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_gradcheck_of_a_mean_field(normalization, device):
+    leaves = [
+        rand(2, 3, 6, device=device),
+        rand(6, 2, device=device, seed=1),
+        rand(2, 6, 3, device=device, seed=2),
+        rand(device=device, seed=3),
+        rand(3, 3, device=device, seed=4),
+    ]
+
+    def field(unary, shared, own, weight, matrix):
+        kernels = [(shared, weight, normalization), (own, matrix, normalization)]
+        return _with_gradients(unary, kernels)
+
+    for leaf in leaves:
+        leaf.requires_grad_()
+    assert torch.autograd.gradcheck(field, leaves)
+
+
+def _with_gradients(unary, kernels):
+    """`mean_field` of features that require gradients."""
+    from deeplab_native.ops._exact_mean_field import exact_of_kernels
+    from deeplab_native.ops._mean_field_checks import CheckedKernel
+
+    return exact_of_kernels(unary, [CheckedKernel(*k) for k in kernels], 2, False)
+
+
+def _crf_case(device, size=(5, 6), batch=2):
+    unary = rand(batch, 3, *size, device=device)
+    image = (rand(batch, 3, *size, device=device, seed=1) * 40 + 128).clamp(0, 255)
+    return unary, image
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("size", [(7, 9), (3, 5, 4)])
+def test_dense_crf_equals_the_matrices(size, normalization, device):
+    unary, image = _crf_case(device, size)
+    w = 0.2 if normalization == "none" else 4.0
+    params = CRFParams(w, 5, 30, w / 2, 2)
+    kernels = image_kernels(image, params, normalization)
+    expected = dense_mean_field(unary.flatten(2), kernels, 5).view(unary.shape)
+    how = {"iterations": 5, "normalization": normalization, "algorithm": "exact"}
+    actual = dense_crf(unary, image, params, **how)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-10)
+    single = dense_crf(unary.float(), image, params, **how)
+    torch.testing.assert_close(single.double(), expected, rtol=0, atol=3e-5)
+
+
+def test_crf_gradients_equal_those_of_the_matrices(device):
+    """Of the unary and the weights, through ten checkpointed iterations."""
+    unary, image = _crf_case(device)
+    up = rand(*unary.shape, device=device, seed=5)
+    gradients = []
+    for exact in (True, False):
+        leaves = [unary.clone(), *(torch.tensor(w, dtype=torch.float64) for w in (4.0, 2.0))]
+        u, w1, w2 = (leaf.requires_grad_() for leaf in leaves)
+        params = CRFParams(w1, 5, 30, w2, 2)
+        if exact:
+            q = dense_crf(u, image, params, algorithm="exact")
+        else:
+            kernels = image_kernels(image, params, "symmetric")
+            q = dense_mean_field(u.flatten(2), kernels, 10).view(u.shape)
+        gradients.append(torch.autograd.grad((q * up).sum(), (u, w1, w2)))
+    for actual, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_gradcheck_of_image_and_sigmas(device):
+    """What features are made of: the image, and the standard deviations as tensors."""
+    from deeplab_native.ops._exact_dense_crf import exact_of_batch
+
+    unary, image = _crf_case(device, (3, 3), 1)
+    sigmas = [torch.tensor(s, dtype=torch.float64, device=device) for s in (2.0, 3.0, 30.0)]
+    weights = [torch.tensor(w, dtype=torch.float64, device=device) for w in (2.0, 4.0)]
+
+    def crf(image, gamma, alpha, beta):
+        each = [gamma, gamma, alpha, alpha, beta, beta, beta]
+        return exact_of_batch(unary, image, weights, each, 3, 2, 1.0, False)
+
+    leaves = [t.requires_grad_() for t in (image, *sigmas)]
+    assert torch.autograd.gradcheck(crf, leaves)
+
+
+def test_memory_of_a_gradient_is_one_q_for_each_iteration():
+    """What autograd keeps between the passes."""
+    unary, image = _crf_case("cpu", (12, 12), 1)
+    unary.requires_grad_()
+    kept = []
+    for iterations in (4, 12):
+        sizes = {}
+
+        def pack(tensor, sizes=sizes):
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            q = dense_crf(
+                unary, image, CRFParams(4, 5, 30, 2, 2), iterations=iterations, algorithm="exact"
+            )
+        kept.append(sum(sizes.values()))
+        del q
+    assert kept[1] - kept[0] <= 8 * unary.nbytes
+
+
+def test_lists_sizes_and_batches_are_as_alone(device):
+    (unary, image), (other, photo) = (_crf_case(device, size, 1) for size in ((8, 6), (5, 9)))
+    params = CRFParams(4, 5, 30, 2, 2)
+    how = {"iterations": 3, "algorithm": "exact"}
+    expected = [dense_crf(u, i, params, **how) for u, i in ((unary, image), (other, photo))]
+    listed = dense_crf([unary, other], [image, photo], params, **how)
+    assert all(map(torch.equal, listed, expected))
+    padded = torch.full((2, 3, 8, 9), float("nan"), device=device, dtype=torch.float64)
+    pixels = torch.zeros(2, 3, 8, 9, device=device, dtype=torch.float64)
+    for b, (u, i) in enumerate(((unary, image), (other, photo))):
+        padded[b, :, : u.shape[2], : u.shape[3]] = u[0]
+        pixels[b, :, : u.shape[2], : u.shape[3]] = i[0]
+    q = dense_crf(padded, pixels, params, sizes=[(8, 6), (5, 9)], **how)
+    assert torch.equal(q[0, :, :8, :6], expected[0][0])
+    assert torch.equal(q[1, :, :5], expected[1][0])
+    assert not q[1, :, 5:].any()
+    both = dense_crf(torch.cat((unary, unary)), torch.cat((image, image)), params, **how)
+    assert torch.equal(both[1:], expected[0])
+
+
+def test_image_range_and_spacing(device):
+    unary, image = _crf_case(device)
+    how = {"iterations": 3, "algorithm": "exact"}
+    expected = dense_crf(unary, image, CRFParams(4, 5, 30, 2, 2), **how)
+    of_ones = dense_crf(unary, image / 255, CRFParams(4, 5, 30, 2, 2), image_range=(0, 1), **how)
+    in_mm = dense_crf(unary, image, CRFParams(4, 10, 30, 2, 4), spacing=2.0, **how)
+    for q in (of_ones, in_mm):
+        torch.testing.assert_close(q, expected, rtol=0, atol=1e-9)
+
+
+def test_excluded_labels(device):
+    unary, image = _crf_case(device)
+    unary[0, 1, 2] = math.inf
+    unary.requires_grad_()
+    q = dense_crf(unary, image, CRFParams(4, 5, 30, 2, 2), algorithm="exact")
+    assert not q[0, 1, 2].any()
+    assert not (-q.log()).isnan().any()
+    (q * q.clamp_min(1e-30).log()).sum().backward()
+    assert unary.grad.isfinite().all()
+    assert not unary.grad[0, 1, 2].any()
+
+
+def test_no_iterations_and_empty_batches(device):
+    unary, image = _crf_case(device)
+    params = CRFParams(4, 5, 30, 2, 2)
+    q = dense_crf(unary, image, params, iterations=0, algorithm="exact")
+    torch.testing.assert_close(q, (-unary).softmax(1))
+    q = dense_crf(unary[:0], image[:0], params, algorithm="exact")
+    assert q.shape == (0, 3, 5, 6)
+    assert dense_crf([], [], params, algorithm="exact") == []
+    q = mean_field(unary[0].flatten(1), [], algorithm="exact")
+    torch.testing.assert_close(q, (-unary[0].flatten(1)).softmax(0))
+
+
+def test_same_bits_and_half(device):
+    unary, image = (t.float() for t in _crf_case(device, (20, 24)))
+    params = CRFParams(4, 8, 20, 3, 2)
+    first, second = (dense_crf(unary, image, params, algorithm="exact") for _ in range(2))
+    assert torch.equal(first, second)
+    half = dense_crf(unary, image, params, algorithm="exact", precision="half")
+    torch.testing.assert_close(half, first, rtol=0, atol=1e-3)
+    assert on_cuda(unary) or torch.equal(half, first)
+
+
+def test_amp_leaves_it_in_float32(device):
+    unary, image = (t.float() for t in _crf_case(device))
+    params, matrix = CRFParams(4, 5, 30, 2, 2), rand(3, 3, device=device, dtype=torch.float32)
+    features = image.flatten(2).mT / 30
+    expected = dense_crf(unary, image, params, algorithm="exact")
+    with torch.autocast(device.type, torch.bfloat16):
+        assert torch.equal(dense_crf(unary, image, params, algorithm="exact"), expected)
+        q = mean_field(unary.flatten(2), [(features, matrix)], algorithm="exact")
+    assert torch.equal(q, mean_field(unary.flatten(2), [(features, matrix)], algorithm="exact"))
+
+
+def test_compiled_and_in_torch_func(device):
+    unary, image = (t.float() for t in _crf_case(device, (20, 20)))
+    params = CRFParams(4, 5, 30, 2, 2)
+
+    def crf(unary, image):
+        return dense_crf(unary, image, params, iterations=2, algorithm="exact")
+
+    expected = crf(unary, image)
+    compiled = torch.compile(crf, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(unary, image), expected, rtol=0, atol=1e-6)
+    mapped = torch.vmap(lambda u, i: crf(u[None], i[None])[0])(unary, image)
+    torch.testing.assert_close(mapped, expected, rtol=0, atol=1e-6)
+
+    def loss(unary):
+        return crf(unary, image).square().sum()
+
+    leaf = unary.clone().requires_grad_()
+    loss(leaf).backward()
+    torch.testing.assert_close(torch.func.grad(loss)(unary), leaf.grad, rtol=0, atol=1e-6)
+
+
+def test_lattice_is_near_it():
+    """Where points lie dense the lattice's error is a few per cent of one message."""
+    unary, image = _crf_case("cpu", (24, 24), 1)
+    smooth = torch.nn.functional.avg_pool2d(image, 5, 1, 2)
+    params = CRFParams(4, 10, 30, 2, 3)
+    exact, lattice = (dense_crf(unary, smooth, params, algorithm=a) for a in ("exact", "lattice"))
+    assert 0 < (exact - lattice).abs().mean() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"algorithm": "dense"}, ValueError, "algorithm: expected one of lattice, exact; got 'd"),
+        ({"algorithm": None}, ValueError, "algorithm: expected one of lattice, exact; got None"),
+        ({"scale": 0.5}, ValueError, "scale: expected 1 with algorithm='exact', got 0.5"),
+        ({"unary": torch.full((1, 3, 4, 4), math.nan)}, ValueError, "unary: .* got NaN"),
+        ({"unary": torch.full((1, 3, 4, 4), math.inf)}, ValueError, "unary: .* at least one label"),
+        ({"image": torch.full((1, 3, 4, 4), math.nan)}, ValueError, "image: expected finite"),
+        ({"image": torch.zeros(1, 3, 5, 4)}, ValueError, "image: expected shape"),
+    ],
+)
+def test_wrong_arguments(change, error, message):
+    given = {
+        "unary": torch.zeros(1, 3, 4, 4), "image": torch.full((1, 3, 4, 4), 99.0),
+        "params": CRFParams(4, 5, 30, 2, 2), "algorithm": "exact", **change,
+    }  # fmt: skip
+    with pytest.raises(error, match=message):
+        dense_crf(**given)
+    if "scale" in change:
+        return
+    for many in ({k: [v[0]] for k, v in given.items() if k in ("unary", "image")},):
+        with pytest.raises(error, match=message.replace(":", r"(\[0\])?:", 1)):
+            dense_crf(**{**given, **many})
+
+
+@pytest.mark.parametrize(
+    ("kernel", "message"),
+    [
+        ((torch.full((4, 2), math.nan), 1.0), r"kernels\[0\].features: expected finite"),
+        ((torch.zeros(4, 2), math.inf), r"kernels\[0\].compatibility: expected finite"),
+        ((torch.zeros(3, 2), 1.0), r"kernels\[0\].features: expected one row"),
+    ],
+)
+def test_wrong_kernels(kernel, message):
+    with pytest.raises(ValueError, match=message):
+        mean_field(torch.zeros(3, 4), [kernel], algorithm="exact")
+
+
+def test_every_mode_is_a_mode_of_both():
+    """Normalisations and compatibilities agree with the lattice's where both are exact: alone."""
+    unary = rand(3, 1) * 2
+    for normalization, shape in itertools.product(NORMALIZATIONS, [(), (3,), (3, 3)]):
+        kernel = torch.zeros(1, 2), rand(*shape, seed=7), normalization
+        exact = mean_field(unary, [kernel], iterations=3, algorithm="exact")
+        assert exact.shape == (3, 1)
+        expected = dense_mean_field(unary[None], [(kernel[0].double(), *kernel[1:])], 3)[0]
+        torch.testing.assert_close(exact, expected, rtol=0, atol=1e-12)

@@ -1,0 +1,162 @@
+"""The mean field itself, in time proportional to N^2: Kraehenbuehl and Koltun 2011, algorithm 1.
+
+With the exact kernels in place of the lattice's. Made of differentiable parts, so that autograd has
+the gradients of everything that goes in: energies, compatibilities, features, and what they are
+made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from .._autograd import transforms_active
+from .._native import on_cuda, products_use_tf32
+from ._mean_field_checks import NORMALIZATIONS, CheckedKernel
+from ._mean_field_cpu import finite_energies
+from .gauss_transform import SortedPoints, check_cutoff
+
+Filter = Callable[[torch.Tensor], torch.Tensor]  # (B, C, N) -> (B, C, N): times K, a symmetric one
+
+
+class Term(NamedTuple):
+    """One pairwise kernel: K, its compatibility (), (L,) or (L, L), and a `NORMALIZATIONS` number.
+
+    name: what errors call the compatibility.
+    """
+
+    filter: Filter
+    compatibility: torch.Tensor
+    normalization: int
+    name: str
+
+
+def exact_mean_field(
+    unary: torch.Tensor, terms: Sequence[Term], iterations: int, unary_name: str = "unary"
+) -> torch.Tensor:
+    """Q (B, L, N) of energies (B, L, N); its memory, as gradients need it, is one Q an iteration.
+
+    Within an iteration what was computed is not kept, but computed again for the gradient.
+    """
+    _check_values(unary, terms, unary_name)
+    terms = terms if iterations else []
+    with torch.autocast(unary.device.type, enabled=False):
+        normalised = [_normalised(term, unary) for term in terms]
+
+        def step(q: torch.Tensor) -> torch.Tensor:
+            x = -unary
+            for term, filter_ in zip(terms, normalised, strict=True):
+                x = x + _pairwise(term.compatibility, filter_(q))
+            return x.softmax(1)
+
+        q = (-unary).softmax(1)
+        for _ in range(iterations):
+            q = (
+                checkpoint(step, q, use_reentrant=False, preserve_rng_state=False)
+                if (q.requires_grad and _has_hooks())
+                else step(q)
+            )
+    # an excluded label has no gradient, nor what is made of its marginal, as -log q
+    return torch.where(unary.isposinf(), 0, q)
+
+
+def exact_of_kernels(
+    unary: torch.Tensor, kernels: Sequence[CheckedKernel], iterations: int, half: bool
+) -> torch.Tensor:
+    """Q (B, L, N) of energies (B, L, N), as of `mean_field`."""
+    terms = []
+    for m, kernel in enumerate(kernels):
+        filter_ = points_filter(kernel.features, unary, f"kernels[{m}].features", half=half)
+        number = NORMALIZATIONS[kernel.normalization]
+        terms.append(Term(filter_, kernel.compatibility, number, f"kernels[{m}].compatibility"))
+    return exact_mean_field(unary, terms, iterations)
+
+
+def _has_hooks() -> bool:
+    """Whether autograd can be told to compute again: not within torch.func, nor while compiled."""
+    return not transforms_active() and not torch.compiler.is_compiling()
+
+
+def has_values(tensor: torch.Tensor) -> bool:
+    """Whether values can be looked at without a wait."""
+    return _has_hooks() and not on_cuda(tensor)
+
+
+def _normalised(term: Term, unary: torch.Tensor) -> Filter:
+    if term.normalization == NORMALIZATIONS["none"]:
+        return term.filter
+    mass = term.filter(unary.new_ones((unary.shape[0], 1, unary.shape[2]))) + 1e-20
+    if term.normalization == NORMALIZATIONS["symmetric"]:
+        scale = mass.rsqrt()
+        return lambda q: scale * term.filter(scale * q)
+    if term.normalization == NORMALIZATIONS["before"]:
+        return lambda q: term.filter(q / mass)
+    return lambda q: term.filter(q) / mass
+
+
+def _pairwise(c: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """What a kernel adds to -U, given K Q (B, L, N)."""
+    if c.ndim == 0:
+        return c * x
+    if c.ndim == 1:
+        return -c[:, None] * x
+    dtype = wide_dtype(x)
+    return ((-0.5 * (c + c.T)).to(dtype) @ x.to(dtype)).to(x.dtype)
+
+
+def points_filter(
+    features: torch.Tensor, unary: torch.Tensor, name: str, *, half: bool = False
+) -> Filter:
+    """K of features (N, d) or (B, N, d), of points in any order; name: what errors call them."""
+    features = features.to(unary.dtype)
+    if has_values(unary) and not features.isfinite().all():
+        raise ValueError(f"{name}: expected finite numbers, got NaN or infinite ones")
+    cutoff = check_cutoff(None, unary.dtype)
+    if features.ndim == 3:
+        each = SortedPoints(features)
+        return lambda x: each.transform(x.mT, cutoff, half=half).mT
+    shared = SortedPoints(features[None])  # one image with the channels of all
+
+    def filter_(x: torch.Tensor) -> torch.Tensor:
+        wide = x.flatten(0, 1).mT[None]
+        return shared.transform(wide, cutoff, half=half)[0].mT.unflatten(0, x.shape[:2])
+
+    return filter_
+
+
+def grid_filter(
+    size: Sequence[int], sigmas: Sequence[float | torch.Tensor], unary: torch.Tensor
+) -> Filter:
+    """K of the pixels' positions over the sigmas of the axes: one small product for each axis."""
+    dtype = wide_dtype(unary)
+    factors = []
+    for n, sigma in zip(size, sigmas, strict=True):
+        x = torch.arange(n, dtype=dtype, device=unary.device) / sigma
+        factors.append((-0.5 * (x[:, None] - x).square()).exp())
+
+    def filter_(q: torch.Tensor) -> torch.Tensor:
+        x = q.to(dtype).unflatten(2, tuple(size))
+        for axis, factor in enumerate(factors):
+            x = (x.movedim(2 + axis, -1) @ factor.to(dtype)).movedim(-1, 2 + axis)
+        return x.flatten(2).to(q.dtype)
+
+    return filter_
+
+
+def wide_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """In which products of matrices keep all bits of the dtype: torch may take TF32 for float32."""
+    return torch.float64 if tensor.is_cuda and products_use_tf32() else tensor.dtype
+
+
+def _check_values(unary: torch.Tensor, terms: Sequence[Term], name: str) -> None:
+    """On the CPU; on CUDA it would be to wait for the device."""
+    if not has_values(unary):
+        return
+    finite_energies(unary.detach().contiguous(), name)
+    for term in terms:
+        if not term.compatibility.isfinite().all():
+            numbers = term.compatibility.detach().flatten().tolist()
+            raise ValueError(f"{term.name}: expected finite numbers, got {numbers}")
