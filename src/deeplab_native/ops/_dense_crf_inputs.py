@@ -104,20 +104,23 @@ def _size_of_last(tensor: torch.Tensor, spatial: int) -> tuple[int, ...]:
     return tuple(tensor.shape[-spatial - 1 : -1])
 
 
-def as_image_dtype(name: str, image: Any, pairs: list[Pair] | None) -> Any:
+def as_image_dtype(
+    name: str, image: Any, pairs: list[Pair] | None, *, sigma: str = "sigma_beta"
+) -> Any:
     """float16 and bfloat16 in float32, and integers of other ranges than 0..255 likewise.
 
-    What is no such tensor stays, to be refused by name later.
+    What is no such tensor stays, to be refused by name later. sigma: what errors call that of the
+    channels.
     """
     if isinstance(image, Sequence) and not isinstance(image, str):
-        return [as_image_dtype(f"{name}[{i}]", one, pairs) for i, one in enumerate(image)]
+        return [as_image_dtype(f"{name}[{i}]", o, pairs, sigma=sigma) for i, o in enumerate(image)]
     if not isinstance(image, torch.Tensor):
         return image
     if image.dtype in _INTEGERS and pairs is None:
         raise TypeError(
             f"{name}: expected dtype torch.uint8 or a float of values 0..255, got {image.dtype} "
             "(image_range=(0, 65535), or whatever stands for 0 and 255, says its range; (0, 255) "
-            f"that sigma_beta is in its unit; of values 0..255 {name}.to(torch.uint8))"
+            f"that {sigma} is in its unit; of values 0..255 {name}.to(torch.uint8))"
         )
     return image.to(torch.float32) if image.dtype in _CONVERTED else image
 
@@ -129,10 +132,12 @@ def as_levels(
     sigma_beta: float | Sequence[float],
     *,
     dim: int = 1,
+    sigma_name: str = "params.sigma_beta",
 ) -> torch.Tensor:
     """The image with its values mapped to 0..255; the same tensor where they are.
 
-    dim: of the channels. Warns where the values are not what the sigmas were made for.
+    dim: of the channels. Warns where the values are not what the sigmas were made for, which
+    `sigma_name` names.
     """
     channels = image.shape[dim]
     if pairs is not None and len(pairs) not in (1, channels):
@@ -143,7 +148,7 @@ def as_levels(
     if _has_values(image):
         for one in image if dim == 1 else [image]:
             if pairs is None:
-                warn_of_image(name, one, "params.sigma_beta", sigma_beta, _REMEDIES)
+                warn_of_image(name, one, sigma_name, sigma_beta, _REMEDIES)
             else:
                 _warn_of_range(name, one, pairs)
     if pairs is None:
