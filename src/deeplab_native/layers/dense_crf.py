@@ -15,14 +15,20 @@ from typing import Any, overload
 import torch
 from torch import nn
 
-from .._native import check_tensor
-from ..ops._dense_crf_inputs import ImageRange, has_values
+from .._native import widen
+from ..ops._dense_crf_inputs import ImageRange, check_image_range
 from ..ops._mean_field_checks import check_iterations, check_normalization, check_scale
-from ..ops.crf_params import CRFParams, Spacing, check_params
+from ..ops.crf_params import CRFParams, Spacing, check_params, check_spacing
 from ..ops.dense_crf import Sizes, dense_crf
+from ._dense_crf_checks import (
+    NAMES,
+    as_scores,
+    check_kind,
+    check_num_labels,
+    check_trainable,
+    is_readable,
+)
 
-COMPATIBILITIES = ("potts", "vector", "matrix")
-NAMES = ("w1", "sigma_alpha", "sigma_beta", "w2", "sigma_gamma")
 LEAST_PROBABILITY = 1e-30
 """Of the result: its logarithm is finite, and so is a gradient times a loss scale of up to 1e8."""
 
@@ -90,17 +96,17 @@ class DenseCRF(nn.Module):
     ) -> None:
         super().__init__()
         check_params(params)
-        if not isinstance(compatibility, str) or compatibility not in COMPATIBILITIES:
-            known = ", ".join(COMPATIBILITIES)
-            raise ValueError(f"compatibility: expected one of {known}; got {compatibility!r}")
-        self.kind = compatibility
-        self.num_labels = _checked_labels(num_labels, compatibility)
-        self.trainable = _checked_names(trainable, compatibility)
+        self.kind = check_kind(compatibility)
+        self.num_labels = check_num_labels(num_labels, compatibility)
+        self.trainable = check_trainable(trainable, compatibility)
         self.iterations = check_iterations(iterations)
-        self.eval_iterations = check_iterations(eval_iterations)
+        self.eval_iterations = check_iterations(eval_iterations, "eval_iterations")
         check_normalization(normalization)
         self.normalization = normalization
         self.scale = check_scale(scale)
+        if spacing is not None:
+            check_spacing(spacing, len(spacing) if isinstance(spacing, Sequence) else 2)
+        check_image_range(image_range)
         self.spacing, self.image_range = spacing, image_range
         # What is not trained stays the number that it is: on CUDA, a tensor's would be waited for.
         self._numbers: dict[str, float | tuple[float, ...]] = {}
@@ -153,7 +159,7 @@ class DenseCRF(nn.Module):
         compatibilities. Reads the parameters from their device.
         """
         with torch.no_grad():
-            values = {n: self._value(n, torch.float64) for n in NAMES}
+            values = {n: self._value(n) for n in NAMES}
             for name, value in values.items():
                 if isinstance(value, torch.Tensor) and value.ndim == 0:
                     values[name] = float(value)
@@ -173,7 +179,7 @@ class DenseCRF(nn.Module):
         image: torch.Tensor | Sequence[torch.Tensor],
         sizes: Sizes | None = None,
     ) -> torch.Tensor | list[torch.Tensor]:
-        """log Q, shaped like the scores.
+        """Log Q, shaped like the scores.
 
         scores: a net's, (B, L, H, W) at the image's size, or log-probabilities, or minus the
             energies that `dense_crf` takes: what all labels of a pixel have in common is without
@@ -184,13 +190,14 @@ class DenseCRF(nn.Module):
         outside of `sizes`. There the gradient is 0.
         """
         unary: Any
+        own_image: Any = image
         if isinstance(scores, Sequence) and not isinstance(scores, str):
-            unary = [-_widened(f"scores[{i}]", one) for i, one in enumerate(scores)]
+            unary = [-as_scores(f"scores[{i}]", one) for i, one in enumerate(scores)]
             kind = scores[0].device.type if scores else "cpu"
             dtype = unary[0].dtype if unary else torch.float32
             labels = None
         else:
-            unary = -_widened("scores", scores)
+            unary = -as_scores("scores", scores)
             kind, dtype = unary.device.type, unary.dtype
             labels = unary.shape[0 if unary.ndim == 3 else 1] if unary.ndim > 2 else None
         if None not in (labels, self.num_labels) and labels != self.num_labels:
@@ -201,7 +208,7 @@ class DenseCRF(nn.Module):
         with _without_autocast(kind):
             q: Any = dense_crf(
                 unary,
-                image,
+                own_image,
                 self._params(dtype),
                 iterations=self.iterations if self.training else self.eval_iterations,
                 normalization=self.normalization,
@@ -217,24 +224,24 @@ class DenseCRF(nn.Module):
     def _params(self, dtype: torch.dtype) -> CRFParams:
         return CRFParams(*(self._value(name, dtype) for name in NAMES))
 
-    def _value(self, name: str, dtype: torch.dtype) -> Any:
+    def _value(self, name: str, dtype: torch.dtype | None = None) -> Any:
         """As `dense_crf` takes it: a number, or a tensor with its gradient."""
         is_weight = name.startswith("w")
         number = self._numbers.get(name)
         if number is not None and not (is_weight and self.kind != "potts"):
             return number
         log: torch.Tensor = getattr(self, f"log_{name}")
-        if name in self.trainable and has_values(log) and not bool(log.isfinite().all()):
+        if name in self.trainable and is_readable(log) and not bool(log.isfinite().all()):
             raise ValueError(
                 f"log_{name}: expected finite values, got {log.tolist()} (an update with a "
                 "gradient that was not finite?)"
             )
-        value = log.to(dtype).exp()
+        value = widen(log).to(dtype).exp()
         if not is_weight or self.kind == "potts":
             return value
         if self.compatibility is None:
             return -value
-        return value * self.compatibility.to(dtype)
+        return value * widen(self.compatibility).to(dtype)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -251,14 +258,10 @@ class DenseCRF(nn.Module):
         """The parameters as they are now, and what of them is trained."""
         parts = []
         for name in NAMES:
-            value = (
-                torch.as_tensor(getattr(self, f"log_{name}").detach()).double().exp().reshape(-1)
-            )
-            some = [f"{v:.4g}" for v in value[:3].tolist()]
-            text = (
-                some[0] if len(value) == 1 else f"({', '.join(some)}{', ...' * (len(value) > 3)})"
-            )
-            parts.append(f"{name}={text}")
+            log: torch.Tensor = getattr(self, f"log_{name}")
+            values = [f"{v:.4g}" for v in log.detach().double().exp().reshape(-1).tolist()]
+            several = f"({', '.join(values[:3])}{', ...' if len(values) > 3 else ''})"
+            parts.append(f"{name}={values[0] if len(values) == 1 else several}")
         parts.append(f"trainable={self.trainable}, compatibility={self.kind}")
         return ", ".join([*parts, f"iterations={self.iterations}/{self.eval_iterations}"])
 
@@ -267,48 +270,7 @@ def _log(q: torch.Tensor) -> torch.Tensor:
     return q.clamp_min(LEAST_PROBABILITY).log()
 
 
-def _widened(name: str, scores: object) -> torch.Tensor:
-    """In float32 or float64; raises for what scores cannot be, by this name."""
-    scores = check_tensor(name, scores)
-    if not scores.is_floating_point():
-        raise TypeError(f"{name}: expected a float dtype, got {scores.dtype}")
-    if scores.dtype not in (torch.float32, torch.float64):
-        scores = scores.to(torch.float32)
-    if has_values(scores) and not bool((scores < math.inf).all()):
-        raise ValueError(f"{name}: expected finite values or -inf, got NaN or +inf")
-    return scores
-
-
 def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
     if not torch.amp.is_autocast_available(device_type):
         return nullcontext()
     return torch.autocast(device_type, enabled=False)
-
-
-def _checked_labels(num_labels: int | None, compatibility: str) -> int | None:
-    if num_labels is None:
-        if compatibility != "potts":
-            raise ValueError(
-                f"num_labels: expected how many labels compatibility={compatibility!r} has, "
-                "got None"
-            )
-        return None
-    if isinstance(num_labels, bool) or not isinstance(num_labels, int):
-        raise TypeError(f"num_labels: expected an integer, got {type(num_labels).__name__}")
-    if num_labels < 1:
-        raise ValueError(f"num_labels: expected 1 or more, got {num_labels}")
-    return num_labels
-
-
-def _checked_names(trainable: Sequence[str] | None, compatibility: str) -> tuple[str, ...]:
-    """In the order of `CRFParams`, each once."""
-    known = (*NAMES, "compatibility") if compatibility == "matrix" else NAMES
-    if trainable is None:
-        return tuple(n for n in known if not n.startswith("sigma"))
-    if isinstance(trainable, str) or not isinstance(trainable, Sequence):
-        raise TypeError(f"trainable: expected a sequence of names, got {trainable!r}")
-    for name in trainable:
-        if name not in known:
-            of = " (compatibility='matrix' has one)" if name == "compatibility" else ""
-            raise ValueError(f"trainable: expected names of {', '.join(known)}; got {name!r}{of}")
-    return tuple(n for n in known if n in trainable)
