@@ -4,6 +4,7 @@ import copy
 import io
 import math
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -210,3 +211,12 @@ def test_activation_checkpointing():
 
     for name, gradient in gradients(Checkpointed(), scores, image, labels).items():
         assert torch.equal(gradient, expected[name.removeprefix("crf.")])
+
+
+def test_the_example_of_the_documentation_runs():
+    text = (Path(__file__).parents[2] / "docs/learning_the_crf.md").read_text()
+    found = {}
+    exec(text.split("```python\n")[1].split("```")[0], found)
+    assert found["loss"].isfinite()
+    assert found["crf"].params.w1 != 4
+    assert found["labels"].shape == (2, 65, 81)
