@@ -20,6 +20,7 @@ import math
 import os
 import random
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -54,17 +55,13 @@ class Sample(NamedTuple):
     labels: torch.Tensor  # (1, h, w) int64
 
 
-def read(folder: Path, names: list[str], stride: int) -> list[Sample]:
+def read(folder: Path, names: list[str], stride: int) -> Iterator[Sample]:
     """Every `stride`-th pixel: not means, whose colours differ less than those of pixels."""
-    samples = []
     for name in names:
         logits, image, labels = load(folder, name)
         some = (..., slice(stride // 2, None, stride), slice(stride // 2, None, stride))
         known = torch.from_numpy(labels)[None].long()
-        samples.append(
-            Sample(logits[some].contiguous(), image[some].contiguous(), known[some].contiguous())
-        )
-    return samples
+        yield Sample(logits[some].contiguous(), image[some].contiguous(), known[some].contiguous())
 
 
 def loss_of(crf: DenseCRF, sample: Sample) -> torch.Tensor:
@@ -110,11 +107,12 @@ def numbers(crf: DenseCRF) -> dict[str, float]:
     return {n: float(getattr(crf, f"log_{n}").detach().exp()) for n in KERNEL}
 
 
-def mean_loss(crf: DenseCRF, samples: list[Sample]) -> float:
+@torch.no_grad()
+def mean_loss(crf: DenseCRF, samples: Iterator[Sample]) -> float:
     """By the iterations of testing."""
     crf.eval()
-    with torch.no_grad():
-        return sum(float(loss_of(crf, s)) for s in samples) / len(samples)
+    losses = [float(loss_of(crf, sample)) for sample in samples]
+    return sum(losses) / len(losses)
 
 
 def plain(params: CRFParams) -> dict[str, Any]:
@@ -156,16 +154,15 @@ def main() -> int:
         parser.error("--limit: expected 3 or more")
     console = Console(highlight=False)
     learned_on, held_out = split(names, arguments.seed)
-    samples = read(arguments.folder, learned_on, arguments.stride)
-    others = read(arguments.folder, held_out, arguments.stride)
+    samples = list(read(arguments.folder, learned_on, arguments.stride))
 
     results: dict[str, Any] = {}
     params: dict[str, CRFParams | None] = {}
     for run in arguments.runs:
         crf = DenseCRF(START, num_labels=NUM_LABELS, spacing=arguments.stride, **RUNS[run])
-        losses = {"before": mean_loss(crf, others)}
+        losses = {"before": mean_loss(crf, read(arguments.folder, held_out, arguments.stride))}
         results[run] = learn(crf.train(), samples, arguments, console)
-        losses["after"] = mean_loss(crf, others)
+        losses["after"] = mean_loss(crf, read(arguments.folder, held_out, arguments.stride))
         params[run] = crf.params
         results[run].update(held_out_loss=losses, params=plain(crf.params))
         console.print(f"{run}: {numbers(crf)}, loss of the others {losses}")
