@@ -145,7 +145,7 @@ def as_levels(
             f"image_range: expected (low, high) or {channels} such pairs, one for each channel of "
             f"{name}, got {len(pairs)}"
         )
-    if _has_values(image):
+    if has_values(image):
         for one in image if dim == 1 else [image]:
             if pairs is None:
                 warn_of_image(name, one, sigma_name, sigma_beta, _REMEDIES)
@@ -207,7 +207,7 @@ def _warn_of_range(name: str, image: torch.Tensor, pairs: list[Pair]) -> None:
         )
 
 
-def _has_values(image: torch.Tensor) -> bool:
+def has_values(image: torch.Tensor) -> bool:
     """Whether there are values to look at, without a wait."""
     if torch.compiler.is_compiling():
         return False
@@ -218,7 +218,7 @@ def _has_values(image: torch.Tensor) -> bool:
 
 def _extremes(image: torch.Tensor) -> Pair | None:
     """The least and the largest value, or those of a part; None where they cannot be had."""
-    if not _has_values(image):
+    if not has_values(image):
         return None
     pixels = image.detach()
     try:
