@@ -26,7 +26,8 @@ void bind_gauss(pybind11::module_& m);
 void bind_joint(pybind11::module_& m);
 #ifdef DEEPLAB_NATIVE_WITH_CUDA
 void bind_cuda(pybind11::module_& m);
-void bind_crf_cuda(pybind11::module_& m);  // a part of it
+void bind_crf_cuda(pybind11::module_& m);  // parts of it
+void bind_gauss_cuda(pybind11::module_& m);
 
 // Throws std::runtime_error unless the cudaError_t is cudaSuccess.
 void check_cuda(const char* op, int error);

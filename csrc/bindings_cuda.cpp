@@ -246,6 +246,7 @@ void bind_cuda(py::module_& m) {
   bind_atrous_pipelined(m);
   bind_conv_epilogue(m);
   bind_crf_cuda(m);
+  bind_gauss_cuda(m);
   bind_space_to_batch(m);
   bind_upsample_unary(m);
 }

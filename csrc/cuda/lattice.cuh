@@ -4,6 +4,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "cuda/arena.cuh"
 #include "cuda/half_words.cuh"
 #include "ops/permutohedral.h"
 
@@ -67,24 +68,6 @@ __device__ void each_item(int64_t images, int64_t items, const F& f) {
 inline dim3 item_grid(int64_t images, int64_t items, unsigned threads) {
   return dim3(strided_blocks(items, threads), static_cast<unsigned>(std::min(images, kMaxGrid)));
 }
-
-// Hands out pieces of one block of memory; with a null base it only adds up their sizes.
-class Arena {
- public:
-  explicit Arena(void* base) : base_(static_cast<char*>(base)) {}
-  template <class T>
-  T* take(int64_t count) {
-    constexpr size_t kAlign = 256;
-    char* piece = base_ + used_;
-    used_ += (static_cast<size_t>(count) * sizeof(T) + kAlign - 1) / kAlign * kAlign;
-    return base_ ? reinterpret_cast<T*>(piece) : nullptr;
-  }
-  size_t used() const { return used_; }
-
- private:
-  char* base_;
-  size_t used_ = 0;
-};
 
 LatticeView lattice_view(const CudaLatticeShape& shape, void* memory, size_t* bytes = nullptr);
 

@@ -11,6 +11,7 @@ from ._C_aspp import *
 from ._C_crf_cuda import *
 from ._C_cuda import *
 from ._C_gauss import *
+from ._C_gauss_cuda import *
 from ._C_joint import *
 from ._C_types import Pair, Quad, Triple
 

@@ -104,7 +104,15 @@ def _pairwise(c: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     if c.ndim == 1:
         return -c[:, None] * x
     dtype = wide_dtype(x)
-    return ((-0.5 * (c + c.T)).to(dtype) @ x.to(dtype)).to(x.dtype)
+    matrix = (-0.5 * (c + c.T)).to(dtype)
+    return _image_by_image(lambda one: (matrix @ one.to(dtype)).to(x.dtype), x)
+
+
+def _image_by_image(function: Filter, x: torch.Tensor) -> torch.Tensor:
+    """Products of matrices of one image, whose sums torch may order otherwise for a batch."""
+    if x.shape[0] == 0:
+        return x.clone()
+    return torch.stack([function(one) for one in x])
 
 
 def points_filter(
@@ -122,7 +130,8 @@ def points_filter(
 
     def filter_(x: torch.Tensor) -> torch.Tensor:
         wide = x.flatten(0, 1).mT[None]
-        return shared.transform(wide, cutoff, half=half)[0].mT.unflatten(0, x.shape[:2])
+        out: torch.Tensor = shared.transform(wide, cutoff, half=half)[0].mT.view(x.shape)
+        return out
 
     return filter_
 
@@ -137,13 +146,13 @@ def grid_filter(
         x = torch.arange(n, dtype=dtype, device=unary.device) / sigma
         factors.append((-0.5 * (x[:, None] - x).square()).exp())
 
-    def filter_(q: torch.Tensor) -> torch.Tensor:
-        x = q.to(dtype).unflatten(2, tuple(size))
-        for axis, factor in enumerate(factors):
-            x = (x.movedim(2 + axis, -1) @ factor.to(dtype)).movedim(-1, 2 + axis)
-        return x.flatten(2).to(q.dtype)
+    def of_image(q: torch.Tensor) -> torch.Tensor:
+        x = q.to(dtype).unflatten(1, tuple(size))
+        for axis, factor in enumerate(factors, start=1):
+            x = (x.movedim(axis, -1) @ factor.to(dtype)).movedim(-1, axis)
+        return x.reshape(q.shape).to(q.dtype)
 
-    return filter_
+    return lambda q: _image_by_image(of_image, q)
 
 
 def wide_dtype(tensor: torch.Tensor) -> torch.dtype:

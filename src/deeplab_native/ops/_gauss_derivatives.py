@@ -25,7 +25,8 @@ def directional(
     """-sum over j of k_ij c_ij v_j: (B, N, C) of values (B, N, C), features and along (B, N, d)."""
     of_i, of_j = _factors(features, along)
     sums = transform(_products(values, of_j), features, *how)
-    return -(sums.unflatten(2, (values.shape[2], -1)) * of_i[:, :, None]).sum(3)
+    each: torch.Tensor = sums.unflatten(2, (values.shape[2], -1)) * of_i[:, :, None]
+    return -each.sum(3)
 
 
 def directional_of_features_gradient(

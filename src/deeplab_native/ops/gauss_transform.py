@@ -107,6 +107,7 @@ def check_cutoff(cutoff: object, dtype: torch.dtype) -> float:
         return torch.finfo(dtype).eps / 2
     if isinstance(cutoff, bool) or not isinstance(cutoff, numbers.Real):
         raise TypeError(f"cutoff: expected a number or None, got {type(cutoff).__name__}")
-    if not 0 <= cutoff < 1:  # also for NaN
+    number = float(cutoff)
+    if not 0 <= number < 1:  # also for NaN
         raise ValueError(f"cutoff: expected 0 or more and less than 1, got {cutoff}")
-    return float(cutoff)
+    return number
