@@ -69,7 +69,10 @@ def dense_crf_by_features(
 ) -> torch.Tensor:
     """Q (B, L, H, W) of checked arguments, with gradients of all of them; or of volumes."""
     assert scale == 1, "see by_features"
-    check_finite_image(name, image)
+    # else values are not there to be looked at, or only after a wait
+    looks = not on_cuda(unary) and not torch.compiler.is_compiling() and not transforms_active()
+    if looks:
+        check_finite_image(name, image)
     own = {f"params.{n}": getattr(params, n) for n in _NAMES}
     tensors = {n: s for n, s in own.items() if isinstance(s, torch.Tensor)}
     check_same_device(unary=unary, **tensors)
@@ -77,7 +80,7 @@ def dense_crf_by_features(
     gaussian = torch.stack(positions).flatten(1).mT
     bilateral = _bilateral(params, image, spacing)
     kernels = [gaussian, bilateral]
-    if not torch.compiler.is_compiling() and not on_cuda(unary) and not transforms_active():
+    if looks:
         _check_ranges(kernels, params, image, spacing)
     try:
         q = _mean_field(

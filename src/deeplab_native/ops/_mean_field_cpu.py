@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from .. import _C
-from .._memory import check_memory, least_bytes_of_crf
+from .._memory import check_memory, least_bytes_of_crf, least_bytes_of_rows
 from .._native import num_threads
 from ._lattice_cpu import build_lattice, check_lattice
 from .pairwise_features import Features, PixelFeatures
@@ -230,5 +230,9 @@ def cpu_mean_fields(
             lattice or _lattice(f, b, name, width)
             for lattice, (f, name) in zip(shared, named, strict=True)
         ]
+        for lattice, (_, name) in zip(lattices, named, strict=True):
+            vertices = lattice.num_vertices
+            what = f"{name}: a lattice of {vertices} vertices for {points} points"
+            check_memory(what, least_bytes_of_rows(labels, vertices, unary.element_size()))
         image = slice(b, b + 1)
         yield image, CpuMeanField(unary[image], lattices, compatibilities, normalizations, width)
