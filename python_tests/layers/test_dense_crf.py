@@ -60,17 +60,22 @@ def test_gradients_are_finite_differences(setting, device):
         with torch.no_grad():
             return float(nll_loss(crf(scores, image), labels, ignore_index=255))
 
-    step = 1e-6
     for name, parameter in crf.named_parameters():
-        direction = torch.randn_like(parameter)
+        # Features are float32. On this grid points lie on faces of the lattice's simplices for any
+        # sigma_gamma: there the gradient is that of one side.
+        step = 1e-4 if "sigma" in name else 1e-6
+        relative = {"log_sigma_gamma": 0.05}.get(name, 1e-3 if "sigma" in name else 1e-6)
+        direction = (
+            torch.ones_like(parameter) if parameter.ndim < 2 else torch.randn_like(parameter)
+        )
         ends = []
         for sign in (1, -1):
-            parameter.data.add_(direction, alpha=sign * step)
+            parameter.data += sign * step * direction
             ends.append(loss())
-            parameter.data.add_(direction, alpha=-sign * step)
+            parameter.data -= sign * step * direction
         along = float((found[name] * direction).sum())
-        assert along != 0
-        assert along == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-4, abs=1e-9), name
+        assert abs(along) > 0.05
+        assert along == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=relative), name
 
 
 def test_an_optimizer_lowers_the_loss():

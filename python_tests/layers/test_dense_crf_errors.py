@@ -22,9 +22,9 @@ from python_tests.layers.crf_cases import PARAMS, inputs, layer
         ({"params": CRFParams(-1, 9, 25, 2, 2)}, ValueError, "params.w1: expected 0 or more"),
         ({"params": CRFParams(1, 9, 25, 0, 2)}, ValueError, "params.w2: .*more than 0.*trained"),
         (
-            {"params": CRFParams(1, (9, 8), 25, 2, 2), "trainable": ["sigma_alpha"]},
+            {"scale": 0.5, "trainable": ["w1", "sigma_beta"]},
             ValueError,
-            r"params.sigma_alpha: expected one number where it is trained, got \(9, 8\)",
+            "scale: expected 1 where sigma_beta is trained, got 0.5",
         ),
         ({"trainable": ["w3"]}, ValueError, "trainable: expected names of w1, .*; got 'w3'"),
         ({"trainable": "w1"}, TypeError, "trainable: expected a sequence of names, got 'w1'"),
@@ -80,5 +80,5 @@ def test_bandwidths_that_no_lattice_holds(name):
     scores, image, _ = inputs()
     crf = layer("potts", trainable=(name,))
     getattr(crf, f"log_{name}").data.fill_(math.log(1e-7))
-    with pytest.raises(ValueError, match=f"{name}.*too large for the lattice"):
+    with pytest.raises(ValueError, match=f"params.{name}: .*too small for this image"):
         crf(scores, image)

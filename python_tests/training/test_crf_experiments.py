@@ -11,6 +11,7 @@ from PIL import Image
 
 from python_tests.training import training_cases as cases
 
+RUNS = {"potts", "matrix", "potts-iou"}
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
@@ -49,14 +50,14 @@ def test_learning_on_scores(tmp_path):
     done = run_script("learn_crf.py", folder, "--json", out, *settings)
     assert done.returncode == 0, done.stderr
     result = json.loads(out.read_text())
-    assert set(result["learned"]) == {"potts", "matrix"}
+    assert set(result["learned"]) == RUNS
     for run in result["learned"].values():
         assert run["updates"] == 3
         first, *_, last = run["epochs"]
         assert all(first[n] != last[n] > 0 for n in ("w1", "sigma_alpha", "sigma_beta"))
     assert np.shape(result["learned"]["matrix"]["params"]["w1"]) == (21, 21)
     assert result["evaluation"]["images"] == 2
-    assert set(result["evaluation"]["figures"]) == {"potts", "matrix"}
+    assert set(result["evaluation"]["figures"]) == RUNS
 
 
 def test_fine_tuning_through_the_crf(tmp_path):

@@ -45,8 +45,8 @@ class DenseCRF(nn.Module):
     0.01 changes them by about 1 % an update. Weight decay would pull them to 1: give them none.
 
     Args:
-        params: where to start, all of it numbers. What is not trained may have one sigma for each
-            axis or channel, and weights of 0.
+        params: where to start, all of it numbers; sigmas may be one for each axis or channel, and
+            weights that are not trained 0.
         trainable: names among "w1", "sigma_alpha", "sigma_beta", "w2", "sigma_gamma" and, with
             "matrix", "compatibility". None: w1, w2 and the matrix, as Zheng et al.
         compatibility: "potts", one w1 and one w2; "vector", one of each for every label; "matrix",
@@ -56,7 +56,7 @@ class DenseCRF(nn.Module):
         iterations: of the mean field while training; Zheng et al. take 5, with more "gradients
             vanish or explode".
         eval_iterations: after `.eval()`; they take 10.
-        normalization, scale, spacing, image_range: as in `dense_crf`.
+        normalization, scale, spacing, image_range: as in `dense_crf`; to train a sigma, scale is 1.
         device, dtype: of the parameters, a float dtype.
 
     Shapes:
@@ -104,6 +104,8 @@ class DenseCRF(nn.Module):
         check_normalization(normalization)
         self.normalization = normalization
         self.scale = check_scale(scale)
+        if self.scale < 1 and (sigmas := [n for n in self.trainable if n.startswith("sigma")]):
+            raise ValueError(f"scale: expected 1 where {sigmas[0]} is trained, got {scale}")
         if spacing is not None:
             check_spacing(spacing, len(spacing) if isinstance(spacing, Sequence) else 2)
         check_image_range(image_range)
@@ -144,8 +146,6 @@ class DenseCRF(nn.Module):
         if name not in self.trainable:
             self.register_buffer(f"log_{name}", of_start)
             self._numbers[name] = start
-        elif isinstance(start, tuple):
-            raise ValueError(f"params.{name}: expected one number where it is trained, got {start}")
         elif start == 0:
             raise ValueError(f"params.{name}: expected more than 0 where it is trained, got 0")
         else:

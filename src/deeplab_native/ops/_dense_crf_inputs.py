@@ -12,6 +12,7 @@ import torch
 from .._image_range import LARGEST_ORDINARY, REMEDIES, warn_of_values, warn_once
 from .._native import check_tensor, on_cuda
 from ._mean_field_checks import TAKES_IMAGES
+from .crf_params import Sigma, values_of
 
 Pair: TypeAlias = tuple[float, float]
 ImageRange: TypeAlias = Pair | Sequence[Pair]
@@ -129,7 +130,7 @@ def as_levels(
     name: str,
     image: torch.Tensor,
     pairs: list[Pair] | None,
-    sigma_beta: float | Sequence[float],
+    sigma_beta: Sigma,
     *,
     dim: int = 1,
     sigma_name: str = "params.sigma_beta",
@@ -173,10 +174,15 @@ def warn_of_image(
     name: str,
     image: torch.Tensor,
     sigma_name: str,
-    sigma: float | Sequence[float],
+    sigma: Sigma,
     remedies: Mapping[str, str] = REMEDIES,
 ) -> None:
     """Where the values of a float image cannot be what its sigmas, at least one, were made for."""
+    if isinstance(sigma, torch.Tensor):
+        numbers_ = values_of(sigma_name, sigma)
+        if numbers_ is None:
+            return
+        sigma = numbers_
     found = _extremes(image) if image.is_floating_point() else None
     if found is not None:
         sigmas = [float(s) for s in sigma] if isinstance(sigma, Sequence) else [float(sigma)]
