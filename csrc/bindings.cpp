@@ -4,10 +4,12 @@
 
 #include <array>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "common/buffer.h"
 #include "common/isa.h"
+#include "ops/lattice_gradient.h"
 #include "ops/mean_field.h"
 #include "ops/permutohedral.h"
 
@@ -27,6 +29,39 @@ void bind_filter(py::module_& m, const char* name) {
                                     nullptr, transposed);
       },
       Unlocked());
+}
+
+// Features (N, d) as Python gives them: address, points, dimensions, strides.
+using FeaturesOf = std::tuple<Address, int64_t, int, int64_t, int64_t>;
+Features features_of(const FeaturesOf& f) {
+  const auto& [data, n, d, point_stride, dim_stride] = f;
+  return {pointer<const float>(data), point_stride, dim_stride, n, d};
+}
+
+int64_t entries_of(const Lattice& l) { return l.blocks.size() * (l.d + 1) * kBlock; }
+
+template <class T>
+void bind_gradient(py::module_& m, const std::string& dtype) {
+  m.def(("lattice_gradient_cpu_" + dtype).c_str(),
+        [](const Lattice& lattice, Address x, Address g, Address back, int num_channels,
+           bool transposed, Address weights) {
+          lattice_gradient_cpu<T>(lattice, {{pointer<const T>(x), num_channels, 1},
+                                            {pointer<const T>(g), num_channels, 1},
+                                            {pointer<T>(back), num_channels, 1},
+                                            num_channels,
+                                            nullptr,
+                                            nullptr,
+                                            transposed,
+                                            pointer<T>(weights),
+                                            nullptr});
+        },
+        Unlocked());
+  m.def(("features_gradient_cpu_" + dtype).c_str(),
+        [](const Lattice& lattice, const FeaturesOf& features, Address weights, Address out) {
+          features_gradient_cpu<T>(lattice, features_of(features), pointer<const T>(weights),
+                                   pointer<T>(out));
+        },
+        Unlocked());
 }
 
 template <class T>
@@ -75,6 +110,25 @@ void bind_mean_field(py::module_& m, const char* name) {
             self.filter(kernel, pointer<const T>(in), pointer<T>(out), transposed);
           },
           Unlocked())
+      .def(
+          "filter_gradient",
+          [](M& self, int kernel, Address x, Address g, Address back, Address weights,
+             Address scales) {
+            self.filter_gradient(kernel, pointer<const T>(x), pointer<const T>(g), pointer<T>(back),
+                                 pointer<T>(weights), pointer<T>(scales));
+          },
+          Unlocked())
+      .def(
+          "features_gradient",
+          [](M& self, int kernel, const FeaturesOf& features, Address weights, Address scales,
+             Address out) {
+            self.features_gradient(kernel, features_of(features), pointer<T>(weights),
+                                   pointer<const T>(scales), pointer<T>(out));
+          },
+          Unlocked())
+      .def("num_entries", [](const M& self, int k) { return entries_of(self.lattice(k)); })
+      .def("num_places",
+           [](const M& self, int k) { return self.lattice(k).blocks.size() * kBlock; })
       .def_property_readonly("num_kernels", &M::num_kernels)
       .def("num_vertices", [](const M& self, int k) { return self.lattice(k).num_vertices; });
 }
@@ -160,7 +214,8 @@ PYBIND11_MODULE(_C, m) {
 
   // ---- permutohedral lattice ----
   py::class_<Lattice, std::shared_ptr<Lattice>>(m, "Lattice")
-      .def_readonly("num_vertices", &Lattice::num_vertices);
+      .def_readonly("num_vertices", &Lattice::num_vertices)
+      .def_property_readonly("num_entries", &entries_of);
   m.def(
       "check_features_cpu",
       [](Address features, int64_t n, int d, int64_t point_stride, int64_t dim_stride,
@@ -203,6 +258,8 @@ PYBIND11_MODULE(_C, m) {
   m.attr("max_feature_dim") = kMaxFeatureDim;
   bind_filter<float>(m, "permutohedral_filter_cpu_float");
   bind_filter<double>(m, "permutohedral_filter_cpu_double");
+  bind_gradient<float>(m, "float");
+  bind_gradient<double>(m, "double");
 
   // ---- mean field ----
   m.def(

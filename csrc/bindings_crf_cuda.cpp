@@ -4,6 +4,7 @@
 
 #include "bindings.h"
 #include "common/cuda_error.h"
+#include "ops/lattice_gradient.h"
 #include "ops/mean_field.h"
 #include "ops/pairwise_features.h"
 #include "ops/permutohedral.h"
@@ -118,6 +119,46 @@ void bind_lattice(py::module_& m) {
       Unlocked());
 }
 
+void bind_lattice_gradient(py::module_& m) {
+  m.def(
+      "lattice_gradient_cuda",
+      [](const std::string& dtype, const Filter& of_x, const Filter& of_g, Address x, Address g,
+         Address back, std::array<Address, 2> scales, Address weights, Address of_scales,
+         int64_t channels, bool transposed, Address stream) {
+        with_float(dtype, [&](auto type) {
+          using T = Value<decltype(type)>;
+          const CudaLatticeGradient<T> gradient{filter_of(of_x),
+                                                filter_of(of_g),
+                                                pointer<const T>(x),
+                                                pointer<const T>(g),
+                                                pointer<T>(back),
+                                                pointer<const float>(scales[0]),
+                                                pointer<const float>(scales[1]),
+                                                pointer<T>(weights),
+                                                pointer<T>(of_scales)};
+          check_cuda("lattice_gradient",
+                     lattice_gradient_cuda(gradient, channels, transposed, pointer<void>(stream)));
+        });
+      },
+      Unlocked());
+  m.def(
+      "features_gradient_cuda",
+      [](const std::string& dtype, const LatticeSize& size, Address features,
+         std::array<int64_t, 3> strides, Address lattice, Address weights, Address out,
+         Address stream) {
+        with_float(dtype, [&](auto type) {
+          using T = Value<decltype(type)>;
+          check_cuda("features_gradient",
+                     features_gradient_cuda(
+                         lattice_shape(size),
+                         {pointer<const float>(features), strides[0], strides[1], strides[2]},
+                         pointer<const void>(lattice), pointer<const T>(weights), pointer<T>(out),
+                         pointer<void>(stream)));
+        });
+      },
+      Unlocked());
+}
+
 using Batch = std::array<int64_t, 3>;  // images, labels, points
 
 std::vector<CudaPairwiseKernel> pairwise_kernels(const std::vector<PairwiseKernel>& kernels) {
@@ -203,6 +244,7 @@ void bind_hot_labels(py::module_& m) {
 
 void bind_crf_cuda(py::module_& m) {
   bind_lattice(m);
+  bind_lattice_gradient(m);
   bind_mean_field(m);
   bind_hot_labels(m);
   m.def(

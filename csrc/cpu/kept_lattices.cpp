@@ -1,11 +1,16 @@
 #include "cpu/kept_lattices.h"
 
 #include <array>
+#include <charconv>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <iterator>
 #include <list>
 #include <mutex>
+#include <stdexcept>
+#include <string>
+#include <system_error>
 #include <utility>
 
 #include "common/buffer.h"
@@ -40,7 +45,16 @@ Shelf& shelf() {
 size_t most_lattices() {
   static const size_t most = [] {
     const char* const text = std::getenv("DEEPLAB_NATIVE_KEPT_LATTICES");
-    return text && *text ? size_t(std::strtoul(text, nullptr, 10)) : size_t{8};
+    if (!text || !*text) return size_t{8};
+    size_t number = 0;
+    const char* const end = text + std::strlen(text);
+    const auto [rest, error] = std::from_chars(text, end, number);
+    if (error != std::errc() || rest != end) {
+      throw std::invalid_argument(
+          std::string("DEEPLAB_NATIVE_KEPT_LATTICES: expected a number, 0 or more, got '") + text +
+          "'");
+    }
+    return number;
   }();
   return most;
 }
@@ -59,6 +73,7 @@ std::shared_ptr<const Lattice> kept_lattice(
     const Image& image, int num_threads, const std::function<std::shared_ptr<Lattice>()>& build) {
   PositionKey key{num_threads, image.axes, image.size, image.sigmas};
   if (key.axes == 2) key.sigmas[0] = 0;  // of no meaning
+  const size_t most = most_lattices();   // throws, so before anything is built
   Shelf& s = shelf();
   {
     // Only tried, here and below: a child forked while another thread held it must not wait.
@@ -73,7 +88,7 @@ std::shared_ptr<const Lattice> kept_lattice(
   }
   const std::shared_ptr<Lattice> lattice = build();
   const size_t bytes = bytes_of(*lattice), most_bytes = most_kept_bytes() / 8;
-  if (most_lattices() == 0 || bytes > most_bytes) return lattice;
+  if (most == 0 || bytes > most_bytes) return lattice;
   lattice->mass.resize(lattice->blocks.size() * kBlock);
   lattice_mass_cpu(*lattice, lattice->mass.data());
   std::list<Kept> dropped;  // freed when the lock is
@@ -85,7 +100,7 @@ std::shared_ptr<const Lattice> kept_lattice(
     }
     s.kept.push_front({key, lattice, bytes});
     s.bytes += bytes;
-    while (s.kept.size() > most_lattices() || s.bytes > most_bytes) {
+    while (s.kept.size() > most || s.bytes > most_bytes) {
       s.bytes -= s.kept.back().bytes;
       dropped.splice(dropped.begin(), s.kept, std::prev(s.kept.end()));
     }

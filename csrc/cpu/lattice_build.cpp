@@ -7,25 +7,20 @@
 #include "common/parallel.h"
 #include "cpu/kept_lattices.h"
 #include "cpu/simd_kernels.h"
+#include "cpu/vertex_numbers.h"
 #include "cpu/wide_lattice.h"
 #include "ops/permutohedral.h"
 
 namespace deeplab_native {
 namespace {
 
-constexpr int kChunk = 8;       // blocks that are embedded before their keys are looked up
-constexpr int kLookAhead = 16;  // keys to prefetch
-constexpr int32_t kMostVertices = (1 << 29) - 1;  // 8 times their number is an entry
+constexpr int kChunk = 8;  // blocks that are embedded before their keys are looked up
 
 template <int K>
 class Builder {
  public:
   Builder(const FeatureSource& features, const KeyLayout& layout, Lattice* lattice)
-      : f_(features),
-        layout_(layout),
-        lattice_(*lattice),
-        tables_(lattice->num_threads),
-        vertex_of_(lattice->num_threads) {
+      : f_(features), layout_(layout), lattice_(*lattice), vertices_(lattice, HashTable<K>()) {
     for (int i = 0; i <= f_.d; ++i) unit_[i] = unit<K>(layout_, i);
     for (int i = 0; i < f_.d; ++i) ones_ = ones_ + unit_[i];
     for (int i = 0; i <= f_.d; ++i) {
@@ -36,14 +31,18 @@ class Builder {
 
   void build() {
     run_team(lattice_.num_threads, [&](Team& team) { insert_points(team); });
-    merge_tables();
+    const HashTable<K>& table = vertices_.merge();
+    vertices_.number_vertices();
     if (lattice_.num_threads > 1) {
-      run_team(lattice_.num_threads, [&](Team& team) { renumber_points(team); });
+      run_team(lattice_.num_threads, [&](Team& team) { vertices_.renumber_points(team); });
     }
-    lattice_.fresh[lattice_.blocks.size()] = lattice_.num_vertices;
     lattice_.axes.resize(f_.d + 1);
     parallel_for(lattice_.num_threads, f_.d + 1, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t j = begin; j < end; ++j) link_axis(static_cast<int>(j));
+      Links links;
+      for (int64_t j = begin; j < end; ++j) {
+        find_links(table, static_cast<int>(j), &links);
+        vertices_.link(static_cast<int>(j), links);
+      }
     });
   }
 
@@ -91,7 +90,7 @@ class Builder {
     const int corners = f_.d + 1;
     const int64_t blocks = lattice_.blocks.size();
     const int64_t begin = team.begin(blocks), end = team.end(blocks);
-    HashTable<K>& table = tables_[team.id()];
+    HashTable<K>& table = vertices_.table(team.id());
     Chunk chunk(corners);
     int32_t fresh = 0;  // with one thread: the first vertex that no block has touched
     for (int64_t first = begin; first < end; first += kChunk) {
@@ -150,99 +149,28 @@ class Builder {
     }
     chunk->numbers.resize(run + 1);
     for (int32_t k = 0; k <= run; ++k) {
-      if (k + kLookAhead <= run) table->prefetch(chunk->starts[k + kLookAhead]);
+      if (k + kAhead <= run) table->prefetch(chunk->starts[k + kAhead]);
       chunk->numbers[k] = table->insert(chunk->starts[k]);
     }
   }
 
-  // Into the first thread's table, where vertices have the numbers of the order of the blocks; then
-  // those that several threads touch are put first.
-  void merge_tables() {
-    HashTable<K>& all = tables_[0];
-    std::vector<uint8_t> shared;
-    begin_.push_back(0);
-    for (int t = 1; t < lattice_.num_threads; ++t) {
-      const HashTable<K>& table = tables_[t];
-      const int32_t known = all.size();
-      shared.resize(known);
-      begin_.push_back(known);
-      vertex_of_[t].resize(table.size());
-      for (int32_t v = 0; v < table.size(); ++v) {
-        if (v + kLookAhead < table.size()) all.prefetch(table.key(v + kLookAhead));
-        const int32_t vertex = vertex_of_[t][v] = all.insert(table.key(v));
-        if (vertex < known) shared[vertex] = 1;
-      }
-    }
-    if (all.size() > kMostVertices) {
-      throw std::invalid_argument("features: more than 2^29 lattice vertices; filter in parts");
-    }
-    const int32_t vertices = lattice_.num_vertices = all.size();
-    shared.resize(vertices);
-    lattice_.num_shared = static_cast<int32_t>(std::count(shared.begin(), shared.end(), 1));
-    if (lattice_.num_rows() > kMostVertices) {
-      throw std::invalid_argument("features: more than 2^29 lattice rows; use fewer threads");
-    }
-    number_.resize(vertices);
-    int32_t next_shared = 0, next = lattice_.num_shared;
-    for (int32_t v = 0; v < vertices; ++v) number_[v] = shared[v] ? next_shared++ : next++;
-  }
-
-  void renumber_points(const Team& team) {
-    const int64_t per_block = int64_t{f_.d + 1} * kBlock, blocks = lattice_.blocks.size();
-    const auto own = static_cast<uint32_t>(lattice_.num_shared);  // numbers from here on
-    // the first of the thread's own vertices
-    int32_t fresh = lattice_.num_shared;
-    for (int32_t v = 0; v < begin_[team.id()]; ++v) fresh += number_[v] >= lattice_.num_shared;
-    for (int64_t b = team.begin(blocks); b < team.end(blocks); ++b) {
-      lattice_.fresh[b] = fresh;
-      uint32_t* entries = lattice_.entries.data() + b * per_block;
-      for (int64_t i = 0; i < per_block; ++i) {
-        const int32_t known = team.id() > 0 ? vertex_of_[team.id()][entries[i]] : entries[i];
-        const auto v = static_cast<uint32_t>(number_[known]);
-        entries[i] = v * kPlane;
-        if (v >= own) fresh = std::max(fresh, static_cast<int32_t>(v) + 1);
-      }
-    }
-  }
-
-  // The lattice's lines along one axis: +d in its coordinate, -1 in all others.
-  void link_axis(int axis) {
-    const HashTable<K>& table = tables_[0];
+  // +d in the coordinate of the axis, -1 in all others.
+  void find_links(const HashTable<K>& table, int axis, Links* links) const {
     const int32_t m = table.size();
     const Key<K> delta = wrap_[axis] - ones_;
-    std::vector<int32_t> next(m);
-    std::vector<uint8_t> has_previous(m, 0);
+    links->clear(m);
     for (int32_t v = 0; v < m; ++v) {
-      if (v + kLookAhead < m) table.prefetch(table.key(v + kLookAhead) + delta);
-      next[v] = table.find(table.key(v) + delta);
-      if (next[v] >= 0) has_previous[next[v]] = 1;
+      if (v + kAhead < m) table.prefetch(table.key(v + kAhead) + delta);
+      const int32_t next = table.find(table.key(v) + delta);
+      if (next >= 0) links->add(v, next);
     }
-    Lattice::Axis& lines = lattice_.axes[axis];
-    lines.order.reserve(m);
-    for (int32_t v = 0; v < m; ++v) {
-      if (has_previous[v] || next[v] < 0) continue;
-      int32_t u = v;
-      for (; next[u] >= 0; u = next[u]) lines.order.push_back(number_[u]);
-      lines.order.push_back(number_[u] | INT32_MIN);
-    }
-    const int threads = lattice_.num_threads;
-    const int64_t length = static_cast<int64_t>(lines.order.size());
-    lines.cuts.assign(threads + 1, 0);
-    for (int t = 1; t < threads; ++t) {
-      int64_t cut = std::max(lines.cuts[t - 1], length * t / threads);
-      while (cut > 0 && cut < length && lines.order[cut - 1] >= 0) ++cut;
-      lines.cuts[t] = cut;
-    }
-    lines.cuts[threads] = length;
   }
 
   const FeatureSource& f_;
   const KeyLayout& layout_;
   Lattice& lattice_;
-  std::vector<HashTable<K>> tables_;             // of each thread; [0] becomes that of all
-  std::vector<std::vector<int32_t>> vertex_of_;  // [t][number in its table]: in that of all
-  std::vector<int32_t> begin_;                   // [t]: the first that thread t added to it
-  std::vector<int32_t> number_;                  // [number in that table]: the lattice's
+  VertexNumbers<HashTable<K>> vertices_;
+  static constexpr int kAhead = VertexNumbers<HashTable<K>>::kLookAhead;
   Key<K> unit_[kPackedDim + 1], wrap_[kPackedDim + 1], ones_{};
 };
 

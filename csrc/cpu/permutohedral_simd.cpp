@@ -5,6 +5,7 @@
 namespace deeplab_native::DEEPLAB_ISA {
 
 void fill_blur(SimdKernels* kernels);
+void fill_gradient(SimdKernels* kernels);
 void fill_mean_field(SimdKernels* kernels);
 void fill_two_labels(SimdKernels* kernels);
 void fill_vertex_names(SimdKernels* kernels);
@@ -286,6 +287,7 @@ void fill(SimdKernels* kernels) {
   fill_rows(&kernels->rows_f32);
   fill_rows(&kernels->rows_f64);
   fill_blur(kernels);
+  fill_gradient(kernels);
   fill_mean_field(kernels);
   fill_two_labels(kernels);
   fill_vertex_names(kernels);

@@ -38,6 +38,18 @@ struct FilterPass {
   T* scratch;  // [16][stride], this thread's
 };
 
+// What slicing sums, before it is summed, of two filters; see lattice_gradient.h.
+template <class T>
+struct GradientPass {
+  const Lattice* lattice;
+  int num_channels, stride;
+  const T *rows_x, *rows_g;  // blurred
+  Values<const T> x, g;
+  const float *scale_in, *scale_out;
+  T *weights, *scales;  // added to
+  T* scratch;           // [2][16][stride], this thread's
+};
+
 // One value per vertex: splatting ones, and slicing to [blocks * 16].
 struct SumPass {
   const Lattice* lattice;
@@ -150,6 +162,7 @@ struct RowKernels {
   void (*splat)(const FilterPass<T>& pass, Values<const T> in, int64_t block_begin,
                 int64_t block_end);
   void (*slice)(const FilterPass<T>& pass, Values<T> out, int64_t block_begin, int64_t block_end);
+  void (*gradient)(const GradientPass<T>& pass, int64_t block_begin, int64_t block_end);
   void (*blur_rows)(T* rows, int stride, Lines lines);
   void (*unary)(const UnaryPass<T>& pass, int64_t block_begin, int64_t block_end);
   void (*mean_field)(const MeanFieldPass<T>& pass, int64_t block_begin, int64_t block_end);

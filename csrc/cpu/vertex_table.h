@@ -15,8 +15,8 @@ class VertexTable {
   explicit VertexTable(const VertexNames& names) : names_(names) { resize_slots(14); }
 
   int32_t size() const { return static_cast<int32_t>(vertices_.size()); }
-  const Vertex& vertex(int32_t number) const { return vertices_[number]; }
-  void prefetch(uint64_t hash) const { __builtin_prefetch(&slots_[hash >> shift_]); }
+  const Vertex& key(int32_t number) const { return vertices_[number]; }
+  void prefetch(const Vertex& vertex) const { __builtin_prefetch(&slots_[vertex.hash >> shift_]); }
 
   // The number of the vertex, a new one where there was none.
   int32_t insert(const Vertex& vertex) {
@@ -77,14 +77,14 @@ class VerticesByHash {
     while (bits < 31 && (int32_t{1} << bits) < size) ++bits;
     shift_ = 64 - bits;
     begin_.assign((size_t{1} << bits) + 1, 0);
-    for (int32_t v = 0; v < size; ++v) ++begin_[(table.vertex(v).hash >> shift_) + 1];
+    for (int32_t v = 0; v < size; ++v) ++begin_[(table.key(v).hash >> shift_) + 1];
     for (size_t b = 1; b < begin_.size(); ++b) begin_[b] += begin_[b - 1];
     vertices_.resize(size);
     numbers_.resize(size);
     std::vector<int32_t> next(begin_.begin(), begin_.end() - 1);
     for (int32_t v = 0; v < size; ++v) {
-      const int32_t place = next[table.vertex(v).hash >> shift_]++;
-      vertices_[place] = table.vertex(v);
+      const int32_t place = next[table.key(v).hash >> shift_]++;
+      vertices_[place] = table.key(v);
       numbers_[place] = v;
     }
   }

@@ -49,6 +49,11 @@ class MeanField {
   double kl_divergence(const T* q);      // of Q from P, up to the constant log Z
   // out = K_m in, or its transpose, normalised; in, out [L, N]
   void filter(int kernel, const T* in, T* out, bool transposed);
+  // back = K_m^T g; adds to weights, [entries], and scales, [blocks * 16], their gradients of
+  // <g, K_m x> (lattice_gradient.h), which features_gradient then takes: what follows for the
+  // features, [N][d], also by way of the normalisation. x, g, back [L, N]
+  void filter_gradient(int kernel, const T* x, const T* g, T* back, T* weights, T* scales);
+  void features_gradient(int kernel, const Features& features, T* weights, const T* scales, T* out);
 
   int num_kernels() const;
   const Lattice& lattice(int kernel) const;

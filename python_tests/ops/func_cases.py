@@ -115,8 +115,31 @@ def _taps_backward(*mask: bool) -> Case:
     )
 
 
+FILTERED = ((7, 2), (7, 3)), ((2, 7, 2), (7, 3)), ((2, 7, 2), (2, 7, 3))  # values, features
+
+
 def _filter(values: Sequence[int], features: Sequence[int]) -> Case:
     return Case("permutohedral_filter", lambda new: [new(*values), new(*features), False], (0,))
+
+
+def _filter_of_features(values: Sequence[int], features: Sequence[int], *which: int) -> Case:
+    return Case(
+        "permutohedral_filter",
+        lambda new: [new(*values), new(*features), False],
+        which,
+        derivatives=1,
+        forward=False,
+    )
+
+
+def _filter_backward(values: Sequence[int], features: Sequence[int]) -> Case:
+    return Case(
+        "permutohedral_filter_backward",
+        lambda new: [new(*values), new(*values), new(*features), False],
+        (0, 1, 2),
+        derivatives=0,
+        forward=False,
+    )
 
 
 def _fields(new: Callable[..., torch.Tensor]) -> list[Any]:
@@ -125,10 +148,10 @@ def _fields(new: Callable[..., torch.Tensor]) -> list[Any]:
     return [[new(7, 2), new(2, 7, 3), new(7, 1)], compatibilities, [3, 2, 1], 2]
 
 
-def _mean_field_backward(needs: bool) -> Case:
+def _mean_field_backward(needs: bool, *needs_features: bool) -> Case:
     return Case(
         "mean_field_backward",
-        lambda new: [new(2, 3, 7), new(2, 3, 7), *_fields(new), needs],
+        lambda new: [new(2, 3, 7), new(2, 3, 7), *_fields(new), needs, list(needs_features), 0],
         (0, 1),
         derivatives=0,
         forward=False,
@@ -227,7 +250,9 @@ CASES = [
     Case("aspp_unpack", lambda new: [new(3, 5, 2), 3, [1, 3], [2, -1, 0]], (0,)),
     Case("upsample_unary", lambda new: [new(2, 3, 3, 2), [7, 6], [6, 5]], (0,), derivatives=1),
     Case("upsample_unary_backward", _upsampled, (0, 1), derivatives=0, forward=False),
-    *(_filter(v, f) for v, f in (((7, 2), (7, 3)), ((2, 7, 2), (7, 3)), ((2, 7, 2), (2, 7, 3)))),
+    *(_filter(v, f) for v, f in FILTERED),
+    *(_filter_of_features(v, f, 0, 1) for v, f in FILTERED),
+    *(_filter_backward(v, f) for v, f in FILTERED),
     Case("gauss_transform", lambda new: [new(2, 7, 2), new(2, 7, 3), 0.0, False], (0, 1)),
     Case(
         "gauss_transform_features",
@@ -236,12 +261,14 @@ CASES = [
     ),
     Case(
         "mean_field",
-        lambda new: [new(2, 3, 7), *_fields(new), False],
-        (0, 4, 5, 6),
+        lambda new: [new(2, 3, 7), *_fields(new), False, 0],
+        (0, 1, 2, 3, 4, 5, 6),
         derivatives=1,
         forward=False,
     ),
-    *map(_mean_field_backward, (True, False)),
+    _mean_field_backward(True, True, True, True),
+    _mean_field_backward(False, False, True, False),
+    _mean_field_backward(False, False, False, False),
     *map(_dense_crf, (1.0, 0.5)),
     *map(_dense_crf_backward, (True, False)),
     Case("dense_crf_images", _of_images, (0, 1, 4, 5), derivatives=1, forward=False),

@@ -139,7 +139,7 @@ def test_features_are_not_stored_differently(device):
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_lattice_without_stored_features(size, dtype):
     """Built from the pixels on the CPU: the vertices are those of the features."""
-    from deeplab_native.ops.permutohedral import build_lattice
+    from deeplab_native.ops._lattice_cpu import build_lattice
 
     _, image = problem(2, size=size, dtype=dtype)
     features = PixelFeatures(image, [2.5, 3, 3.5][: len(size)], [13, 12])

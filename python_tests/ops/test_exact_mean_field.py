@@ -141,15 +141,12 @@ def test_crf_gradients_equal_those_of_the_matrices(device):
 
 def test_gradcheck_of_image_and_sigmas(device):
     """What features are made of: the image, and the standard deviations as tensors."""
-    from deeplab_native.ops._exact_dense_crf import exact_of_batch
-
     unary, image = _crf_case(device, (3, 3), 1)
     sigmas = [torch.tensor(s, dtype=torch.float64, device=device) for s in (2.0, 3.0, 30.0)]
-    weights = [torch.tensor(w, dtype=torch.float64, device=device) for w in (2.0, 4.0)]
 
     def crf(image, gamma, alpha, beta):
-        each = [gamma, gamma, alpha, alpha, beta, beta, beta]
-        return exact_of_batch(unary, image, weights, each, 3, 2, 1.0, False)
+        params = CRFParams(4, alpha, beta, 2, gamma)
+        return dense_crf(unary, image, params, iterations=2, algorithm="exact")
 
     leaves = [t.requires_grad_() for t in (image, *sigmas)]
     assert torch.autograd.gradcheck(crf, leaves)

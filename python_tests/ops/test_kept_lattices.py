@@ -86,13 +86,25 @@ print(same, q[0].double().sum(dim=(0, 2, 3)).tolist(), q[0].numpy().tobytes().he
 """
 
 
-def run(kept):
+def python(kept):
     env = os.environ | {"DEEPLAB_NATIVE_KEPT_LATTICES": kept}
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, timeout=300
     )
+
+
+def run(kept):
+    done = python(kept)
     assert done.returncode == 0, done.stderr
     return done.stdout.split(" ", 1)
+
+
+@pytest.mark.parametrize("kept", ["many", "-1", "8 lattices", "1e3"])
+def test_what_the_environment_says_is_a_number(kept):
+    done = python(kept)
+    assert done.returncode == 1
+    assert "ValueError: DEEPLAB_NATIVE_KEPT_LATTICES: expected a number, 0 or more" in done.stderr
+    assert f"got '{kept}'" in done.stderr
 
 
 def test_the_environment_says_how_many_and_results_do_not_depend_on_it():

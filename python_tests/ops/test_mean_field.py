@@ -186,10 +186,18 @@ def test_gradcheck(kind, normalization, device):
 def test_opcheck_and_compile(device):
     unary, shared, own = problem(3, device)
     weight = compatibility("potts", 3).to(device).requires_grad_()
-    arguments = (unary.requires_grad_(), [shared, own], [weight, weight], [3, 2], 2, False)
+    arguments = (unary.requires_grad_(), [shared, own], [weight, weight], [3, 2], 2, False, 0)
     torch.library.opcheck(torch.ops.deeplab_native.mean_field.default, arguments)
-    detached = (unary.detach(), [shared, own], [weight.detach()] * 2, [3, 2], 2, True)
-    torch.library.opcheck(_mean_field_backward, (unary.detach(), *detached))
+    detached = (
+        unary.detach(),
+        [shared, own],
+        [weight.detach()] * 2,
+        [3, 2],
+        2,
+        True,
+        [False, True],
+    )
+    torch.library.opcheck(_mean_field_backward, (unary.detach(), *detached, 0))
 
     def loss(unary, weight):
         return dn.mean_field(unary, [(shared, weight), (own, 2.0)], iterations=2).square().sum()

@@ -214,7 +214,6 @@ V, F = torch.zeros(10, 3), torch.zeros(10, 2)
         (V[None], F[None].expand(2, -1, -1), ValueError, "features: expected one row"),
         (V, torch.zeros(10, 0), ValueError, "features: expected 1 to 64 dimensions"),
         (V, torch.zeros(10, 65), ValueError, "features: expected 1 to 64 dimensions"),
-        (V, F.clone().requires_grad_(), ValueError, "features: no gradient"),
         (V, F / 0, ValueError, "features: dimension 0 has values that are NaN"),
         (V, F + torch.inf, ValueError, "features: dimension 0 has values that are NaN or inf"),
         (V, torch.eye(10, 2) * 1e8, ValueError, "features: .* too large for the lattice"),

@@ -88,6 +88,8 @@ max_feature_dim: int
 class Lattice:
     @property
     def num_vertices(self) -> int: ...
+    @property
+    def num_entries(self) -> int: ...
 
 def build_image_lattice_cpu(
     image: int,
@@ -134,6 +136,35 @@ def permutohedral_filter_cpu_float(
 ) -> None: ...
 def permutohedral_filter_cpu_double(
     lattice: Lattice, values: int, out: int, num_channels: int, transposed: bool, /
+) -> None: ...
+
+_Features = tuple[int, int, int, int, int]  # address, points, dimensions and their strides
+
+def lattice_gradient_cpu_float(
+    lattice: Lattice,
+    x: int,
+    g: int,
+    back: int,
+    num_channels: int,
+    transposed: bool,
+    weights: int,
+    /,
+) -> None: ...
+def lattice_gradient_cpu_double(
+    lattice: Lattice,
+    x: int,
+    g: int,
+    back: int,
+    num_channels: int,
+    transposed: bool,
+    weights: int,
+    /,
+) -> None: ...
+def features_gradient_cpu_float(
+    lattice: Lattice, features: _Features, weights: int, out: int, /
+) -> None: ...
+def features_gradient_cpu_double(
+    lattice: Lattice, features: _Features, weights: int, out: int, /
 ) -> None: ...
 
 # ---- labels of large images (csrc/bindings_joint.cpp) ----
@@ -215,6 +246,14 @@ class _MeanField:
     def step(self, q: int, next: int, /) -> None: ...
     def kl_divergence(self, q: int, /) -> float: ...
     def filter(self, kernel: int, values: int, out: int, transposed: bool, /) -> None: ...
+    def filter_gradient(
+        self, kernel: int, x: int, g: int, back: int, weights: int, scales: int, /
+    ) -> None: ...
+    def features_gradient(
+        self, kernel: int, features: _Features, weights: int, scales: int, out: int, /
+    ) -> None: ...
+    def num_entries(self, kernel: int, /) -> int: ...
+    def num_places(self, kernel: int, /) -> int: ...
     def num_vertices(self, kernel: int, /) -> int: ...
 
 class MeanFieldFloat(_MeanField): ...

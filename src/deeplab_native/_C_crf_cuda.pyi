@@ -51,6 +51,32 @@ def permutohedral_filter_cuda(
     stream: int,
     /,
 ) -> None: ...
+def lattice_gradient_cuda(
+    dtype: str,
+    of_x: _Filter,
+    of_g: _Filter,
+    x: int,
+    g: int,
+    back: int,
+    scales: Sequence[int],  # of what comes in, of what goes out
+    weights: int,
+    of_scales: int,
+    channels: int,
+    transposed: bool,
+    stream: int,
+    /,
+) -> None: ...
+def features_gradient_cuda(
+    dtype: str,
+    size: _LatticeSize,
+    features: int,
+    strides: Triple,
+    lattice: int,
+    weights: int,
+    out: int,
+    stream: int,
+    /,
+) -> None: ...
 def mean_field_width_cuda(labels: int, /) -> int: ...
 def labels_to_rows_cuda(
     dtype: str,

@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # `as`: these names are the package's own, not imports of thi
     from .crf import refine as refine
     from .layers import ASPP as ASPP
     from .layers import AtrousConv2d as AtrousConv2d
+    from .layers import ConstrainToBoundaryLoss as ConstrainToBoundaryLoss
+    from .layers import DenseCRFLoss as DenseCRFLoss
     from .layers import set_algorithm as set_algorithm
     from .models.output_stride import set_output_stride as set_output_stride
     from .ops.aspp import aspp as aspp
@@ -42,6 +44,7 @@ if TYPE_CHECKING:  # `as`: these names are the package's own, not imports of thi
     from .ops.gauss_transform import gauss_transform as gauss_transform
     from .ops.mean_field import mean_field as mean_field
     from .ops.permutohedral import permutohedral_filter as permutohedral_filter
+    from .ops.random_walk import random_walk as random_walk
     from .ops.space_to_batch import batch_to_space as batch_to_space
     from .ops.space_to_batch import space_to_batch as space_to_batch
     from .ops.upsample_unary import upsample_unary as upsample_unary
@@ -59,12 +62,15 @@ _HOMES = {
     "gauss_transform": "ops.gauss_transform",
     "mean_field": "ops.mean_field",
     "dense_crf": "ops.dense_crf",
+    "random_walk": "ops.random_walk",
     "CRFParams": "crf",
     "MeanField": "crf",
     "PairwiseKernel": "crf",
     "refine": "crf",
     "AtrousConv2d": "layers",
     "ASPP": "layers",
+    "DenseCRFLoss": "layers",
+    "ConstrainToBoundaryLoss": "layers",
     "set_algorithm": "layers",
     "set_output_stride": "models.output_stride",
 }

@@ -156,7 +156,10 @@ def autograd_kernel(
                 else:
                     output = redispatch(call.keyset & _after_autograd_keyset, *args)
                 if setup_context is not None:
+                    needs = ctx.needs_input_grad
+                    ctx.needs_input_grad = call.nested(needs[1:])
                     setup_context(ctx, tuple(args), output)
+                    ctx.needs_input_grad = needs
             if call.duals is not None:
                 ctx.args = args
             return call.flat_results(output)

@@ -27,6 +27,12 @@ def least_bytes_of_crf(labels: int, points: int, dims: Sequence[int], itemsize: 
     return points * (values * itemsize + sum(8 * (d + 1) for d in dims))
 
 
+def least_bytes_of_rows(labels: int, vertices: int, itemsize: int = 4) -> int:
+    """Of a mean field's values on the vertices of its lattices: csrc/cpu/simd_kernels.h."""
+    cold = 0 if labels <= 8 else 8 * (-(-(labels - 7) // 8))
+    return vertices * (1 if labels == 2 else 8 + cold) * itemsize
+
+
 def least_bytes_in_bands(labels: int, pixels: int, scale: float) -> int:
     """Of the labels of a large image, whose CRF (none where it is 0) is of a part of its pixels.
 

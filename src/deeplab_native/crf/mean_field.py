@@ -26,8 +26,9 @@ from ..ops._mean_field_checks import (
     check_precision,
     check_unary,
 )
+from ..ops._mean_fields import mean_fields
 from ..ops.crf_params import CRFParams, Spacing, check_params, sigmas_of
-from ..ops.mean_field import batch_of, mean_fields
+from ..ops.mean_field import batch_of
 from ..ops.pairwise_features import KERNEL_NAMES, Features, check_image
 
 _WITHOUT_STATE = "deeplab_native.mean_field or dense_crf"

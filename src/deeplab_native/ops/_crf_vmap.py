@@ -45,14 +45,15 @@ def vmap_mean_field_backward(
     compatibilities: list[torch.Tensor],
     *how: Any,
 ) -> Result:
-    """Of each sample (B, L, N), and of its compatibilities."""
+    """Of each sample (B, L, N), and of its compatibilities and features."""
     of_grad, of_unary, of_features, of_compatibilities, *_ = dims
-    if _given(op, how, "needs_compatibility") or any_batched(of_compatibilities):
+    needed = [_given(op, how, "needs_compatibility"), *_given(op, how, "needs_features")]
+    if any(needed) or any_batched(of_compatibilities):
         return loop(op, size, dims, grad, unary, features, compatibilities, *how)
     merged = merge(grad, of_grad, size)
     shared = _features(features, of_features, size, merged.shape[0] // size)
-    grad_unary, zeros = op(merged, merge(unary, of_unary, size), shared, compatibilities, *how)
-    return (split(grad_unary, size), zeros), (0, [None] * len(zeros))
+    grad_unary, *zeros = op(merged, merge(unary, of_unary, size), shared, compatibilities, *how)
+    return (split(grad_unary, size), *zeros), (0, *([None] * len(own) for own in zeros))
 
 
 def _features(

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from ._dense_crf_scaled import scaled_backward_of_batch, scaled_of_batch
-from .mean_field import mean_field_backward_of_batch, mean_field_of_batch
+from ._mean_field_gradient import mean_field_backward_of_batch
+from .mean_field import mean_field_of_batch
 from .pairwise_features import KERNEL_NAMES, PixelFeatures
 
 
@@ -64,7 +65,7 @@ def dense_crf_backward_of_batch(
     """Gradients with respect to the unary and the weights."""
     features = features_of(image, sigmas)
     if scale == 1 or iterations == 0 or unary.numel() == 0:
-        grad_unary, grad_weights = mean_field_backward_of_batch(
+        grad_unary, grad_weights, _ = mean_field_backward_of_batch(
             grad.flatten(2),
             unary.flatten(2),
             features,

@@ -16,7 +16,7 @@ from ._dense_crf_inputs import check_channels_first
 from ._mean_field_checks import TAKES_IMAGES, check_energies
 from ._mean_field_cpu import check_values
 from .mean_field import not_twice_differentiable
-from .pairwise_features import IMAGE_DTYPES, check_channels, check_finite_image, check_no_gradient
+from .pairwise_features import IMAGE_DTYPES, check_channels, check_finite_image
 
 
 def check_images(
@@ -63,7 +63,6 @@ def check_images(
                 raise ValueError(
                     f"{name}: expected device {unaries[0].device} as unary[0], got {tensor.device}"
                 )
-        check_no_gradient(f"image[{i}]", image)
     return [own for own, _ in checked], [pixels for _, pixels in checked]
 
 

@@ -12,6 +12,7 @@ import torch
 from .._image_range import LARGEST_ORDINARY, REMEDIES, warn_of_values, warn_once
 from .._native import check_tensor, on_cuda
 from ._mean_field_checks import TAKES_IMAGES
+from .crf_params import Sigma, values_of
 
 Pair: TypeAlias = tuple[float, float]
 ImageRange: TypeAlias = Pair | Sequence[Pair]
@@ -104,20 +105,23 @@ def _size_of_last(tensor: torch.Tensor, spatial: int) -> tuple[int, ...]:
     return tuple(tensor.shape[-spatial - 1 : -1])
 
 
-def as_image_dtype(name: str, image: Any, pairs: list[Pair] | None) -> Any:
+def as_image_dtype(
+    name: str, image: Any, pairs: list[Pair] | None, *, sigma: str = "sigma_beta"
+) -> Any:
     """float16 and bfloat16 in float32, and integers of other ranges than 0..255 likewise.
 
-    What is no such tensor stays, to be refused by name later.
+    What is no such tensor stays, to be refused by name later. sigma: what errors call that of the
+    channels.
     """
     if isinstance(image, Sequence) and not isinstance(image, str):
-        return [as_image_dtype(f"{name}[{i}]", one, pairs) for i, one in enumerate(image)]
+        return [as_image_dtype(f"{name}[{i}]", o, pairs, sigma=sigma) for i, o in enumerate(image)]
     if not isinstance(image, torch.Tensor):
         return image
     if image.dtype in _INTEGERS and pairs is None:
         raise TypeError(
             f"{name}: expected dtype torch.uint8 or a float of values 0..255, got {image.dtype} "
             "(image_range=(0, 65535), or whatever stands for 0 and 255, says its range; (0, 255) "
-            f"that sigma_beta is in its unit; of values 0..255 {name}.to(torch.uint8))"
+            f"that {sigma} is in its unit; of values 0..255 {name}.to(torch.uint8))"
         )
     return image.to(torch.float32) if image.dtype in _CONVERTED else image
 
@@ -126,13 +130,15 @@ def as_levels(
     name: str,
     image: torch.Tensor,
     pairs: list[Pair] | None,
-    sigma_beta: float | Sequence[float],
+    sigma_beta: Sigma,
     *,
     dim: int = 1,
+    sigma_name: str = "params.sigma_beta",
 ) -> torch.Tensor:
     """The image with its values mapped to 0..255; the same tensor where they are.
 
-    dim: of the channels. Warns where the values are not what the sigmas were made for.
+    dim: of the channels. Warns where the values are not what the sigmas were made for, which
+    `sigma_name` names.
     """
     channels = image.shape[dim]
     if pairs is not None and len(pairs) not in (1, channels):
@@ -140,10 +146,10 @@ def as_levels(
             f"image_range: expected (low, high) or {channels} such pairs, one for each channel of "
             f"{name}, got {len(pairs)}"
         )
-    if _has_values(image):
+    if has_values(image):
         for one in image if dim == 1 else [image]:
             if pairs is None:
-                warn_of_image(name, one, "params.sigma_beta", sigma_beta, _REMEDIES)
+                warn_of_image(name, one, sigma_name, sigma_beta, _REMEDIES)
             else:
                 _warn_of_range(name, one, pairs)
     if pairs is None:
@@ -168,10 +174,15 @@ def warn_of_image(
     name: str,
     image: torch.Tensor,
     sigma_name: str,
-    sigma: float | Sequence[float],
+    sigma: Sigma,
     remedies: Mapping[str, str] = REMEDIES,
 ) -> None:
     """Where the values of a float image cannot be what its sigmas, at least one, were made for."""
+    if isinstance(sigma, torch.Tensor):
+        numbers_ = values_of(sigma_name, sigma)
+        if numbers_ is None:
+            return
+        sigma = numbers_
     found = _extremes(image) if image.is_floating_point() else None
     if found is not None:
         sigmas = [float(s) for s in sigma] if isinstance(sigma, Sequence) else [float(sigma)]
@@ -202,7 +213,7 @@ def _warn_of_range(name: str, image: torch.Tensor, pairs: list[Pair]) -> None:
         )
 
 
-def _has_values(image: torch.Tensor) -> bool:
+def has_values(image: torch.Tensor) -> bool:
     """Whether there are values to look at, without a wait."""
     if torch.compiler.is_compiling():
         return False
@@ -213,7 +224,7 @@ def _has_values(image: torch.Tensor) -> bool:
 
 def _extremes(image: torch.Tensor) -> Pair | None:
     """The least and the largest value, or those of a part; None where they cannot be had."""
-    if not _has_values(image):
+    if not has_values(image):
         return None
     pixels = image.detach()
     try:

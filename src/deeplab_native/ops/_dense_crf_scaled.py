@@ -22,12 +22,10 @@ from .._native import on_cuda
 from ._cells import Cells
 from ._mean_field_checks import NORMALIZATIONS
 from ._mean_field_cpu import all_finite, check_values
-from .mean_field import (
-    mean_field_backward_of_batch,
-    mean_field_of_batch,
-    mean_fields,
-    of_possible,
-)
+from ._mean_field_gradient import mean_field_backward_of_batch, of_possible
+from ._mean_field_terms import of_compatibility, pairwise
+from ._mean_fields import mean_fields
+from .mean_field import mean_field_of_batch
 from .pairwise_features import KERNEL_NAMES, Features, PixelFeatures
 
 
@@ -70,7 +68,8 @@ def scaled_backward_of_batch(
     """Gradients with respect to the unary and the weights.
 
     Of the last update, with q the enlarged marginals: g_x = Q (g - <Q, g>);  g_U = -g_x;
-    g_w = <K_m^T g_x, q>;  g_q = sum over m of w_m K_m^T g_x. The rest follows from g_q.
+    g_w = <K_m^T g_x, q>;  g_q = sum over m of w_m K_m^T g_x, and as in _mean_field_gradient.py
+    where w_m are vectors or matrices. The rest follows from g_q.
     """
     tensors = [f.tensor() for f in features]
     whole = _of_image(unary, features, tensors)
@@ -90,9 +89,9 @@ def scaled_backward_of_batch(
         g_enlarged = torch.zeros_like(g_x)
         for m, w in enumerate(weights):
             back = field.filter(m, g_x, transposed=True)
-            g_enlarged += w * back
+            g_enlarged += pairwise(w, back)
             if needs_weights:
-                grad_weights[m] += (back * enlarged).sum()
+                grad_weights[m] += of_compatibility(w.ndim, back, enlarged)
         grad_q[images] = coarse.cells.enlarge_transposed(g_enlarged)
         del field
     grad_coarse, of_coarse = coarse.backward(grad_q, iterations - 1, needs_weights)
@@ -158,7 +157,7 @@ class _Coarse:
         self, grad_q: torch.Tensor, iterations: int, needs_weights: bool
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """With respect to the cells' unary, and to the weights of the whole image."""
-        grad_unary, grad_weights = mean_field_backward_of_batch(
+        grad_unary, grad_weights, _ = mean_field_backward_of_batch(
             grad_q,
             self._unary,
             self._features,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from ._exact_mean_field import Term, exact_mean_field, grid_filter, has_values, points_filter
+from .crf_params import CRFParams, Spacing, check_spacing, sigma_tensors, sigmas_of
 from .pairwise_features import KERNEL_NAMES, check_finite_image
 
 
@@ -14,7 +15,8 @@ def exact_of_batch(
     unary: torch.Tensor,
     image: torch.Tensor,
     weights: Sequence[torch.Tensor],
-    sigmas: Sequence[float | torch.Tensor],
+    params: CRFParams,
+    spacing: Spacing | None,
     normalization: int,
     iterations: int,
     scale: float,
@@ -27,20 +29,27 @@ def exact_of_batch(
     """
     if has_values(image):
         check_finite_image("image", image)
+    sigmas = _sigmas(params, image.shape, spacing)
     return _checked(unary, image, weights, sigmas, normalization, iterations, half)
 
 
-def exact_of_images(
+def exact_of_list(
     unaries: Sequence[torch.Tensor],
     images: Sequence[torch.Tensor],
     weights: Sequence[torch.Tensor],
-    sigmas: Sequence[float | torch.Tensor],
+    params: CRFParams,
+    shape: Sequence[int],
+    spacing: Spacing | None,
     normalization: int,
     iterations: int,
     scale: float,
     half: bool,
 ) -> list[torch.Tensor]:
-    """Q (L, H, W) of each unary (L, H, W) and image (C, H, W), or of volumes."""
+    """Q (L, H, W) of each unary (L, H, W) and image (C, H, W), or of volumes.
+
+    shape: of a batch of such images.
+    """
+    sigmas = _sigmas(params, shape, spacing)
     for i, image in enumerate(images):
         if has_values(image):
             check_finite_image(f"image[{i}]", image)
@@ -75,6 +84,27 @@ def _checked(
         Term(points_filter(features, flat, name, half=half), weights[1], normalization, of_alpha),
     ]
     return exact_mean_field(flat, terms, iterations, unary_name).view(unary.shape)
+
+
+def _sigmas(
+    params: CRFParams, image_shape: Sequence[int], spacing: Spacing | None
+) -> Sequence[float | torch.Tensor]:
+    """As `sigmas_of`, of tensors with their gradients."""
+    given = (params.sigma_gamma, params.sigma_alpha, params.sigma_beta)
+    if not any(isinstance(sigma, torch.Tensor) for sigma in given):
+        return sigmas_of(params, image_shape, spacing)
+    _, channels, *space = image_shape
+    axes = len(space)
+    steps = [1.0] * axes if spacing is None else check_spacing(spacing, axes)
+    along = "(y, x)" if axes == 2 else "(z, y, x)"
+    gamma, alpha = (
+        sigma_tensors(f"params.{name}", sigma, axes, f"{axes} axes {along}")
+        for name, sigma in (("sigma_gamma", given[0]), ("sigma_alpha", given[1]))
+    )
+    of = f"{channels} channels of the image"
+    beta = sigma_tensors("params.sigma_beta", given[2], channels, of)
+    in_pixels = [sigma / step for sigma, step in zip([*gamma, *alpha], steps * 2, strict=True)]
+    return in_pixels + beta
 
 
 def _features(

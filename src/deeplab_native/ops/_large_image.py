@@ -25,6 +25,7 @@ from .. import _C
 from .._native import num_threads, on_cuda
 from ._cells import Cells
 from ._mean_field_checks import NORMALIZATIONS, check_normalization, check_scale
+from ._mean_fields import mean_fields
 from ._small_scores import (
     BAND_BYTES,
     SmallScores,
@@ -35,7 +36,6 @@ from ._small_scores import (
     taps_of,
 )
 from .crf_params import CRFParams
-from .mean_field import mean_fields
 from .pairwise_features import KERNEL_NAMES
 
 AUTO = "auto"

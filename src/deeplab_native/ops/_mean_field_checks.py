@@ -76,16 +76,16 @@ def check_energies(name: str, unary: torch.Tensor) -> None:
         )
 
 
-def check_iterations(iterations: int) -> int:
+def check_iterations(iterations: int, name: str = "iterations") -> int:
     try:
         if isinstance(iterations, bool):
             raise TypeError
         iterations = operator.index(iterations)
     except TypeError:
         kind = type(iterations).__name__
-        raise TypeError(f"iterations: expected an integer, got {kind}") from None
+        raise TypeError(f"{name}: expected an integer, got {kind}") from None
     if iterations < 0:
-        raise ValueError(f"iterations: expected 0 or more, got {iterations}")
+        raise ValueError(f"{name}: expected 0 or more, got {iterations}")
     return iterations
 
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from .. import _C
-from .._memory import check_memory, least_bytes_of_crf
+from .._memory import check_memory, least_bytes_of_crf, least_bytes_of_rows
 from .._native import num_threads
+from ._lattice_cpu import build_lattice, check_lattice
 from .pairwise_features import Features, PixelFeatures
-from .permutohedral import build_lattice, check_lattice
 
 _Native = _C.MeanFieldFloat | _C.MeanFieldDouble
 _NATIVE: dict[torch.dtype, type[_Native]]
@@ -32,7 +32,7 @@ class CpuMeanField:
         normalizations: Sequence[int],
         width: int = 0,
     ) -> None:
-        self._unary, self._width = unary, width
+        self.unary, self._width = unary, width
         self._kernels = [
             # the dimensions of a compatibility are its CompatibilityKind of mean_field.h
             (lattice, c.ndim, c.detach().flatten().tolist(), n)
@@ -42,9 +42,9 @@ class CpuMeanField:
         self._process, self._built = os.getpid(), self._build()
 
     def _build(self) -> _Native:
-        _, labels, points = self._unary.shape
-        native = _NATIVE[self._unary.dtype](points, labels, self._threads, self._width)
-        native.set_unary(self._unary.data_ptr())
+        _, labels, points = self.unary.shape
+        native = _NATIVE[self.unary.dtype](points, labels, self._threads, self._width)
+        native.set_unary(self.unary.data_ptr())
         for kernel in self._kernels:
             native.add_kernel(*kernel)
         return native
@@ -79,14 +79,45 @@ class CpuMeanField:
 
     def step(self, q: torch.Tensor) -> torch.Tensor:
         """One update of Q."""
-        out = torch.empty_like(self._unary)
+        out = torch.empty_like(self.unary)
         self._native.step(q.contiguous().data_ptr(), out.data_ptr())
         return out
 
     def filter(self, kernel: int, x: torch.Tensor, *, transposed: bool) -> torch.Tensor:
         """K_m x, or its transpose, normalised."""
-        x, out = x.contiguous(), torch.empty_like(self._unary)
+        x, out = x.contiguous(), torch.empty_like(self.unary)
         self._native.filter(kernel, x.data_ptr(), out.data_ptr(), transposed)
+        return out
+
+    def no_gradient(self, kernel: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Zeros that `filter_gradient` adds to: of the lattice's weights, and of its scales."""
+        native = self._native
+        sizes = native.num_entries(kernel), native.num_places(kernel)
+        return self.unary.new_zeros(sizes[0]), self.unary.new_zeros(sizes[1])
+
+    def filter_gradient(
+        self,
+        kernel: int,
+        x: torch.Tensor,
+        g: torch.Tensor,
+        weights: torch.Tensor,
+        scales: torch.Tensor,
+    ) -> torch.Tensor:
+        """K_m^T g; adds the gradients of <g, K_m x>."""
+        x, g, out = x.contiguous(), g.contiguous(), torch.empty_like(self.unary)
+        tensors = x, g, out, weights, scales
+        self._native.filter_gradient(kernel, *(t.data_ptr() for t in tensors))
+        return out
+
+    def features_gradient(
+        self, kernel: int, features: torch.Tensor, weights: torch.Tensor, scales: torch.Tensor
+    ) -> torch.Tensor:
+        """(N, d) of features (N, d), from those sums, to which it adds the normalisation's."""
+        used = features.detach().to(torch.float32)
+        out = self.unary.new_empty(used.shape)
+        where = used.data_ptr(), *used.shape, *used.stride()
+        sums = weights.data_ptr(), scales.data_ptr()
+        self._native.features_gradient(kernel, where, *sums, out.data_ptr())
         return out
 
     def kl_divergence(self, q: torch.Tensor) -> torch.Tensor:
@@ -163,11 +194,11 @@ def check_values(
     return unary
 
 
-def _lattice(features: torch.Tensor | PixelFeatures, b: int, name: str) -> _C.Lattice:
+def _lattice(features: torch.Tensor | PixelFeatures, b: int, name: str, width: int) -> _C.Lattice:
     if isinstance(features, PixelFeatures):
         return features.lattice(b, name)
     own = features[b] if features.ndim == 3 else features
-    return build_lattice(own, name, like_pydensecrf=True)
+    return build_lattice(own, name, like_pydensecrf=True, width=width)
 
 
 def cpu_mean_fields(
@@ -176,10 +207,12 @@ def cpu_mean_fields(
     compatibilities: Sequence[torch.Tensor],
     normalizations: Sequence[int],
     names: Sequence[tuple[str, str]],
+    *,
+    width: int = 0,
 ) -> Iterator[tuple[slice, CpuMeanField]]:
     """The mean field of each image of a batch (B, L, N), one at a time.
 
-    All images are checked before the first is worked on.
+    All images are checked before the first is worked on. width: as of `mean_fields`.
     """
     # the first one's features are checked as its lattice is built
     unary = check_values(unary.detach().contiguous(), features, compatibilities, names, first=1)
@@ -188,14 +221,18 @@ def cpu_mean_fields(
     dims = [f.shape[-1] for f in features]
     size = least_bytes_of_crf(labels, points, dims, unary.element_size())
     check_memory(f"unary: a CRF of {labels} labels and {points} points", size)
-    shared = [_lattice(f, 0, name) if f.ndim == 2 and batch else None for f, name in named]
     # tiles of pixels, where all kernels are of the same image
-    widths = {f.width if isinstance(f, PixelFeatures) else 0 for f in features}
+    widths = {f.width if isinstance(f, PixelFeatures) else width for f in features}
     width = widths.pop() if len(widths) == 1 else 0
+    shared = [_lattice(f, 0, name, width) if f.ndim == 2 and batch else None for f, name in named]
     for b in range(batch):
         lattices = [
-            lattice or _lattice(f, b, name)
+            lattice or _lattice(f, b, name, width)
             for lattice, (f, name) in zip(shared, named, strict=True)
         ]
+        for lattice, (_, name) in zip(lattices, named, strict=True):
+            vertices = lattice.num_vertices
+            what = f"{name}: a lattice of {vertices} vertices for {points} points"
+            check_memory(what, least_bytes_of_rows(labels, vertices, unary.element_size()))
         image = slice(b, b + 1)
         yield image, CpuMeanField(unary[image], lattices, compatibilities, normalizations, width)

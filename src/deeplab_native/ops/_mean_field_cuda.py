@@ -43,15 +43,17 @@ class CudaMeanField:
         normalizations: Sequence[int],
         *,
         half: bool = False,
+        width: int = 0,
     ) -> None:
         self._half = half and can_be_half(unary.dtype, [f.shape[-1] for f in features])
-        self._unary = unary.detach().contiguous()
+        self.unary = unary.detach().contiguous()
         self._dtype = dtype_name(unary.dtype)
-        self._width = _C.mean_field_width_cuda(unary.shape[1])
-        widths = {f.width for f in features if isinstance(f, PixelFeatures)}
-        self._order = tiles_of(widths.pop()) if len(widths) == 1 else AS_GIVEN
-        self._kernels = [
-            _Kernel(f, c, n, self._unary, self._width, self._order, half=self._half)
+        self.width = _C.mean_field_width_cuda(unary.shape[1])
+        widths = {f.width for f in features if isinstance(f, PixelFeatures)} or {width}
+        width = widths.pop() if len(widths) == 1 else 0
+        self._order = tiles_of(width) if width else AS_GIVEN
+        self.kernels = [
+            _Kernel(f, c, n, self.unary, self.width, self._order, half=self._half)
             for f, c, n in zip(features, compatibilities, normalizations, strict=True)
         ]
         has_matrix = any(c.ndim == 2 for c in compatibilities)
@@ -62,7 +64,7 @@ class CudaMeanField:
             and not has_matrix
             and all(n in (_AFTER, _SYMMETRIC) for n in normalizations)
         )
-        self._negative_unary = self._rows(self._unary, -1.0, -math.inf)
+        self._negative_unary = self.to_rows(self.unary, -1.0, -math.inf)
 
     def set_kernel(
         self,
@@ -72,13 +74,13 @@ class CudaMeanField:
         normalization: int,
     ) -> None:
         """In place of kernel m, with a compatibility of the same shape; the others stay."""
-        how = self._unary, self._width, self._order
-        self._kernels[m] = _Kernel(features, compatibility, normalization, *how, half=self._half)
+        how = self.unary, self.width, self._order
+        self.kernels[m] = _Kernel(features, compatibility, normalization, *how, half=self._half)
         self._can_leave_labels_out &= normalization in (_AFTER, _SYMMETRIC)
 
     def set_compatibility(self, m: int, compatibility: torch.Tensor) -> None:
         """Of kernel m, of the same shape; its lattice and normalisation stay."""
-        self._kernels[m].set_compatibility(compatibility)
+        self.kernels[m].set_compatibility(compatibility)
 
     def inference(self, iterations: int, out: torch.Tensor) -> torch.Tensor:
         if (
@@ -86,64 +88,68 @@ class CudaMeanField:
             and self._can_leave_labels_out
             and _variants.chosen("crf_labels") == "hot"
         ):
-            size = _C.hot_labels_bytes_cuda(self._unary.shape, iterations)
+            size = _C.hot_labels_bytes_cuda(self.unary.shape, iterations)
             if size > 0:
                 return self._run_hot(size, iterations, out)
-        return self._run(None, iterations, out, softmax=True)
+        return self.to_planes(self.run(self.new_rows(), iterations, given=False), out)
 
     def step(self, q: torch.Tensor) -> torch.Tensor:
-        return self._run(q, 1, torch.empty_like(self._unary), softmax=True)
+        return self._updated(q, softmax=True)
 
     def filter(self, kernel: int, x: torch.Tensor, *, transposed: bool) -> torch.Tensor:
         """K_m x, or its transpose, normalised."""
-        rows = self._rows(x, 1.0, 0.0)
+        rows = self.to_rows(x, 1.0, 0.0)
         out = torch.empty_like(rows)
-        self._kernels[kernel].filter(transposed)(rows, out, transposed=transposed)
-        return self._labels(out, torch.empty_like(self._unary))
+        self.kernels[kernel].filter(transposed)(rows, out, transposed=transposed)
+        return self.to_planes(out, torch.empty_like(self.unary))
 
     def kl_divergence(self, q: torch.Tensor) -> torch.Tensor:
         """(B,) float64, up to the constant log Z."""
-        x = self._run(q, 1, torch.empty_like(self._unary), softmax=False)
+        x = self._updated(q, softmax=False)
         q, x = q.double(), x.double()
         # of a label that is excluded, 0 times infinity
         return torch.where(q == 0, 0, q * (q.clamp_min(1e-20).log() - x)).sum((1, 2))
 
     def num_vertices(self) -> list[list[int]]:
         """Vertices of every kernel's lattice, for each image; waits for the device."""
-        batch = self._unary.shape[0]
-        counts = [kernel.lattice.num_vertices() for kernel in self._kernels]
+        batch = self.unary.shape[0]
+        counts = [kernel.lattice.num_vertices() for kernel in self.kernels]
         return [[c[b % len(c)] for c in counts] for b in range(batch)]
 
-    def _run(
-        self, q: torch.Tensor | None, updates: int, out: torch.Tensor, *, softmax: bool
+    def _updated(self, q: torch.Tensor, *, softmax: bool) -> torch.Tensor:
+        rows = self.run(self.to_rows(q, 1.0, 0.0), 1, given=True, softmax=softmax)
+        return self.to_planes(rows, torch.empty_like(self.unary))
+
+    def run(
+        self, rows: torch.Tensor, updates: int, *, given: bool, softmax: bool = True
     ) -> torch.Tensor:
-        rows = self._new_rows() if q is None else self._rows(q, 1.0, 0.0)
-        scratch = self._new_rows(2) if self._needs_scratch else rows.new_empty(0)
-        kernels = [kernel.with_memory() for kernel in self._kernels]
+        """So many updates, in place, of the marginals in the rows if they are given."""
+        scratch = self.new_rows(2) if self._needs_scratch else rows.new_empty(0)
+        kernels = [kernel.with_memory() for kernel in self.kernels]
         call_cuda(
             "mean_field_cuda",
-            self._unary,
+            self.unary,
             self._dtype,
-            self._unary.shape,
+            self.unary.shape,
             [native for native, _ in kernels],
             self._negative_unary.data_ptr(),
             rows.data_ptr(),
             scratch.data_ptr(),
             updates,
-            q is not None,
+            given,
             softmax,
         )
-        return self._labels(rows, out)
+        return rows
 
     def _run_hot(self, memory_bytes: int, updates: int, out: torch.Tensor) -> torch.Tensor:
         """`inference` on the labels that matter: csrc/cuda/hot_labels.cuh."""
-        rows = self._new_rows()
+        rows = self.new_rows()
         memory = torch.empty(memory_bytes, dtype=torch.uint8, device=rows.device)
-        kernels = [kernel.with_memory() for kernel in self._kernels]
+        kernels = [kernel.with_memory() for kernel in self.kernels]
         call_cuda(
             "hot_mean_field_cuda",
-            self._unary,
-            self._unary.shape,
+            self.unary,
+            self.unary.shape,
             [native for native, _ in kernels],
             self._negative_unary.data_ptr(),
             rows.data_ptr(),
@@ -151,20 +157,20 @@ class CudaMeanField:
             updates,
         )
         where = self._order, rows.data_ptr(), out.data_ptr(), memory.data_ptr()
-        call_cuda("hot_rows_to_labels_cuda", out, self._unary.shape, *where, updates)
+        call_cuda("hot_rows_to_labels_cuda", out, self.unary.shape, *where, updates)
         return out
 
-    def _new_rows(self, count: int = 1) -> torch.Tensor:
-        batch, _, points = self._unary.shape
-        return self._unary.new_empty((count * batch, points, self._width))
+    def new_rows(self, count: int = 1) -> torch.Tensor:
+        batch, _, points = self.unary.shape
+        return self.unary.new_empty((count * batch, points, self.width))
 
-    def _rows(self, values: torch.Tensor, factor: float, padding: float) -> torch.Tensor:
-        values, rows = values.contiguous(), self._new_rows()
+    def to_rows(self, values: torch.Tensor, factor: float, padding: float) -> torch.Tensor:
+        values, rows = values.contiguous(), self.new_rows()
         how = self._order, values.data_ptr(), rows.data_ptr(), factor, padding
         call_cuda("labels_to_rows_cuda", values, self._dtype, values.shape, *how)
         return rows
 
-    def _labels(self, rows: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    def to_planes(self, rows: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         how = self._order, rows.data_ptr(), out.data_ptr()
         call_cuda("rows_to_labels_cuda", out, self._dtype, out.shape, *how)
         return out
@@ -186,12 +192,12 @@ class _Kernel:
     ) -> None:
         self._replicas = unary.shape[0] if features.ndim == 2 else 1
         self._dtype, self._width = unary.dtype, width
-        self._parts = _filter_parts(features, normalization, unary, order)
-        self.lattice = self._parts.lattice
-        self._filter = self._in_updates = self._new_filter(*self._parts.weights)
+        self.parts = _filter_parts(features, normalization, unary, order)
+        self.lattice = self.parts.lattice
+        self._filter = self._in_updates = self._new_filter(*self.parts.weights)
         if half:
             scale = half_scale(self.lattice.size, normalization)
-            self._in_updates = self._new_filter(*self._parts.weights, scale)
+            self._in_updates = self._new_filter(*self.parts.weights, scale)
         self.set_compatibility(compatibility)
 
     def set_compatibility(self, compatibility: torch.Tensor) -> None:
@@ -205,7 +211,7 @@ class _Kernel:
 
     def filter(self, transposed: bool) -> CudaFilter:
         """The transpose of a filter swaps its scales."""
-        scale_in, scale_out = self._parts.scales
+        scale_in, scale_out = self.parts.scales
         if not transposed or scale_in is scale_out:
             return self._filter
         return self._new_filter(*self.lattice.weights(self._dtype, scale_out, scale_in))
@@ -241,16 +247,21 @@ def cuda_mean_fields(
     names: Sequence[tuple[str, str]],
     *,
     half: bool = False,
+    width: int = 0,
 ) -> Iterator[tuple[slice, CudaMeanField]]:
-    """The mean field of as many images of a batch (B, L, N) as fit the memory at once."""
+    """The mean field of as many images of a batch (B, L, N) as fit the memory at once.
+
+    width: as of `mean_fields`.
+    """
     batch, labels, points = unary.shape
     for f, (name, _) in zip(features, names, strict=True):
         check_size(name, points, f.shape[-1])
-    width = _C.mean_field_width_cuda(labels)
+    channels = _C.mean_field_width_cuda(labels)
     dimensions = [f.shape[-1] for f in features]
     half = half and can_be_half(unary.dtype, dimensions)
-    group = images_at_once(unary, points, dimensions, width, max(1, batch), half=half)
+    group = images_at_once(unary, points, dimensions, channels, max(1, batch), half=half)
     for first in range(0, batch, group):
         images = slice(first, min(first + group, batch))
         own = [f if f.ndim == 2 else f[images] for f in features]
-        yield images, CudaMeanField(unary[images], own, compatibilities, normalizations, half=half)
+        how = compatibilities, normalizations
+        yield images, CudaMeanField(unary[images], own, *how, half=half, width=width)

@@ -13,6 +13,11 @@ from dataclasses import dataclass
 
 import torch
 
+from .._autograd import has_wrapper
+from .._native import on_cuda
+
+Sigma = float | Sequence[float] | torch.Tensor
+
 
 @dataclass(frozen=True)
 class CRFParams:
@@ -24,22 +29,29 @@ class CRFParams:
     `sigma_alpha` and `sigma_gamma` are in pixels, or in the unit of `dense_crf`'s `spacing`; either
     may be a sequence with one for each axis in the tensor's order, (y, x), of a volume (z, y, x).
     `sigma_beta` is in levels of an image of 0..255, or a sequence with one for each channel. `w1`
-    and `w2` multiply the normalised kernels and may be 0-dimensional tensors that require
-    gradients.
+    and `w2` multiply the normalised kernels.
 
-    Raises ValueError for a weight that is not finite or a sigma that is not positive and finite.
+    All may be tensors that require gradients: a weight a 0-dimensional one, or in its place the
+    compatibility of the labels, a vector (L,) or a matrix (L, L) as `PairwiseKernel` has it, whose
+    sign is the other one (3 is the vector -3 and the matrix -3 I); a sigma a 0-dimensional one, or
+    a vector with one for each axis or channel.
+
+    Raises ValueError for a weight that is not finite or a sigma that is not positive and finite; of
+    tensors when they are used, where it is known without a wait (docs/crf_gradients.md).
     """
 
     w1: float | torch.Tensor
-    sigma_alpha: float | Sequence[float]
-    sigma_beta: float | Sequence[float]
+    sigma_alpha: Sigma
+    sigma_beta: Sigma
     w2: float | torch.Tensor
-    sigma_gamma: float | Sequence[float]
+    sigma_gamma: Sigma
 
     def __post_init__(self) -> None:
         for name in ("sigma_alpha", "sigma_beta", "sigma_gamma"):
             value = getattr(self, name)
-            if isinstance(value, (list, tuple)):
+            if isinstance(value, torch.Tensor):
+                _check_kind(name, value, 1, "with one for each axis or channel")
+            elif isinstance(value, (list, tuple)):
                 if not value:
                     raise ValueError(f"{name}: expected a positive number or several, got none")
                 for i, one in enumerate(value):
@@ -50,11 +62,7 @@ class CRFParams:
         for name in ("w1", "w2"):
             value = getattr(self, name)
             if isinstance(value, torch.Tensor):
-                if value.ndim != 0 or not value.is_floating_point():
-                    raise ValueError(
-                        f"{name}: expected a number or a 0-dimensional floating point tensor, "
-                        f"got {value.dtype} of shape {tuple(value.shape)}"
-                    )
+                _check_kind(name, value, 2, "(L,) or (L, L)")
             elif not math.isfinite(_number(name, value)):
                 raise ValueError(f"{name}: expected a finite number, got {value}")
 
@@ -109,7 +117,51 @@ def check_spacing(spacing: Spacing, axes: int) -> list[float]:
     return each
 
 
-def _each(name: str, value: float | Sequence[float], count: int, of: str) -> list[float]:
+def values_of(name: str, sigma: torch.Tensor) -> float | list[float] | None:
+    """The numbers of a tensor, checked; None where they cannot be had without a wait."""
+    if not _is_readable(sigma):
+        return None
+    value: float | list[float] = sigma.detach().tolist()
+    for i, one in enumerate(value if isinstance(value, list) else [value]):
+        _check_sigma(f"{name}[{i}]" if isinstance(value, list) else name, one)
+    return value
+
+
+def sigma_tensors(name: str, sigma: Sigma, count: int, what: str) -> list[float | torch.Tensor]:
+    """One for each axis or channel: of a tensor with its gradient, checked where it can be read."""
+    if not isinstance(sigma, torch.Tensor):
+        return list(_each(name, sigma, count, what))
+    values_of(name, sigma)
+    if sigma.ndim == 1 and sigma.shape[0] != count:
+        raise ValueError(
+            f"{name}: expected a number or one for each of the {what}, got {sigma.shape[0]}"
+        )
+    return list(sigma.unbind()) if sigma.ndim == 1 else [sigma] * count
+
+
+def _is_readable(tensor: torch.Tensor) -> bool:
+    if torch.compiler.is_compiling() or on_cuda(tensor) or tensor.device.type != "cpu":
+        return False
+    return type(tensor) in (torch.Tensor, torch.nn.Parameter) and not has_wrapper(tensor)
+
+
+def _check_kind(name: str, tensor: torch.Tensor, most: int, otherwise: str) -> None:
+    if tensor.ndim > most or not tensor.is_floating_point():
+        raise ValueError(
+            f"{name}: expected a number or a 0-dimensional floating point tensor, or one "
+            f"{otherwise}, got {tensor.dtype} of shape {tuple(tensor.shape)}"
+        )
+
+
+def _each(name: str, value: Sigma, count: int, of: str) -> list[float]:
+    if isinstance(value, torch.Tensor):
+        numbers_ = values_of(name, value)
+        if numbers_ is None:
+            raise TypeError(
+                f"{name}: expected numbers, got a tensor on {value.device} whose values cannot be "
+                "read here; dense_crf takes it with scale=1"
+            )
+        value = numbers_
     if not isinstance(value, (list, tuple)):
         return [_number(name, value)] * count
     if len(value) != count:

@@ -16,7 +16,8 @@ from .._autograd import no_gradient
 from .._native import define_op, widen
 from ._crf_vmap import vmap_dense_crf, vmap_dense_crf_backward
 from ._dense_crf_batch import dense_crf_backward_of_batch, dense_crf_of_batch
-from ._dense_crf_images import check_images, check_sizes, dense_crf_of_images
+from ._dense_crf_features import by_features, dense_crf_by_features, dense_crf_of_list
+from ._dense_crf_images import check_images, check_sizes
 from ._dense_crf_inputs import (
     ImageRange,
     Pair,
@@ -25,7 +26,7 @@ from ._dense_crf_inputs import (
     as_levels,
     check_image_range,
 )
-from ._exact_dense_crf import exact_of_batch, exact_of_images
+from ._exact_dense_crf import exact_of_batch, exact_of_list
 from ._mean_field_checks import (
     check_algorithm,
     check_compatibility,
@@ -130,8 +131,9 @@ def dense_crf(
     Returns:
         Q (B, L, H, W), or (L, H, W) as the unary, contiguous; sums to 1 over the labels. For lists
         the list of each image's, shaped like its unary; the same bits as of the image alone. With
-        `sizes` each image's as of the image alone, and 0 outside it. Differentiable with respect
-        to the unary, and to `params.w1` and `params.w2` where these are tensors.
+        `sizes` each image's as of the image alone, and 0 outside it. Differentiable once, with
+        respect to the unary, to weights and sigmas of `params` that are tensors, and to a float
+        image; with `scale` below 1 not to sigmas and images. See docs/crf_gradients.md.
 
     Warns (UserWarning, once in a process, on the CPU) where the values of a float image cannot be
     what sigma_beta was made for: sigma_beta is 1 or more, and no value is above 1 and none negative
@@ -173,29 +175,35 @@ def dense_crf(
         images = _levels(images, pairs, params)
         if not unaries:
             return []
-        sigmas = sigmas_of(params, images[0][None].shape, spacing)
         weights = _weights(params, own_unaries[0][None])
-        of_images = exact_of_images if exact else dense_crf_of_images
-        q = of_images(own_unaries, images, weights, sigmas, *how)
+        how_of = params, images[0][None].shape, spacing, *how
+        of_list = exact_of_list if exact else dense_crf_of_list
+        q = of_list(own_unaries, images, weights, *how_of)
         return [one.view(u.shape) for one, u in zip(q, unaries, strict=True)]
     alone = isinstance(unary, torch.Tensor) and unary.ndim == 3
     unary, image = as_batch(widen(unary), as_image_dtype("image", image, pairs))
     layout = "(B, L, H, W) or (L, H, W), or of volumes (B, L, D, H, W)"
     check_unary(unary, ndim=(4, 5), layout=layout)
     image = check_image(image, unary)
-    sigmas = sigmas_of(params, image.shape, spacing)
     weights = _weights(params, unary)
     if sizes is None:
         image = as_levels("image", image, pairs, params.sigma_beta)
-        of_batch = exact_of_batch if exact else _dense_crf
-        marginals = of_batch(unary, image, weights, sigmas, *how)
+        if exact:
+            marginals = exact_of_batch(unary, image, weights, params, spacing, *how)
+        elif by_features(params, [image], how[2]):
+            marginals = dense_crf_by_features(unary, image, weights, params, spacing, *how)
+        else:
+            sigmas = sigmas_of(params, image.shape, spacing)
+            marginals = _dense_crf(unary, image, weights, sigmas, *how)
         return marginals[0] if alone else marginals
     own = [(slice(None), *map(slice, size)) for size in check_sizes(sizes, unary)]
-    q = (exact_of_images if exact else dense_crf_of_images)(
+    q = (exact_of_list if exact else dense_crf_of_list)(
         [u[inside] for u, inside in zip(unary, own, strict=True)],
         _levels([i[inside] for i, inside in zip(image, own, strict=True)], pairs, params),
         weights,
-        sigmas,
+        params,
+        image.shape,
+        spacing,
         *how,
     )
     if not q:

@@ -6,13 +6,12 @@ Potentials", NIPS 2011, algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import torch
 
-from .._autograd import no_gradient
-from .._native import define_op, on_cuda, widen
+from .._native import define_op, widen
 from ._crf_vmap import vmap_mean_field, vmap_mean_field_backward
 from ._exact_mean_field import exact_of_kernels
 from ._mean_field_checks import (
@@ -24,8 +23,8 @@ from ._mean_field_checks import (
     check_precision,
     check_unary,
 )
-from ._mean_field_cpu import CpuMeanField, cpu_mean_fields
-from ._mean_field_cuda import CudaMeanField, cuda_mean_fields
+from ._mean_field_gradient import Gradients, mean_field_backward_of_batch
+from ._mean_fields import mean_fields
 from .pairwise_features import Features
 
 
@@ -73,6 +72,7 @@ def mean_field(
         [NORMALIZATIONS[k.normalization] for k in checked],
         check_iterations(iterations),
         check_precision(precision),
+        0,
     )
     return marginals[0] if alone else marginals
 
@@ -86,28 +86,6 @@ def batch_of(unary: torch.Tensor) -> tuple[torch.Tensor, bool]:
     return unary, alone
 
 
-def mean_fields(
-    unary: torch.Tensor,
-    features: Features,
-    compatibilities: Sequence[torch.Tensor],
-    normalizations: Sequence[int],
-    names: Sequence[tuple[str, str]] | None = None,
-    *,
-    half: bool = False,
-) -> Iterator[tuple[slice, CpuMeanField | CudaMeanField]]:
-    """The images of a batch (B, L, N) in groups, each with its mean field.
-
-    Features (N, d) build one lattice for all images. `names` is what errors call the features and
-    the compatibility of each kernel. half: updates in float32 on CUDA store rows as float16.
-    """
-    names = names or [
-        (f"kernels[{m}].features", f"kernels[{m}].compatibility") for m in range(len(features))
-    ]
-    if on_cuda(unary):
-        return cuda_mean_fields(unary, features, compatibilities, normalizations, names, half=half)
-    return cpu_mean_fields(unary, features, compatibilities, normalizations, names)
-
-
 def mean_field_of_batch(
     unary: torch.Tensor,
     features: Features,
@@ -115,16 +93,18 @@ def mean_field_of_batch(
     normalizations: Sequence[int],
     iterations: int,
     half: bool = False,
+    width: int = 0,
     *,
     names: Sequence[tuple[str, str]] | None = None,
 ) -> torch.Tensor:
     """`mean_field` on checked tensors: Q (B, L, N) of a unary (B, L, N), in its dtype.
 
     The lists have an item for each kernel: features (B, N, d) or (N, d), compatibility, number of
-    the normalization. `half` and `names` as of `mean_fields`.
+    the normalization. `half`, `width` and `names` as of `mean_fields`.
     """
     q = _like(unary)
-    groups = mean_fields(unary, features, compatibilities, normalizations, names, half=half)
+    how = compatibilities, normalizations, names
+    groups = mean_fields(unary, features, *how, half=half, width=width)
     for images, field in groups:
         field.inference(iterations, q[images])
         del field  # its memory serves the next one
@@ -142,54 +122,9 @@ def _mean_field_fake(
     normalizations: Sequence[int],
     iterations: int,
     half: bool,
+    width: int,
 ) -> torch.Tensor:
     return _like(unary)
-
-
-def mean_field_backward_of_batch(
-    grad: torch.Tensor,
-    unary: torch.Tensor,
-    features: Features,
-    compatibilities: Sequence[torch.Tensor],
-    normalizations: Sequence[int],
-    iterations: int,
-    needs_compatibility: bool,
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Gradients of the unrolled iterations at full precision, from the last to the first.
-
-    With x_t = -U - sum C_m F_m, F_m = K_m Q_{t-1} and Q_t = softmax(x_t):
-    g_x = Q_t (g - <Q_t, g>);  g_U -= g_x;  g_C -= <g_x, F_m>;  g_{Q_{t-1}} = -sum K_m^T C_m^T g_x.
-    """
-    grad = of_possible(grad, unary)
-    grad_unary = torch.zeros_like(grad)
-    grad_compatibilities = [torch.zeros_like(c) for c in compatibilities]
-    for images, field in mean_fields(unary, features, compatibilities, normalizations):
-        g = grad[images]
-        q = [field.inference(0, torch.empty_like(g))]
-        for _ in range(iterations):
-            q.append(field.step(q[-1]))
-        for t in range(iterations, -1, -1):
-            g_x = q[t] * (g - (q[t] * g).sum(1, keepdim=True))
-            grad_unary[images] -= g_x
-            if t == 0:
-                break
-            g = torch.zeros_like(g_x)
-            for m, c in enumerate(compatibilities):
-                if needs_compatibility:
-                    grad_compatibilities[m] += _grad_compatibility(
-                        c.ndim, g_x, field.filter(m, q[t - 1], transposed=False)
-                    )
-                g += field.filter(m, _pairwise(c, g_x), transposed=True)
-        del field, q  # their memory serves the next ones
-    return grad_unary, grad_compatibilities
-
-
-def of_possible(grad: torch.Tensor, unary: torch.Tensor) -> torch.Tensor:
-    """The gradient (B, L, ...), contiguous, 0 where a label is excluded, whose marginal is 0.
-
-    There -log q has no finite gradient, and q does not change.
-    """
-    return torch.where(unary.isposinf(), 0, grad).contiguous()
 
 
 def not_twice_differentiable(name: str) -> Callable[..., NoReturn]:
@@ -201,39 +136,29 @@ def not_twice_differentiable(name: str) -> Callable[..., NoReturn]:
     return backward
 
 
-def _pairwise(c: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """What a kernel adds to -U, given F or a gradient x (B, L, N): symmetric in the labels."""
-    if c.ndim == 0:
-        return c * x
-    if c.ndim == 1:
-        return -c[:, None] * x
-    return -0.5 * (c + c.T) @ x
-
-
-def _grad_compatibility(ndim: int, g_x: torch.Tensor, filtered: torch.Tensor) -> torch.Tensor:
-    if ndim == 0:
-        return (g_x * filtered).sum()
-    if ndim == 1:
-        return -(g_x * filtered).sum((0, 2))
-    outer = (g_x @ filtered.mT).sum(0)
-    return -0.5 * (outer + outer.T)
-
-
 def _backward_fake(
     grad: torch.Tensor,
     unary: torch.Tensor,
-    features: Features,
+    features: Sequence[torch.Tensor],
     compatibilities: Sequence[torch.Tensor],
-    *rest: object,
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    return torch.empty_like(grad, memory_format=torch.contiguous_format), [
-        torch.empty_like(c) for c in compatibilities
-    ]
+    normalizations: Sequence[int],
+    iterations: int,
+    needs_compatibility: bool,
+    needs_features: Sequence[bool],
+    width: int,
+) -> Gradients:
+    own = zip(features, needs_features, strict=True)
+    return (
+        torch.empty_like(grad, memory_format=torch.contiguous_format),
+        [torch.empty_like(c) for c in compatibilities],
+        [f.new_empty(f.shape if needed else (0,)) for f, needed in own],
+    )
 
 
 _mean_field_backward = define_op(
     "mean_field_backward(Tensor grad, Tensor unary, Tensor[] features, Tensor[] compatibilities, "
-    "int[] normalizations, int iterations, bool needs_compatibility) -> (Tensor, Tensor[])",
+    "int[] normalizations, int iterations, bool needs_compatibility, bool[] needs_features, "
+    "int width) -> (Tensor, Tensor[], Tensor[])",
     cpu=mean_field_backward_of_batch,
     cuda=mean_field_backward_of_batch,
     fake=_backward_fake,
@@ -244,31 +169,34 @@ _mean_field_backward = define_op(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    unary, features, compatibilities, ctx.normalizations, ctx.iterations, _ = inputs
+    unary, features, compatibilities, ctx.normalizations, ctx.iterations, _, ctx.width = inputs
     ctx.num_features = len(features)
     ctx.save_for_backward(unary, *features, *compatibilities)
 
 
 def _backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     unary, *rest = ctx.saved_tensors
-    _, need_features, need_compatibilities, *_ = ctx.needs_input_grad
-    no_gradient("features", need_features)
+    _, needs_features, needs_compatibilities, *_ = ctx.needs_input_grad
     features, compatibilities = rest[: ctx.num_features], rest[ctx.num_features :]
-    grad_unary, grad_compatibilities = _mean_field_backward(
+    grad_unary, grad_compatibilities, grad_features = _mean_field_backward(
         grad,
         unary,
         features,
         compatibilities,
         ctx.normalizations,
         ctx.iterations,
-        any(need_compatibilities),
+        any(needs_compatibilities),
+        list(needs_features),
+        ctx.width,
     )
-    return grad_unary, [None] * len(features), grad_compatibilities, None, None, None
+    own = zip(grad_features, needs_features, strict=True)
+    of_features = [g if needed else None for g, needed in own]
+    return grad_unary, of_features, grad_compatibilities, None, None, None, None
 
 
 _mean_field = define_op(
     "mean_field(Tensor unary, Tensor[] features, Tensor[] compatibilities, int[] normalizations, "
-    "int iterations, bool half) -> Tensor",
+    "int iterations, bool half, int width) -> Tensor",
     cpu=mean_field_of_batch,
     cuda=mean_field_of_batch,
     fake=_mean_field_fake,

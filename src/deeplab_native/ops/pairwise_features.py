@@ -44,7 +44,6 @@ def check_image(image: object, unary: torch.Tensor) -> torch.Tensor:
         )
     check_channels("image", image.shape[1], len(space))
     check_same_device(unary=unary, image=image)
-    check_no_gradient("image", image)
     return image
 
 
@@ -54,12 +53,6 @@ def check_channels(name: str, channels: int, axes: int) -> None:
     if not 1 <= channels <= most:
         kind = "an image" if axes == 2 else "a volume"
         raise ValueError(f"{name}: expected 1 to {most} channels of {kind}, got {channels}")
-
-
-def check_no_gradient(name: str, image: torch.Tensor) -> None:
-    """Raises ValueError, naming the image, where autograd would ask for its gradient."""
-    if image.requires_grad and torch.is_grad_enabled():
-        raise ValueError(f"{name}: no gradient with respect to the image; pass image.detach()")
 
 
 def position_features(

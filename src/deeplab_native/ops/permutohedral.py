@@ -5,19 +5,18 @@ Adams, Baek and Davis, "Fast High-Dimensional Filtering Using the Permutohedral 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from .. import _C
-from .._autograd import linear, no_gradient
+from .._autograd import linear
 from .._batching import front, loop
-from .._memory import check_memory, least_bytes_of_lattice
-from .._native import check_same_device, check_tensor, define_op, num_threads, widen
+from .._native import check_same_device, check_tensor, define_op, widen
+from ._lattice_cpu import build_lattice, check_lattice
 from ._lattice_cuda import CudaFilter, CudaLattice, check_size, images_at_once
-
-_R = TypeVar("_R")
+from .lattice_gradient import permutohedral_filter_backward
 
 _FILTERS = {
     torch.float32: _C.permutohedral_filter_cpu_float,
@@ -39,13 +38,14 @@ def permutohedral_filter(values: torch.Tensor, features: torch.Tensor) -> torch.
             Time and memory grow with the number of vertices, up to d + 1 for each point.
 
     Returns:
-        Like `values`, contiguous, but float32 for narrower ones. Its gradient with respect to the
-        values is exact for the lattice (the transposed filter); with respect to the features there
-        is none.
+        Like `values`, contiguous, but float32 for narrower ones. Its gradients are those of the
+        lattice: with respect to the values the transposed filter; with respect to the features,
+        which is differentiable once, as the barycentric weights move (piecewise linearly, and
+        across the faces of the simplices continuously), while the vertices and the blur stay.
 
     Raises:
         TypeError, ValueError: an argument of another type, dtype, shape or device, features that
-            are not finite, too large for the lattice, or require a gradient. On CUDA features are
+            are not finite, or too large for the lattice. On CUDA features are
             not looked at, which would be to wait for the device: an image whose features are not
             finite, or too large, is NaN.
     """
@@ -81,37 +81,6 @@ def check_features(name: str, features: torch.Tensor, points: torch.Size) -> Non
             f"{name}: expected 1 to {_C.max_feature_dim} dimensions, got shape "
             f"{tuple(features.shape)}"
         )
-    if features.requires_grad and torch.is_grad_enabled():
-        raise ValueError(f"{name}: no gradient with respect to features; pass {name}.detach()")
-
-
-def build_lattice(
-    features: torch.Tensor, name: str = "features", *, like_pydensecrf: bool = False
-) -> _C.Lattice:
-    """The lattice of features (N, d), any strides; ValueError where not finite or too large.
-
-    `like_pydensecrf`: with the vertices that its vectors of four points add, see permutohedral.h.
-    """
-    points, d = features.shape
-    size = least_bytes_of_lattice(points, d)
-    check_memory(f"{name}: a lattice of {points} points in {d} dimensions", size)
-    return _with_features(_C.build_lattice_cpu, features, name, like_pydensecrf)
-
-
-def check_lattice(features: torch.Tensor, name: str, *, like_pydensecrf: bool = False) -> None:
-    """Raises what `build_lattice` would, at a small part of its cost."""
-    _with_features(_C.check_features_cpu, features, name, like_pydensecrf)
-
-
-def _with_features(
-    native: Callable[..., _R], features: torch.Tensor, name: str, like_pydensecrf: bool
-) -> _R:
-    features = features.detach().to(torch.float32)
-    (n, d), strides = features.shape, features.stride()
-    try:
-        return native(features.data_ptr(), n, d, *strides, num_threads(), like_pydensecrf)
-    except ValueError as error:
-        raise ValueError(str(error).replace("features", name, 1)) from None
 
 
 def _filter_cpu(values: torch.Tensor, features: torch.Tensor, transposed: bool) -> torch.Tensor:
@@ -154,14 +123,28 @@ def _filter_fake(values: torch.Tensor, features: torch.Tensor, transposed: bool)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    _, features, ctx.transposed = inputs
-    ctx.save_for_backward(features)
+    values, features, ctx.transposed = inputs
+    if ctx.needs_input_grad[1]:
+        ctx.save_for_backward(features, values)
+    else:  # values are not needed
+        ctx.save_for_backward(features)
 
 
 def _backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
-    (features,) = ctx.saved_tensors
-    no_gradient("features", ctx.needs_input_grad[1])
-    return _filter(grad, features, not ctx.transposed), None, None
+    features, *values = ctx.saved_tensors
+    if not values:
+        return _filter(grad, features, not ctx.transposed), None, None
+    grads = permutohedral_filter_backward(grad, values[0], features, ctx.transposed)
+    return *grads, None
+
+
+def _tangents(op: Any, args: Sequence[Any], tangents: Sequence[Any]) -> Any:
+    if tangents[1] is not None:
+        raise NotImplementedError(
+            "permutohedral_filter: has no forward-mode derivative with respect to features; use "
+            "reverse mode: torch.func.vjp, grad or jacrev"
+        )
+    return linear(op, args, tangents)
 
 
 def _vmap(
@@ -199,7 +182,7 @@ _filter = define_op(
     cuda=_filter_cuda,
     fake=_filter_fake,
     vmap=_vmap,
-    tangents=linear,
+    tangents=_tangents,
     backward=_backward,
     setup_context=_setup_context,
 )
