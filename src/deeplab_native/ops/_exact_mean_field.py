@@ -147,7 +147,7 @@ def grid_filter(
         factors.append((-0.5 * (x[:, None] - x).square()).exp())
 
     def of_image(q: torch.Tensor) -> torch.Tensor:
-        x = q.to(dtype).unflatten(1, tuple(size))
+        x: torch.Tensor = q.to(dtype).reshape(-1, *size)
         for axis, factor in enumerate(factors, start=1):
             x = (x.movedim(axis, -1) @ factor.to(dtype)).movedim(-1, axis)
         return x.reshape(q.shape).to(q.dtype)

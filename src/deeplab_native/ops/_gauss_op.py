@@ -49,7 +49,8 @@ def _on_cuda(
     if out.numel() == 0 or values.numel() == 0:
         return out.zero_()
     dtype = str(values.dtype).removeprefix("torch.")
-    size = _C.gauss_transform_scratch_bytes_cuda(*how[:-1], dtype)
+    images, n, d, channels, _ = how
+    size = _C.gauss_transform_scratch_bytes_cuda(images, n, d, channels, dtype)
     scratch = torch.empty(size, dtype=torch.uint8, device=out.device)
     name = "gauss_transform_cuda" if grad is None else "gauss_transform_features_cuda"
     pointers = [t.data_ptr() for t in tensors]
