@@ -197,10 +197,7 @@ def main() -> int:
         record["learned"][run] = learn(crf.train(), loss, samples, arguments, console)
         record["learned"][run]["params"] = plain(crf.params)
         record["loss_of_others"][run] = loss_of_others(crf)
-        measured = measure(
-            items_of(arguments.folder, held_out), {run: crf.params}, arguments.workers
-        )
-        record["figures"] |= measured
+        record["figures"] |= measure(others, {run: crf.params}, arguments.workers)
         if arguments.json:  # what there is: the rest takes a while
             write_json(arguments.json, record)
     report({**figures, **record["figures"]}, len(held_out), console)
