@@ -97,6 +97,10 @@ def crfs(device: torch.device) -> Iterator[Call]:
         yield partial(crf, image=image, scale=0.5), new(2, 5, 12, 9)
         yield partial(crf, image=image, algorithm="exact"), new(2, 5, 12, 9)
         yield partial(crf, image=image, sizes=[(12, 7), (5, 9)]), new(2, 5, 12, 9)
+        loss = dn.DenseCRFLoss(1, 10, 20, 0.5)
+        yield partial(loss, image), new(2, 5, 12, 9)
+        walk = partial(dn.random_walk, sigma_rgb=10, sigma_xy=20, steps=2)
+        yield partial(walk, image=image), new(2, 5, 12, 9)
         scan = torch.randint(0, 255, (2, 2, 3, 6, 5), device=device).to(torch.uint8)
         for scale in (1.0, 0.5):
             yield partial(crf, image=scan, scale=scale, spacing=(4, 1, 1)), new(2, 3, 3, 6, 5)

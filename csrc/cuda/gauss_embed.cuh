@@ -26,11 +26,14 @@ constexpr float kValueScale = 32, kExponentOfK = 15, kSumScale = 0x1p-20f;
 
 // What lies in device memory for it, a part of the op's scratch.
 struct GaussPacked {
-  float* features;   // [images][tiles][64][d], beyond the last point that point again
+  float* features;   // [images][tiles][64][packed_dims(d)], beyond the last point that one again
   uint32_t* values;  // [images][chunks][tiles][channels of a chunk][64] float16
   // [images][tiles] nonzero: of a larger radius than kGaussRadius, with the other of its two
   int* wide;
 };
+
+// Dimensions are packed in pairs; the one too many is 0.
+__host__ __device__ constexpr int packed_dims(int d) { return (d + 1) / 2 * 2; }
 
 // Half of the diagonal of a box, squared.
 template <class Width>
@@ -45,14 +48,15 @@ __global__ void __launch_bounds__(kGaussThreads)
     gauss_pack_kernel(const __grid_constant__ GaussTiles<float> tiles, const float* values,
                       GaussPacked to, int64_t images, int channels, int chunks, int in_chunk) {
   const int64_t d = tiles.d;
+  const int packed = packed_dims(tiles.d);
   for (int64_t i = blockIdx.x; i < images * tiles.tiles; i += gridDim.x) {
     const int64_t image = i / tiles.tiles, tile = i - image * tiles.tiles;
     const int64_t first = tile * kGaussTile;
     const float* const features = tiles.features_of(image);
-    for (int at = threadIdx.x; at < kGaussTile * d; at += kGaussThreads) {
-      const int64_t beyond = first * d + at - (tiles.points - 1) * d;  // from the last point on
-      const int64_t from = beyond < d ? first * d + at : (tiles.points - 1) * d + beyond % d;
-      to.features[i * kGaussTile * d + at] = features[from];
+    for (int at = threadIdx.x; at < kGaussTile * packed; at += kGaussThreads) {
+      const int item = at / packed, k = at - item * packed;
+      const int64_t point = min(first + item, tiles.points - 1);
+      to.features[i * kGaussTile * packed + at] = k < d ? features[point * d + k] : 0.0f;
     }
     if (threadIdx.x == 0) {
       const float* const box = tiles.box(image) + tile / 2 * 2;
@@ -84,13 +88,13 @@ __global__ void __launch_bounds__(kGaussThreads)
 
 // What rows are made with, in shared memory.
 struct GaussCentre {
-  float at[kGaussTensorDims];
+  alignas(8) float at[kGaussTensorDims];
   float reach;  // |u_j|^2 beyond which k is 0 for all points i
 
   // box: lower, upper bounds of the tile i. A barrier comes after it.
   __device__ void set(const float* box, int d) {
     const int k = threadIdx.x;
-    if (k < d) at[k] = (box[k] + box[d + k]) * 0.5f;
+    if (k < packed_dims(d)) at[k] = k < d ? (box[k] + box[d + k]) * 0.5f : 0.0f;
     if (k == 0) {
       const float radius =
           sqrtf(squared_radius(d, [&](int dim) { return box[d + dim] - box[dim]; })) + kGaussReach;
@@ -99,38 +103,42 @@ struct GaussCentre {
   }
 };
 
-// The rows of 64 points, two threads to a point. kOwn: of points i, whose -|u|^2 / 2 goes to
-// `norms`. Words of dimensions that there are not stay 0.
+// The rows of 64 points, two threads to a point: even ones have dimensions 0, 1, 4, 5, 8, 9. kOwn:
+// of points i, whose -|u|^2 / 2 goes to `norms`. Words of dimensions that there are not stay 0.
 template <bool kOwn>
 __device__ void embed_points(const GaussCentre& centre, const float* features, int d,
                              uint32_t* rows, float* norms) {
-  constexpr int kPairs = 3;  // of dimensions, that a thread has: every second one
-  const int point = threadIdx.x / 2, half = threadIdx.x % 2;
-  const auto dimension = [&](int p) { return 2 * (2 * p + half); };
-  float u[2 * kPairs], norm = 0;
+  constexpr int kPairs = 3;  // of dimensions
+  const int point = threadIdx.x / 2, half = threadIdx.x % 2, packed = packed_dims(d);
+  const float* const from = features + point * packed + 2 * half;
+  const float* const middle = centre.at + 2 * half;
+  float2 u[kPairs];
+  float norm = 0;
 #pragma unroll
-  for (int i = 0; i < 2 * kPairs; ++i) {
-    const int k = dimension(i / 2) + i % 2;
-    u[i] = k < d ? (features[point * d + k] - centre.at[k]) * kGaussScale : 0.0f;
-    norm += u[i] * u[i];
+  for (int p = 0; p < kPairs; ++p) {
+    u[p] = make_float2(0, 0);
+    if (4 * p + 2 * half < packed) {
+      const auto feature = *reinterpret_cast<const float2*>(from + 4 * p);
+      const auto offset = *reinterpret_cast<const float2*>(middle + 4 * p);
+      u[p].x = (feature.x - offset.x) * kGaussScale, u[p].y = (feature.y - offset.y) * kGaussScale;
+    }
+    norm += u[p].x * u[p].x + u[p].y * u[p].y;
   }
   norm += __shfl_xor_sync(~0u, norm, 1);
   const bool out_of_reach = !kOwn && !(norm <= centre.reach);
+  const float kept = out_of_reach ? 0.0f : 1.0f;
   uint32_t* const row = rows + point * kRowPitch;
 #pragma unroll
   for (int p = 0; p < kPairs; ++p) {
-    if (dimension(p) >= d) continue;
-    float high[2], rest[2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const float x = out_of_reach ? 0.0f : u[2 * p + i];
-      float unused;
-      widen(narrow(x, 0), high[i], unused);
-      rest[i] = x - high[i];
-    }
-    *reinterpret_cast<HalfWords*>(row + dimension(p)) = {narrow(high[0], kOwn ? high[0] : rest[0]),
-                                                         narrow(high[1], kOwn ? high[1] : rest[1])};
-    row[kRestWord + dimension(p) / 2] = kOwn ? narrow(rest[0], rest[1]) : narrow(high[0], high[1]);
+    if (4 * p + 2 * half >= packed) continue;
+    const float x = u[p].x * kept, y = u[p].y * kept;
+    const uint32_t high = narrow(x, y);
+    float high_x, high_y;
+    widen(high, high_x, high_y);
+    const float rest_x = x - high_x, rest_y = y - high_y;
+    *reinterpret_cast<HalfWords*>(row + 2 * half + 4 * p) = {
+        narrow(high_x, kOwn ? high_x : rest_x), narrow(high_y, kOwn ? high_y : rest_y)};
+    row[kRestWord + half + 2 * p] = kOwn ? narrow(rest_x, rest_y) : high;
   }
   if (half == 0) {
     const float exponent = out_of_reach ? -30000.0f : norm * -0.5f;

@@ -29,40 +29,41 @@ struct GaussStages {
   static constexpr int kValueBytes = kChannels * kValuePitch;
   static constexpr int kRowBytes = kGaussTile * kRowPitch * 4;
 
-  unsigned char* memory;
-  int feature_bytes;  // of a tile: 256 d
+  // What follows the rows are the stages, of values and features.
+  static constexpr int kRowsOfBoth = 2 * kRowBytes;
 
-  static size_t bytes(int d) { return 2 * kRowBytes + kStages * (kValueBytes + 256 * d); }
-
-  __device__ uint32_t* rows(int turn) const {
-    return reinterpret_cast<uint32_t*>(memory + turn % 2 * kRowBytes);
-  }
-  __device__ unsigned char* values(int turn) const {
-    return memory + 2 * kRowBytes + turn % kStages * (kValueBytes + feature_bytes);
-  }
-  __device__ float* features(int turn) const {
-    return reinterpret_cast<float*>(values(turn) + kValueBytes);
-  }
-  // Starts the copies of a tile, if there is one, of the image and chunk whose packed values and
-  // features these are.
-  __device__ void start(const uint4* packed_values, const uint4* packed_features, int tile,
-                        int turn) const {
-    if (tile >= 0) {
-      constexpr int kVectors = kGaussTile * 2 / 16;  // of the float16 of a channel
-      const uint4* from = packed_values + int64_t{tile} * (kChannels * kVectors);
-#pragma unroll 1  // registers are for the sums
-      for (int i = threadIdx.x; i < kChannels * kVectors; i += kGaussThreads) {
-        copy_async(values(turn) + i / kVectors * kValuePitch + i % kVectors * 16, from + i, true);
-      }
-      const int vectors = feature_bytes / 16;
-      from = packed_features + int64_t{tile} * vectors;
-      auto* const to = reinterpret_cast<uint4*>(features(turn));
-#pragma unroll 1
-      for (int i = threadIdx.x; i < vectors; i += kGaussThreads) copy_async(to + i, from + i, true);
-    }
-    commit_copies();
-  }
+  static int stage_bytes(int d) { return kValueBytes + kGaussTile * 4 * packed_dims(d); }
+  static size_t bytes(int d) { return kRowsOfBoth + kStages * stage_bytes(d); }
 };
+
+// Starts the copies of a tile to a stage, if there is one: of the image's and chunk's packed values
+// and features, of which a tile has `vectors` times 16 bytes.
+template <int kN>
+__device__ void start_stage(unsigned char* stage, const uint4* values, const uint4* features,
+                            int vectors, int tile) {
+  using Stages = GaussStages<kN>;
+  if (tile >= 0) {
+    constexpr int kVectors = kGaussTile * 2 / 16;  // of the float16 of a channel
+    constexpr int kOfTile = Stages::kChannels * kVectors, kMost = kGaussTensorDims * kGaussTile / 4;
+    values += int64_t{tile} * kOfTile;
+    features += int64_t{tile} * vectors;
+    const int thread = threadIdx.x;
+#pragma unroll
+    for (int from = 0; from < kOfTile; from += kGaussThreads) {
+      const int i = from + thread;
+      if (i < kOfTile) {
+        copy_async(stage + i / kVectors * Stages::kValuePitch + i % kVectors * 16, values + i,
+                   true);
+      }
+    }
+#pragma unroll
+    for (int from = 0; from < kMost; from += kGaussThreads) {
+      const int i = from + thread;
+      if (i < vectors) copy_async(stage + Stages::kValueBytes + i * 16, features + i, true);
+    }
+  }
+  commit_copies();
+}
 
 // The points i of a warp, and what they sum up.
 template <int kN>
@@ -159,45 +160,54 @@ __global__ void __launch_bounds__(kGaussThreads, 4)
   __shared__ float norms[kGaussThreads];  // a thread has a point i
   DEEPLAB_DYNAMIC_SHARED(unsigned char, memory);
   const int d = s.tiles.d;
-  const GaussStages<kN> stages{memory, 256 * d};
   const GaussTask task(s.tiles.parts, (s.tiles.tiles + 1) / 2, s.chunks);
   const int64_t own = task.image * s.tiles.tiles + 2 * task.tile;
   if (s.packed.wide[own] != 0) return;
 
   Near tiles(s.tiles, task, 2 * task.tile, near);
-  for (int i = threadIdx.x; i < 2 * kGaussTile * kRowPitch; i += kGaussThreads) {
-    stages.rows(0)[i] = 0;
-  }
+  using Stages = GaussStages<kN>;
+  // of the tile that is multiplied and of the one that is embedded; at first of points i
+  auto *rows = reinterpret_cast<uint32_t*>(memory), *next_rows = rows + kGaussTile * kRowPitch;
+  for (int i = threadIdx.x; i < 2 * kGaussTile * kRowPitch; i += kGaussThreads) rows[i] = 0;
   norms[threadIdx.x] = 0;  // of points that there are not, too
   __syncthreads();
   centre.set(near.box, d);
   __syncthreads();
-  const float* const own_features = s.packed.features + own * kGaussTile * d;
+  const int tile_size = kGaussTile * packed_dims(d);
+  const float* const own_features = s.packed.features + own * tile_size;
   for (int i = 0; i < 2 && 2 * task.tile + i < s.tiles.tiles; ++i) {
-    embed_points<true>(centre, own_features + i * kGaussTile * d, d, stages.rows(i),
+    embed_points<true>(centre, own_features + i * tile_size, d, i ? next_rows : rows,
                        norms + i * kGaussTile);
   }
   __syncthreads();
-  GaussWarp<kN> warp(stages.rows(0), norms);
+  GaussWarp<kN> warp(rows, norms);
 
-  constexpr int kChannels = GaussStages<kN>::kChannels;
+  constexpr int kChannels = Stages::kChannels;
   const auto* const values =
       reinterpret_cast<const uint4*>(s.packed.values) +
       (task.image * s.chunks + task.chunk) * s.tiles.tiles * kChannels * (kGaussTile * 2 / 16);
   const auto* const features = reinterpret_cast<const uint4*>(s.packed.features) +
-                               task.image * s.tiles.tiles * (kGaussTile * d * 4 / 16);
+                               task.image * s.tiles.tiles * (tile_size / 4);
   // a tile is copied in one turn, embedded in the next, and in the third multiplied
-  int tile = -1, next = -1, turn = -2;
+  const int stage_bytes = Stages::kValueBytes + 4 * tile_size;
+  unsigned char* stage = memory + Stages::kRowsOfBoth;
+  unsigned char *next_stage = stage + stage_bytes, *later_stage = next_stage + stage_bytes;
+  int tile = -1, next = -1;
   do {
     const int later = tiles.next();
     wait_for_copies<0>();
     __syncthreads();  // the next tile is there, this one is embedded, the last one done with
-    stages.start(values, features, later, turn + 2);
+    start_stage<kN>(later_stage, values, features, tile_size / 4, later);
     if (next >= 0) {
-      embed_points<false>(centre, stages.features(turn + 1), d, stages.rows(turn + 1), nullptr);
+      embed_points<false>(centre, reinterpret_cast<const float*>(next_stage + Stages::kValueBytes),
+                          d, next_rows, nullptr);
     }
-    if (tile >= 0) warp.add(stages.rows(turn), stages.values(turn));
-    tile = next, next = later, ++turn;
+    if (tile >= 0) warp.add(rows, stage);
+    tile = next, next = later;
+    unsigned char* const done_with = stage;
+    stage = next_stage, next_stage = later_stage, later_stage = done_with;
+    uint32_t* const read = rows;
+    rows = next_rows, next_rows = read;
   } while (tile >= 0 || next >= 0);
 
   const int64_t points = s.tiles.points, first = int64_t{task.tile} * 2 * kGaussTile;

@@ -30,7 +30,7 @@ GaussMemory<T> gauss_memory(int64_t images, int64_t points, int d, int64_t chann
   if (std::is_same_v<T, float> && d <= kGaussTensorDims) {
     const int64_t in_chunk = tensor_channels(channels);
     const int64_t width = (channels + in_chunk - 1) / in_chunk * in_chunk;
-    m.packed.features = arena.take<float>(images * tiles * kGaussTile * d);
+    m.packed.features = arena.take<float>(images * tiles * kGaussTile * packed_dims(d));
     m.packed.values = arena.take<uint32_t>(images * width * tiles * kGaussTile / 2);
     m.packed.wide = arena.take<int>(images * tiles);
   }
