@@ -156,11 +156,12 @@ def main() -> int:
     parser.add_argument("--known", type=Path, default=HERE / "crf_on_voc_scores.json")
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--seed", type=int, default=0, help="which third, and its order")
-    parser.add_argument("--stride", type=int, default=3, help="pixels, while training")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--stride", type=int, default=4, help="pixels, while training")
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch", type=int, default=7, help="images of an update")
-    parser.add_argument("--lr", type=float, default=0.03, help="of the logarithms")
+    parser.add_argument("--lr", type=float, default=0.05, help="of the logarithms")
     parser.add_argument("--lr-matrix", type=float, default=0.02)
+    parser.add_argument("--loss-every", type=int, default=3, help="of the others, every N-th")
     parser.add_argument("--limit", type=int, help="first N images only, 3 at least")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args()
@@ -171,36 +172,36 @@ def main() -> int:
     learned_on, held_out = split(names, arguments.seed)
     samples = list(read(arguments.folder, learned_on, arguments.stride))
 
-    results: dict[str, Any] = {}
-    params: dict[str, CRFParams | None] = {}
+    others, some = items_of(arguments.folder, held_out), held_out[:: arguments.loss_every]
+
+    def loss_of_others(crf: DenseCRF) -> float:
+        return mean_loss(crf, read(arguments.folder, some, arguments.stride))
+
+    known = json.loads(arguments.known.read_text())
+    same = known["seed"] == arguments.seed and known["evaluation"]["images"] == len(held_out)
+    figures: dict[str, Any] = known["evaluation"]["figures"] if same else {}
+    names_of = ("stride", "epochs", "batch", "lr", "lr_matrix", "loss_every")
+    record: dict[str, Any] = {
+        "machine": machine_info(),
+        "seed": arguments.seed,
+        "start": asdict(START),
+        "settings": {n: getattr(arguments, n) for n in names_of},
+        "images": {"learned on": len(samples), "others": len(held_out)},
+        "loss_of_others": {"start": loss_of_others(DenseCRF(START, spacing=arguments.stride))},
+        "learned": {},
+        "figures": {},
+    }
     for run in arguments.runs:
         crf = DenseCRF(START, num_labels=NUM_LABELS, spacing=arguments.stride, **RUNS[run])
         loss = soft_iou if run.endswith("iou") else nll
-        losses = {"before": mean_loss(crf, read(arguments.folder, held_out, arguments.stride))}
-        results[run] = learn(crf.train(), loss, samples, arguments, console)
-        losses["after"] = mean_loss(crf, read(arguments.folder, held_out, arguments.stride))
-        params[run] = crf.params
-        results[run].update(held_out_loss=losses, params=plain(crf.params))
-        console.print(f"{run}: {numbers(crf)}, loss of the others {losses}")
-
-    start = perf_counter()
-    figures = measure(items_of(arguments.folder, held_out), params, arguments.workers)
-    seconds = round(perf_counter() - start, 1)
-    known = json.loads(arguments.known.read_text())
-    same = known["seed"] == arguments.seed and known["evaluation"]["images"] == len(held_out)
-    rows = {**(known["evaluation"]["figures"] if same else {}), **figures}
-    report(rows, len(held_out), console)
-    if arguments.json:
-        settings = {n: getattr(arguments, n) for n in ("stride", "epochs", "batch", "lr")}
-        record = {
-            "machine": machine_info(),
-            "seed": arguments.seed,
-            "start": asdict(START),
-            "settings": {**settings, "lr_matrix": arguments.lr_matrix, "images": len(samples)},
-            "learned": results,
-            "evaluation": {"images": len(held_out), "seconds": seconds, "figures": figures},
-        }
-        write_json(arguments.json, record)
+        record["learned"][run] = learn(crf.train(), loss, samples, arguments, console)
+        record["learned"][run]["params"] = plain(crf.params)
+        record["loss_of_others"][run] = loss_of_others(crf)
+        record["figures"] |= measure(others, {run: crf.params}, arguments.workers)
+        if arguments.json:  # what there is: the rest takes a while
+            write_json(arguments.json, record)
+    report({**figures, **record["figures"]}, len(held_out), console)
+    console.print("loss of the others", record["loss_of_others"])
     return 0
 
 

@@ -227,6 +227,17 @@ def _of_images(new: Callable[..., torch.Tensor]) -> list[Any]:
     return [_of_sizes(new, 2), _images(new), _weights(new), SIGMAS, 3, 2, 1.0, False]
 
 
+def _dense_crf_loss(gated: bool) -> Case:
+    return Case(
+        "dense_crf_loss",
+        lambda new: [
+            *(new(2, 3, 5, 4), new(2, 5, 4).abs()),
+            *(new(2, 5, 4).abs() if gated else None, _image(new, 2, 3, 5, 4), SIGMAS[2:]),
+        ],
+        (0,),
+    )
+
+
 def _upsampled(new: Callable[..., torch.Tensor]) -> list[Any]:
     return [new(2, 3, 6, 5), new(2, 3, 6, 5), [3, 2], [7, 6]]
 
@@ -271,6 +282,12 @@ CASES = [
     _mean_field_backward(False, False, False, False),
     *map(_dense_crf, (1.0, 0.5)),
     *map(_dense_crf_backward, (True, False)),
+    *map(_dense_crf_loss, (True, False)),
+    Case(
+        "random_walk",
+        lambda new: [new(2, 3, 5, 4), _image(new, 2, 3, 5, 4), SIGMAS[2:], 3, False],
+        (0,),
+    ),
     Case("dense_crf_images", _of_images, (0, 1, 4, 5), derivatives=1, forward=False),
     *map(_images_backward, (True, False)),
 ]

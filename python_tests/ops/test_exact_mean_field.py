@@ -84,19 +84,11 @@ def test_gradcheck_of_a_mean_field(normalization, device):
 
     def field(unary, shared, own, weight, matrix):
         kernels = [(shared, weight, normalization), (own, matrix, normalization)]
-        return _with_gradients(unary, kernels)
+        return mean_field(unary, kernels, iterations=2, algorithm="exact")
 
     for leaf in leaves:
         leaf.requires_grad_()
     assert torch.autograd.gradcheck(field, leaves)
-
-
-def _with_gradients(unary, kernels):
-    """`mean_field` of features that require gradients."""
-    from deeplab_native.ops._exact_mean_field import exact_of_kernels
-    from deeplab_native.ops._mean_field_checks import CheckedKernel
-
-    return exact_of_kernels(unary, [CheckedKernel(*k) for k in kernels], 2, False)
 
 
 def _crf_case(device, size=(5, 6), batch=2):
@@ -145,8 +137,8 @@ def test_gradcheck_of_image_and_sigmas(device):
     sigmas = [torch.tensor(s, dtype=torch.float64, device=device) for s in (2.0, 3.0, 30.0)]
 
     def crf(image, gamma, alpha, beta):
-        params = CRFParams(4, alpha, beta, 2, gamma)
-        return dense_crf(unary, image, params, iterations=2, algorithm="exact")
+        params = CRFParams(4.0, alpha, beta, 2.0, gamma)
+        return dense_crf(unary, image, params, iterations=2, spacing=0.5, algorithm="exact")
 
     leaves = [t.requires_grad_() for t in (image, *sigmas)]
     assert torch.autograd.gradcheck(crf, leaves)

@@ -56,8 +56,9 @@ def test_learning_on_scores(tmp_path):
         first, *_, last = run["epochs"]
         assert all(first[n] != last[n] > 0 for n in ("w1", "sigma_alpha", "sigma_beta"))
     assert np.shape(result["learned"]["matrix"]["params"]["w1"]) == (21, 21)
-    assert result["evaluation"]["images"] == 2
-    assert set(result["evaluation"]["figures"]) == RUNS
+    assert result["images"] == {"learned on": 1, "others": 2}
+    assert set(result["figures"]) == RUNS
+    assert set(result["loss_of_others"]) == {"start", *RUNS}
 
 
 def test_fine_tuning_through_the_crf(tmp_path):

@@ -30,7 +30,7 @@ def random_walk(
     K is the bilateral kernel, exp(-|p_i - p_j|^2 / 2 sigma_xy^2 - |I_i - I_j|^2 / 2 sigma_rgb^2),
     with the permutohedral lattice's approximation, and D = diag(K 1), so that every step is a mean:
     a constant map stays, values never leave the range they were in, and channels that add up to 1
-    go on doing so.
+    go on doing so, up to rounding (1 / K 1 is float32).
 
     This is the refinement of class activation maps by a random walk of Ahn and Kwak ("Learning
     Pixel-level Semantic Affinity with Image-level Supervision", PSA, CVPR 2018, section 3.3; IRN,
