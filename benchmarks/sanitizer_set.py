@@ -106,20 +106,6 @@ def crfs(device: torch.device) -> Iterator[Call]:
             yield partial(crf, image=scan, scale=scale, spacing=(4, 1, 1)), new(2, 3, 3, 6, 5)
 
 
-def exact_sums(device: torch.device) -> Iterator[Call]:
-    """Tiles of 64 points and blocks of 128 that are not full, chunks of 8 and of 24 channels."""
-    for dtype in (torch.float32, torch.float64):
-        for points, d, channels in ((70, 5, 3), (130, 2, 21), (65, 17, 25)):
-            new = partial(torch.randn, device=device, dtype=dtype)
-            yield dn.gauss_transform, new(2, points, channels), new(2, points, d)
-    image = torch.randint(0, 255, (2, 3, 12, 9), device=device).to(torch.uint8)
-    params = dn.CRFParams(4, 20, 10, 3, 1)
-    for labels in (5, 21):  # in float16 on tensor cores: each another kernel
-        crf = partial(dn.dense_crf, params=params, iterations=2, algorithm="exact")
-        unary = torch.randn(2, labels, 12, 9, device=device)
-        yield partial(crf, image=image, precision="half"), unary
-
-
 def fused(input: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
     weights, biases = tensors[: len(RATES)], tensors[len(RATES) :]
     return dn.aspp(input, weights, biases or None, RATES)
@@ -138,7 +124,7 @@ def with_vertices(unary: torch.Tensor, image: torch.Tensor, params: dn.CRFParams
     return unary * float(len(vertices))
 
 
-CALLS = [convolutions, heads, upsampling, crfs, exact_sums]
+CALLS = [convolutions, heads, upsampling, crfs]
 
 
 class Called(TorchDispatchMode):
