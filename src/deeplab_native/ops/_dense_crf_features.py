@@ -167,7 +167,7 @@ def _tensors(
         each = [sigma] * count if isinstance(sigma, (int, float)) else list(sigma)
         scaled = [s / t for s, t in zip(each, steps, strict=True)]
         return [torch.full((), s, dtype=torch.float32, device=image.device) for s in scaled]
-    own = sigma_tensors(name, sigma, count, what)
+    own = [torch.as_tensor(s) for s in sigma_tensors(name, sigma, count, what)]
     # in float64 as Python's numbers
     pairs = zip(own, steps, strict=True)
     return [(s if t == 1 else s.double() / t).to(torch.float32) for s, t in pairs]
