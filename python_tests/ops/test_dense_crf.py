@@ -272,7 +272,6 @@ PARAMS = PRESETS["voc-resnet101"]
         (U, IMAGE.int(), TypeError, "image: expected dtype torch.uint8"),
         (U, IMAGE + torch.nan, ValueError, "image: expected finite values 0..255, got NaN"),
         (U / 0, IMAGE, ValueError, "unary: expected finite energies"),
-        (U, IMAGE.float().requires_grad_(), ValueError, "image: no gradient"),
         (U.to("meta"), IMAGE, ValueError, "one device, got unary on meta, image on cpu"),
     ],
 )

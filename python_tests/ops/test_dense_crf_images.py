@@ -188,7 +188,6 @@ U, PHOTO = torch.zeros(3, 4, 5), torch.zeros(3, 4, 5, dtype=torch.uint8)
             ValueError,
             r"image\[1\]: expected device cpu .* got meta",
         ),
-        ([U, U], [PHOTO, PHOTO.float().requires_grad_()], ValueError, r"image\[1\]: no gradient"),
         ([U, U / 0], [PHOTO, PHOTO], ValueError, r"unary\[1\]: expected finite energies"),
         (
             [U, U],

@@ -118,10 +118,12 @@ def dense_crf_of_list(
     if not by_features(params, images, how[2]):
         sigmas = sigmas_of(params, shape, spacing)
         return dense_crf_of_images(unaries, images, weights, sigmas, *how)
-    return [
-        dense_crf_by_features(u[None], i[None], weights, params, spacing, *how, f"image[{k}]")[0]
-        for k, (u, i) in enumerate(zip(unaries, images, strict=True))
-    ]
+    results = []
+    for k, (u, i) in enumerate(zip(unaries, images, strict=True)):
+        named = f"image[{k}]"
+        one = dense_crf_by_features(u[None], i[None], weights, params, spacing, *how, name=named)
+        results.append(one[0])
+    return results
 
 
 def _bilateral(params: CRFParams, image: torch.Tensor, spacing: Spacing | None) -> torch.Tensor:
@@ -163,12 +165,12 @@ def _tensors(
     steps = [1.0] * count if spacing is None else check_spacing(spacing, count)
     if not isinstance(sigma, torch.Tensor):
         each = [sigma] * count if isinstance(sigma, (int, float)) else list(sigma)
-        of = {"dtype": torch.float32, "device": image.device}
-        return [torch.full((), s / t, **of) for s, t in zip(each, steps, strict=True)]
-    own = sigma_tensors(name, sigma, count, what)
+        scaled = [s / t for s, t in zip(each, steps, strict=True)]
+        return [torch.full((), s, dtype=torch.float32, device=image.device) for s in scaled]
+    own = [torch.as_tensor(s) for s in sigma_tensors(name, sigma, count, what)]
     # in float64 as Python's numbers
-    scaled = [s if t == 1 else s.double() / t for s, t in zip(own, steps, strict=True)]
-    return [s.to(torch.float32) for s in scaled]
+    pairs = zip(own, steps, strict=True)
+    return [(s if t == 1 else s.double() / t).to(torch.float32) for s, t in pairs]
 
 
 def _check_ranges(

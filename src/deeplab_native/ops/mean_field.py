@@ -49,8 +49,9 @@ def mean_field(
         algorithm: "lattice" or "exact", as of `dense_crf`.
 
     Returns:
-        Marginals of the unary's shape that sum to 1 over L; differentiable with respect to the
-        unary and the compatibilities (the unrolled iterations; features have no gradient).
+        Marginals of the unary's shape that sum to 1 over L; differentiable once, with respect to
+        the unary, the compatibilities and the features (the unrolled iterations of the lattice's
+        filters, see docs/crf_gradients.md), in memory that does not grow with the iterations.
 
     Raises:
         TypeError, ValueError: before any iteration, naming the argument. On CUDA values are not

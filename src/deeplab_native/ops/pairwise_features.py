@@ -55,6 +55,12 @@ def check_channels(name: str, channels: int, axes: int) -> None:
         raise ValueError(f"{name}: expected 1 to {most} channels of {kind}, got {channels}")
 
 
+def check_no_gradient(name: str, image: torch.Tensor) -> None:
+    """Raises ValueError, naming the image, where autograd would ask for a gradient there is not."""
+    if image.requires_grad and torch.is_grad_enabled():
+        raise ValueError(f"{name}: no gradient with respect to the image; pass image.detach()")
+
+
 def position_features(
     height: int, width: int, sigma: Sigma, *, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
