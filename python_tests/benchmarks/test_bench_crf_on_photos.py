@@ -41,7 +41,7 @@ def test_photos_are_spread_over_those_held_out(tmp_path):
     every = bench.held_out(tmp_path, None)
     assert len(every) == 20 and every == sorted(every)
     assert bench.held_out(tmp_path, 5) == every[::4]
-    with pytest.raises(SystemExit, match="expected 1 to 20 .* got 21"):
+    with pytest.raises(SystemExit, match=r"expected 1 to 20 .* got 21"):
         bench.held_out(tmp_path, 21)
 
 
