@@ -39,7 +39,7 @@ class VertexNumbers {
 
   // Into the first thread's table, where vertices have the numbers of the order of the blocks.
   // Vertices that no point touches may be inserted afterwards, until number_vertices(): what comes
-  // last is cleared with the last block.
+  // last is cleared with the last block, but for the lattice's bridges.
   Table& merge() {
     Table& all = tables_[0];
     begin_.push_back(0);
@@ -73,7 +73,7 @@ class VertexNumbers {
     number_.resize(vertices);
     int32_t next_shared = 0, next = lattice_.num_shared;
     for (int32_t v = 0; v < vertices; ++v) number_[v] = shared_[v] ? next_shared++ : next++;
-    lattice_.fresh[lattice_.blocks.size()] = vertices;
+    lattice_.fresh[lattice_.blocks.size()] = vertices - lattice_.num_bridges;
   }
 
   // Entries and `fresh` of the thread's blocks.
