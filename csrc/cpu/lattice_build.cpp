@@ -6,6 +6,7 @@
 
 #include "common/parallel.h"
 #include "cpu/kept_lattices.h"
+#include "cpu/lattice_bridges.h"
 #include "cpu/simd_kernels.h"
 #include "cpu/vertex_numbers.h"
 #include "cpu/wide_lattice.h"
@@ -31,7 +32,8 @@ class Builder {
 
   void build() {
     run_team(lattice_.num_threads, [&](Team& team) { insert_points(team); });
-    const HashTable<K>& table = vertices_.merge();
+    HashTable<K>& table = vertices_.merge();
+    if (f_.bridged) add_bridges(&table);
     std::vector<ByHash> by_hash(lattice_.num_threads);
     vertices_.link([&](int axis, const Team& team, Links* links) {
       ByHash& share = by_hash[team.id()];
@@ -124,6 +126,14 @@ class Builder {
     });
   }
 
+  void add_bridges(HashTable<K>* table) {
+    Key<K> steps[kPackedDim + 1];
+    for (int j = 0; j <= f_.d; ++j) steps[j] = wrap_[j] - ones_;
+    const auto keys = find_bridges(*table, steps, f_.d + 1, lattice_.num_threads);
+    for (const Key<K>& key : keys) table->insert(key);
+    vertices_.add_bridges(static_cast<int64_t>(keys.size()));
+  }
+
   // +d in the coordinate of the axis, -1 in all others.
   void find_links(const HashTable<K>& table, const ByHash& share, int axis, const Team& team,
                   Links* links) const {
@@ -149,6 +159,11 @@ std::shared_ptr<Lattice> build(const FeatureSource& features, int num_threads) {
     throw std::invalid_argument("features: expected 1 to " + std::to_string(kMaxFeatureDim) +
                                 " dimensions, got " + std::to_string(features.d));
   }
+  if (features.bridged && features.d > kPackedDim) {
+    throw std::invalid_argument("features: expected at most " + std::to_string(kPackedDim) +
+                                " dimensions of a bridged lattice, got " +
+                                std::to_string(features.d));
+  }
   if (features.n > INT32_MAX / (features.d + 1)) {
     throw std::invalid_argument("features: more than 2^31 vertices for " +
                                 std::to_string(features.n) + " points; filter them in parts");
@@ -158,6 +173,8 @@ std::shared_ptr<Lattice> build(const FeatureSource& features, int num_threads) {
   lattice->blocks = Blocks(features.n, features.width);
   const int64_t blocks = lattice->blocks.size();
   lattice->num_threads = static_cast<int>(std::clamp<int64_t>(blocks, 1, std::max(1, num_threads)));
+  lattice->bridged = features.bridged;
+  lattice->num_bridges = 0;
   lattice->alpha = 1.0f / (1.0f + std::pow(2.0f, -static_cast<float>(features.d)));
   const KeyLayout layout = key_layout(features, num_threads);  // throws where they are no good
   const size_t entries = size_t(blocks) * (features.d + 1) * kBlock;

@@ -39,8 +39,7 @@ class VertexNumbers {
 
   // The table of all vertices, by the lattice's numbers: first those that several threads touch,
   // then each thread's own, both in the order in which blocks touch them. What is inserted into it
-  // before link() comes last, and is on the lattice's lines with the others; the caller adds it to
-  // num_vertices.
+  // before link() comes last, and is on the lattice's lines with the others; see add_bridges().
   Table& merge() {
     begin_.assign(threads_ + 1, 0);
     for (int t = 0; t < threads_; ++t) begin_[t + 1] = begin_[t] + tables_[t].size();
@@ -75,6 +74,12 @@ class VertexNumbers {
     return all_;
   }
 
+  // So many were inserted into the table of merge(): the lattice's bridges.
+  void add_bridges(int64_t count) {
+    lattice_.num_bridges = static_cast<int32_t>(count);
+    set_sizes(lattice_.num_vertices + count, lattice_.num_shared);
+  }
+
   // Where the lattice's lines are known without them.
   void clear_tables() {
     all_.clear();
@@ -106,7 +111,7 @@ class VertexNumbers {
     if (lattice_.num_rows() > kMostVertices) {
       throw std::invalid_argument("features: more than 2^29 lattice rows; use fewer threads");
     }
-    lattice_.fresh[lattice_.blocks.size()] = lattice_.num_vertices;
+    lattice_.fresh[lattice_.blocks.size()] = lattice_.num_vertices - lattice_.num_bridges;
   }
 
   // A region has 1024 vertices or more in the mean, and a thread 4 regions where there are enough.

@@ -16,6 +16,7 @@ import torch
 
 from .._autograd import has_wrapper, transforms_active
 from .._native import check_same_device, on_cuda
+from ._bridged import check_bridged_image
 from ._dense_crf_images import dense_crf_of_images
 from ._lattice_cpu import check_lattice
 from .crf_params import (
@@ -73,6 +74,7 @@ def dense_crf_by_features(
     iterations: int,
     scale: float,
     half: bool,
+    bridged: bool,
     name: str = "image",
 ) -> torch.Tensor:
     """Q (B, L, H, W) of checked arguments, with gradients of all of them; or of volumes."""
@@ -89,7 +91,7 @@ def dense_crf_by_features(
     bilateral = _bilateral(params, image, spacing)
     kernels = [gaussian, bilateral]
     if looks:
-        _check_ranges(kernels, params, image, spacing)
+        _check_ranges(kernels, params, image, bridged=bridged)
     try:
         q = _mean_field(
             unary.flatten(2),
@@ -99,6 +101,7 @@ def dense_crf_by_features(
             iterations,
             half,
             image.shape[-1],
+            bridged,
         )
     except MemoryError as error:
         raise MemoryError(f"{_described(params)}: {error}") from None
@@ -115,6 +118,7 @@ def dense_crf_of_list(
     *how: Any,
 ) -> list[torch.Tensor]:
     """Q (L, H, W) of each image, here or natively; shape: of a batch of such images."""
+    check_bridged_image(images[0][None], bridged=how[4])
     if not by_features(params, images, how[2]):
         sigmas = sigmas_of(params, shape, spacing)
         return dense_crf_of_images(unaries, images, weights, sigmas, *how)
@@ -177,7 +181,8 @@ def _check_ranges(
     kernels: Sequence[torch.Tensor],
     params: CRFParams,
     image: torch.Tensor,
-    spacing: Spacing | None,
+    *,
+    bridged: bool,
 ) -> None:
     """ValueError that names the sigma which is too small for the lattice; on the CPU."""
     axes = image.ndim - 2
@@ -185,7 +190,7 @@ def _check_ranges(
     for features, of in zip(kernels, names, strict=True):
         for own in features.detach() if features.ndim == 3 else [features.detach()]:
             try:
-                check_lattice(own, "features", like_pydensecrf=True)
+                check_lattice(own, "features", like_pydensecrf=True, bridged=bridged)
             except ValueError as error:
                 name = of[int(own.abs().amax(0).argmax())]
                 sigma = getattr(params, name)
