@@ -69,9 +69,12 @@ def crfs(device: torch.device) -> Iterator[Call]:
         new = partial(torch.randn, device=device, dtype=dtype)
         wide = torch.randn(60, 20, device=device) * 0.1
         yield partial(dn.permutohedral_filter, features=wide), new(60, 4)
+        yield dn.permutohedral_filter, new(60, 4), wide.clone()
         for d in (2, 5):
             features = torch.randn(60, d, device=device)
             yield partial(dn.permutohedral_filter, features=features), new(60, 4)
+            yield dn.permutohedral_filter, new(60, 5), features.clone()
+            yield learned_features, new(1, 5, 60), features.clone()
             yield partial(dn.permutohedral_filter, features=features.repeat(1, 3)), new(60, 5)
             for labels in (2, 21, 150):  # each another kernel
                 matrix = torch.eye(labels, device=device, dtype=dtype)
@@ -104,6 +107,10 @@ def crfs(device: torch.device) -> Iterator[Call]:
         scan = torch.randint(0, 255, (2, 2, 3, 6, 5), device=device).to(torch.uint8)
         for scale in (1.0, 0.5):
             yield partial(crf, image=scan, scale=scale, spacing=(4, 1, 1)), new(2, 3, 3, 6, 5)
+
+
+def learned_features(unary: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    return dn.mean_field(unary, [(features, 2.0), (features, 1.0, "before")], iterations=2)
 
 
 def fused(input: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:

@@ -140,6 +140,16 @@ def test_settings_are_passed_on():
     torch.testing.assert_close(crf(scores, image / 255).exp(), q, atol=1e-5, rtol=0)
 
 
+def test_the_exact_algorithm():
+    scores, image, labels = inputs()
+    crf = layer("potts", algorithm="exact", trainable=ALL["potts"])
+    q = dense_crf(-scores, image, PARAMS, iterations=5, algorithm="exact")
+    torch.testing.assert_close(crf(scores, image).exp(), q, atol=1e-5, rtol=0)
+    assert not torch.allclose(q, dense_crf(-scores, image, PARAMS, iterations=5), atol=1e-3)
+    found = gradients(crf, scores, image, labels)
+    assert all(gradient.abs().max() > 0 for gradient in found.values())
+
+
 def test_one_image_a_list_and_sizes():
     scores, image, _ = inputs()
     crf = layer("potts")

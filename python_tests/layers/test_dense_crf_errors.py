@@ -41,6 +41,8 @@ from python_tests.layers.crf_cases import PARAMS, inputs, layer
         ({"eval_iterations": 1.5}, TypeError, "eval_iterations: expected an integer"),
         ({"normalization": "both"}, ValueError, "normalization: expected one of"),
         ({"scale": 2}, ValueError, "scale: expected more than 0 and at most 1"),
+        ({"algorithm": "fft"}, ValueError, "algorithm: expected one of lattice, exact"),
+        ({"algorithm": "exact", "scale": 0.5}, ValueError, "scale: expected 1 with .*exact"),
         ({"spacing": -1}, ValueError, "spacing: expected a positive number"),
         ({"image_range": 255}, TypeError, "image_range: expected"),
     ],

@@ -9,7 +9,7 @@ from torch import nn
 from .._native import check_same_device, check_tensor, widen
 from ..ops._dense_crf_inputs import ImageRange, check_channels_first
 from ..ops._mean_field_checks import check_iterations
-from ..ops._pixel_filters import check_number
+from ..ops._pixel_filters import check_no_gradient, check_number
 from ..ops.crf_params import CRFParams, check_params
 from ..ops.dense_crf import dense_crf
 
@@ -139,6 +139,7 @@ def _of_size(image: object, scores: torch.Tensor) -> torch.Tensor:
             f"{tuple(scores.shape)}, got shape {tuple(image.shape)}"
         )
     check_same_device(image=image, scores=scores)
+    check_no_gradient("image", image)
     size = scores.shape[2:]
     if image.shape[2:] == size:
         return image

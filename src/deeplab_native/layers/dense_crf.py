@@ -17,7 +17,12 @@ from torch import nn
 
 from .._native import widen
 from ..ops._dense_crf_inputs import ImageRange, check_image_range
-from ..ops._mean_field_checks import check_iterations, check_normalization, check_scale
+from ..ops._mean_field_checks import (
+    check_algorithm,
+    check_iterations,
+    check_normalization,
+    check_scale,
+)
 from ..ops.crf_params import CRFParams, Spacing, check_params, check_spacing
 from ..ops.dense_crf import Sizes, dense_crf
 from ._dense_crf_checks import (
@@ -56,7 +61,8 @@ class DenseCRF(nn.Module):
         iterations: of the mean field while training; Zheng et al. take 5, with more "gradients
             vanish or explode".
         eval_iterations: after `.eval()`; they take 10.
-        normalization, scale, spacing, image_range: as in `dense_crf`; to train a sigma, scale is 1.
+        normalization, scale, algorithm, spacing, image_range: as in `dense_crf`; to train a sigma,
+            scale is 1.
         device, dtype: of the parameters, a float dtype.
 
     Shapes:
@@ -89,6 +95,7 @@ class DenseCRF(nn.Module):
         eval_iterations: int = 10,
         normalization: str = "symmetric",
         scale: float = 1.0,
+        algorithm: str = "lattice",
         spacing: Spacing | None = None,
         image_range: ImageRange | None = None,
         device: torch.device | str | None = None,
@@ -106,6 +113,8 @@ class DenseCRF(nn.Module):
         self.scale = check_scale(scale)
         if self.scale < 1 and (sigmas := [n for n in self.trainable if n.startswith("sigma")]):
             raise ValueError(f"scale: expected 1 where {sigmas[0]} is trained, got {scale}")
+        check_algorithm(algorithm, self.scale)
+        self.algorithm = algorithm
         if spacing is not None:
             check_spacing(spacing, len(spacing) if isinstance(spacing, Sequence) else 2)
         check_image_range(image_range)
@@ -214,6 +223,7 @@ class DenseCRF(nn.Module):
                 normalization=self.normalization,
                 sizes=sizes,
                 scale=self.scale,
+                algorithm=self.algorithm,
                 spacing=self.spacing,
                 image_range=self.image_range,
             )

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from .._memory import check_memory, least_bytes_of_crf
+from .._memory import check_memory, least_bytes_of_crf, least_bytes_of_rows
 from .._native import check_same_device, check_tensor, on_cuda
 from ._dense_crf_inputs import (
     ImageRange,
@@ -27,7 +27,6 @@ from .pairwise_features import (
     PixelFeatures,
     Sigma,
     check_channels,
-    check_no_gradient,
 )
 
 _FEATURES = "image / (sigma_xy, sigma_rgb)"  # for errors
@@ -57,6 +56,8 @@ def pixel_filters(
     values = values.detach().contiguous()
     for b in range(batch):
         lattice, own = features.lattice(b, _FEATURES), slice(b, b + 1)
+        what = f"{_FEATURES}: a lattice of {lattice.num_vertices} vertices for {points} points"
+        check_memory(what, least_bytes_of_rows(labels, lattice.num_vertices, values.element_size()))
         yield own, CpuMeanField(values[own], [lattice], *how, features.width)
 
 
@@ -80,6 +81,12 @@ def check_map(name: str, map_: object, image: object) -> tuple[torch.Tensor, tor
     check_same_device(**{name: map_, "image": image})
     check_no_gradient("image", image)
     return map_, image
+
+
+def check_no_gradient(name: str, image: torch.Tensor) -> None:
+    """Raises ValueError, naming the image, where autograd would ask for its gradient."""
+    if image.requires_grad and torch.is_grad_enabled():
+        raise ValueError(f"{name}: no gradient with respect to the image; pass image.detach()")
 
 
 def check_sigmas(
