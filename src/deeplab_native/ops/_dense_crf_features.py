@@ -124,9 +124,8 @@ def dense_crf_of_list(
         return dense_crf_of_images(unaries, images, weights, sigmas, *how)
     results = []
     for k, (u, i) in enumerate(zip(unaries, images, strict=True)):
-        named = f"image[{k}]"
-        one = dense_crf_by_features(u[None], i[None], weights, params, spacing, *how, name=named)
-        results.append(one[0])
+        arguments = u[None], i[None], weights, params, spacing, *how, f"image[{k}]"
+        results.append(dense_crf_by_features(*arguments)[0])
     return results
 
 
