@@ -31,7 +31,7 @@ def describe(params: CRFParams) -> str:
     return f"w1={params.w1:g} σα={alpha} σβ={beta} w2={params.w2:g} σγ={gamma}"
 
 
-def _sigma(value: float | Sequence[float]) -> str:
+def _sigma(value: object) -> str:
     """A number, or those of the axes or channels."""
     return "/".join(f"{v:g}" for v in value) if isinstance(value, tuple) else f"{value:g}"
 

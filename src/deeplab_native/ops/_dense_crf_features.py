@@ -118,15 +118,15 @@ def dense_crf_of_list(
     *how: Any,
 ) -> list[torch.Tensor]:
     """Q (L, H, W) of each image, here or natively; shape: of a batch of such images."""
-    check_bridged_image(images[0][None], bridged=how[4])
+    for image in images[:1]:  # all have as many channels; there may be none
+        check_bridged_image(image[None], bridged=how[4])
     if not by_features(params, images, how[2]):
         sigmas = sigmas_of(params, shape, spacing)
         return dense_crf_of_images(unaries, images, weights, sigmas, *how)
     results = []
     for k, (u, i) in enumerate(zip(unaries, images, strict=True)):
-        named = f"image[{k}]"
-        one = dense_crf_by_features(u[None], i[None], weights, params, spacing, *how, name=named)
-        results.append(one[0])
+        arguments = u[None], i[None], weights, params, spacing, *how, f"image[{k}]"
+        results.append(dense_crf_by_features(*arguments)[0])
     return results
 
 
