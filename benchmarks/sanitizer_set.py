@@ -69,9 +69,12 @@ def crfs(device: torch.device) -> Iterator[Call]:
         new = partial(torch.randn, device=device, dtype=dtype)
         wide = torch.randn(60, 20, device=device) * 0.1
         yield partial(dn.permutohedral_filter, features=wide), new(60, 4)
+        yield dn.permutohedral_filter, new(60, 4), wide.clone()
         for d in (2, 5):
             features = torch.randn(60, d, device=device)
             yield partial(dn.permutohedral_filter, features=features), new(60, 4)
+            yield dn.permutohedral_filter, new(60, 5), features.clone()
+            yield learned_features, new(1, 5, 60), features.clone()
             yield partial(dn.permutohedral_filter, features=features.repeat(1, 3)), new(60, 5)
             for labels in (2, 21, 150):  # each another kernel
                 matrix = torch.eye(labels, device=device, dtype=dtype)
@@ -80,6 +83,13 @@ def crfs(device: torch.device) -> Iterator[Call]:
                     for precision in ("single", "half"):
                         how = {"kernels": some, "iterations": 2, "precision": precision}
                         yield partial(dn.mean_field, **how), new(1, labels, 60)
+            exact = partial(dn.mean_field, algorithm="exact", iterations=2)
+            for points in (60, 300):  # as they come, and sorted
+                many = torch.randn(points, d, device=device, dtype=dtype)
+                yield dn.gauss_transform, new(points, 21), many
+                for precision in ("single", "half"):
+                    how = {"kernels": [(many, 2.0)], "precision": precision}
+                    yield partial(exact, **how), new(1, 21, points)
             kernels = [(features, 0.1)] * 9  # more than one launch works on
             yield partial(dn.mean_field, kernels=kernels, iterations=2), new(1, 3, 60)
         image = torch.randint(0, 255, (2, 3, 12, 9), device=device).to(torch.uint8)
@@ -88,6 +98,7 @@ def crfs(device: torch.device) -> Iterator[Call]:
         yield partial(crf, image=image), new(2, 5, 12, 9)
         yield partial(with_vertices, image=image, params=params), new(2, 5, 12, 9)
         yield partial(crf, image=image, scale=0.5), new(2, 5, 12, 9)
+        yield partial(crf, image=image, algorithm="exact"), new(2, 5, 12, 9)
         yield partial(crf, image=image, sizes=[(12, 7), (5, 9)]), new(2, 5, 12, 9)
         loss = dn.DenseCRFLoss(1, 10, 20, 0.5)
         yield partial(loss, image), new(2, 5, 12, 9)
@@ -96,6 +107,10 @@ def crfs(device: torch.device) -> Iterator[Call]:
         scan = torch.randint(0, 255, (2, 2, 3, 6, 5), device=device).to(torch.uint8)
         for scale in (1.0, 0.5):
             yield partial(crf, image=scan, scale=scale, spacing=(4, 1, 1)), new(2, 3, 3, 6, 5)
+
+
+def learned_features(unary: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    return dn.mean_field(unary, [(features, 2.0), (features, 1.0, "before")], iterations=2)
 
 
 def fused(input: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:

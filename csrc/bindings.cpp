@@ -219,42 +219,46 @@ PYBIND11_MODULE(_C, m) {
   m.def(
       "check_features_cpu",
       [](Address features, int64_t n, int d, int64_t point_stride, int64_t dim_stride,
-         int num_threads, bool like_pydensecrf) {
-        check_features_cpu(
-            {pointer<const float>(features), point_stride, dim_stride, n, d, like_pydensecrf},
-            num_threads);
+         int num_threads, bool like_pydensecrf, bool bridged) {
+        check_features_cpu({pointer<const float>(features), point_stride, dim_stride, n, d,
+                            like_pydensecrf, 0, bridged},
+                           num_threads);
       },
-      Unlocked());
+      py::arg("features"), py::arg("n"), py::arg("d"), py::arg("point_stride"),
+      py::arg("dim_stride"), py::arg("num_threads"), py::arg("like_pydensecrf"),
+      py::arg("bridged") = false, Unlocked());
   m.def(
       "build_lattice_cpu",
       [](Address features, int64_t n, int d, int64_t point_stride, int64_t dim_stride,
-         int num_threads, bool like_pydensecrf, int64_t width) {
+         int num_threads, bool like_pydensecrf, int64_t width, bool bridged) {
         return std::const_pointer_cast<Lattice>(
             build_lattice_cpu({pointer<const float>(features), point_stride, dim_stride, n, d,
-                               like_pydensecrf, width},
+                               like_pydensecrf, width, bridged},
                               num_threads));
       },
       py::arg("features"), py::arg("n"), py::arg("d"), py::arg("point_stride"),
       py::arg("dim_stride"), py::arg("num_threads"), py::arg("like_pydensecrf"),
-      py::arg("width") = 0, Unlocked());
+      py::arg("width") = 0, py::arg("bridged") = false, Unlocked());
   m.def(
       "build_image_lattice_cpu",
       [](Address image, const std::string& dtype, const std::vector<int64_t>& strides,
          const std::vector<int64_t>& size, const std::vector<float>& sigmas,
-         const std::vector<float>& channel_sigmas, int num_threads) {
+         const std::vector<float>& channel_sigmas, int num_threads, bool bridged) {
         return std::const_pointer_cast<Lattice>(build_image_lattice_cpu(
-            image_of(image, dtype, strides, size, sigmas, channel_sigmas), num_threads));
+            image_of(image, dtype, strides, size, sigmas, channel_sigmas, bridged), num_threads));
       },
-      Unlocked());
+      py::arg("image"), py::arg("dtype"), py::arg("strides"), py::arg("size"), py::arg("sigmas"),
+      py::arg("channel_sigmas"), py::arg("num_threads"), py::arg("bridged") = false, Unlocked());
   m.def(
       "check_image_features_cpu",
       [](Address image, const std::string& dtype, const std::vector<int64_t>& strides,
          const std::vector<int64_t>& size, const std::vector<float>& sigmas,
-         const std::vector<float>& channel_sigmas, int num_threads) {
-        check_image_features_cpu(image_of(image, dtype, strides, size, sigmas, channel_sigmas),
-                                 num_threads);
+         const std::vector<float>& channel_sigmas, int num_threads, bool bridged) {
+        check_image_features_cpu(
+            image_of(image, dtype, strides, size, sigmas, channel_sigmas, bridged), num_threads);
       },
-      Unlocked());
+      py::arg("image"), py::arg("dtype"), py::arg("strides"), py::arg("size"), py::arg("sigmas"),
+      py::arg("channel_sigmas"), py::arg("num_threads"), py::arg("bridged") = false, Unlocked());
   m.attr("max_feature_dim") = kMaxFeatureDim;
   bind_filter<float>(m, "permutohedral_filter_cpu_float");
   bind_filter<double>(m, "permutohedral_filter_cpu_double");

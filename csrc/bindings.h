@@ -85,7 +85,7 @@ inline PixelType pixel_type(const std::string& name) {
 // and sigmas of the axes, in the tensor's order.
 inline Image image_of(Address data, const std::string& dtype, const std::vector<int64_t>& strides,
                       const std::vector<int64_t>& size, const std::vector<float>& sigmas,
-                      const std::vector<float>& channel_sigmas) {
+                      const std::vector<float>& channel_sigmas, bool bridged = false) {
   const size_t axes = size.size();
   if ((axes != 2 && axes != 3) || strides.size() != axes + 1 || sigmas.size() != axes) {
     throw std::invalid_argument("image: expected 2 or 3 axes with a stride and a sigma each");
@@ -96,7 +96,8 @@ inline Image image_of(Address data, const std::string& dtype, const std::vector<
               {1, 0, 0},
               {strides[0]},
               {1, 1, 1},
-              channel_sigmas};
+              channel_sigmas,
+              bridged};
   for (size_t k = 0; k < axes; ++k) {
     const size_t axis = k + 3 - axes;
     image.size[axis] = size[k];

@@ -15,8 +15,8 @@ namespace deeplab_native {
 namespace {
 
 using Order = std::tuple<int64_t, int>;  // width and tile of CudaPixelOrder
-// images, points, d, like_pydensecrf, order
-using LatticeSize = std::tuple<int64_t, int64_t, int, bool, Order>;
+// images, points, d, like_pydensecrf, order, bridged_room
+using LatticeSize = std::tuple<int64_t, int64_t, int, bool, Order, int>;
 // size of the lattice, replicas, addresses: lattice, splat entries, slice weights, filter's memory;
 // half_scale
 using Filter = std::tuple<LatticeSize, int64_t, Address, Address, Address, Address, float>;
@@ -25,8 +25,9 @@ using PairwiseKernel = std::tuple<Filter, int, Address>;  // with kind and addre
 CudaPixelOrder pixel_order(const Order& order) { return {std::get<0>(order), std::get<1>(order)}; }
 
 CudaLatticeShape lattice_shape(const LatticeSize& s) {
-  return {std::get<0>(s), std::get<1>(s), std::get<2>(s), std::get<3>(s),
-          pixel_order(std::get<4>(s))};
+  return {
+      std::get<0>(s), std::get<1>(s), std::get<2>(s), std::get<3>(s), pixel_order(std::get<4>(s)),
+      std::get<5>(s)};
 }
 
 CudaFilter filter_of(const Filter& f) {

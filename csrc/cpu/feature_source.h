@@ -15,8 +15,13 @@ struct FeatureRange {
 
 class FeatureSource {
  public:
-  FeatureSource(int64_t num_points, int dim, int64_t image_width, bool like_pydensecrf)
-      : n(num_points), d(dim), width(image_width), has_zero_point(like_pydensecrf && n % 4 != 0) {}
+  FeatureSource(int64_t num_points, int dim, int64_t image_width, bool like_pydensecrf,
+                bool is_bridged)
+      : n(num_points),
+        d(dim),
+        width(image_width),
+        has_zero_point(like_pydensecrf && n % 4 != 0),
+        bridged(is_bridged) {}
   virtual ~FeatureSource() = default;
 
   // out [d][16]: of the points of a block; the missing ones repeat one that is there.
@@ -28,12 +33,14 @@ class FeatureSource {
   const int d;
   const int64_t width;        // see Blocks
   const bool has_zero_point;  // see Features::like_pydensecrf
+  const bool bridged;         // the lattice, see bridged_lattice.h
 };
 
 class ArrayFeatures final : public FeatureSource {
  public:
   explicit ArrayFeatures(const Features& features)
-      : FeatureSource(features.n, features.d, features.width, features.like_pydensecrf),
+      : FeatureSource(features.n, features.d, features.width, features.like_pydensecrf,
+                      features.bridged),
         f_(features) {}
   void gather(const Blocks::Span& span, float* out) const override;
   FeatureRange range(int k, int num_threads) const override;
@@ -46,7 +53,8 @@ class ArrayFeatures final : public FeatureSource {
 class PixelFeatures final : public FeatureSource {
  public:
   explicit PixelFeatures(const Image& image)
-      : FeatureSource(image.pixels(), image.dimensions(), image.size[2], true), image_(image) {}
+      : FeatureSource(image.pixels(), image.dimensions(), image.size[2], true, image.bridged),
+        image_(image) {}
   void gather(const Blocks::Span& span, float* out) const override;
   FeatureRange range(int k, int num_threads) const override;
 

@@ -20,6 +20,7 @@ namespace {
 
 struct PositionKey {
   int num_threads, axes;
+  bool bridged;
   std::array<int64_t, 3> size;
   std::array<float, 3> sigmas;
   bool operator==(const PositionKey&) const = default;
@@ -71,7 +72,7 @@ size_t bytes_of(const Lattice& lattice) {
 
 std::shared_ptr<const Lattice> kept_lattice(
     const Image& image, int num_threads, const std::function<std::shared_ptr<Lattice>()>& build) {
-  PositionKey key{num_threads, image.axes, image.size, image.sigmas};
+  PositionKey key{num_threads, image.axes, image.bridged, image.size, image.sigmas};
   if (key.axes == 2) key.sigmas[0] = 0;  // of no meaning
   const size_t most = most_lattices();   // throws, so before anything is built
   Shelf& s = shelf();

@@ -6,6 +6,7 @@
 
 #include "common/parallel.h"
 #include "cpu/kept_lattices.h"
+#include "cpu/lattice_bridges.h"
 #include "cpu/simd_kernels.h"
 #include "cpu/vertex_numbers.h"
 #include "cpu/wide_lattice.h"
@@ -14,7 +15,7 @@
 namespace deeplab_native {
 namespace {
 
-constexpr int kChunk = 8;  // blocks that are embedded before their keys are looked up
+constexpr int kTogether = 128;  // keys to look up at once: their slots are in L1
 
 template <int K>
 class Builder {
@@ -31,33 +32,17 @@ class Builder {
 
   void build() {
     run_team(lattice_.num_threads, [&](Team& team) { insert_points(team); });
-    const HashTable<K>& table = vertices_.merge();
-    vertices_.number_vertices();
-    if (lattice_.num_threads > 1) {
-      run_team(lattice_.num_threads, [&](Team& team) { vertices_.renumber_points(team); });
-    }
-    lattice_.axes.resize(f_.d + 1);
-    parallel_for(lattice_.num_threads, f_.d + 1, 1, [&](int64_t begin, int64_t end) {
-      Links links;
-      for (int64_t j = begin; j < end; ++j) {
-        find_links(table, static_cast<int>(j), &links);
-        vertices_.link(static_cast<int>(j), links);
-      }
+    HashTable<K>& table = vertices_.merge();
+    if (f_.bridged) add_bridges(&table);
+    std::vector<ByHash> by_hash(lattice_.num_threads);
+    vertices_.link([&](int axis, const Team& team, Links* links) {
+      ByHash& share = by_hash[team.id()];
+      if (axis == 0) sort_by_hash(table, team, &share);
+      find_links(table, share, axis, team, links);
     });
   }
 
  private:
-  // What the points of a few blocks touch, while it is worked out. Neighbours often have the same
-  // vertex as the same corner: only the first of such a run is looked up.
-  struct Chunk {
-    explicit Chunk(int corners)
-        : keys(size_t(kChunk) * corners * kBlock), runs(keys.size()), starts(keys.size()) {}
-    std::vector<Key<K>> keys;      // [blocks][d + 1][16]
-    std::vector<int32_t> runs;     // of each key
-    std::vector<Key<K>> starts;    // of each run
-    std::vector<int32_t> numbers;  // of each run, in the thread's table
-  };
-
   // Keys of the d + 1 vertices of each point. Vertex r + 1 follows from vertex r by adding one to
   // every coordinate, and taking d + 1 off the coordinate of rank d - r (the canonical simplex).
   void block_keys(const Embedding& e, Key<K>* keys) const {
@@ -87,41 +72,26 @@ class Builder {
   }
 
   void insert_points(Team& team) {
-    const int corners = f_.d + 1;
+    const int corners = f_.d + 1, per_block = corners * kBlock;
     const int64_t blocks = lattice_.blocks.size();
-    const int64_t begin = team.begin(blocks), end = team.end(blocks);
     HashTable<K>& table = vertices_.table(team.id());
-    Chunk chunk(corners);
-    int32_t fresh = 0;  // with one thread: the first vertex that no block has touched
-    for (int64_t first = begin; first < end; first += kChunk) {
-      const int64_t count = std::min<int64_t>(end - first, kChunk);
-      for (int64_t b = 0; b < count; ++b) {
-        embed_block(first + b, chunk.keys.data() + b * corners * kBlock);
+    std::vector<Key<K>> keys(per_block);  // [d + 1][16]
+    int32_t numbers[HashTable<K>::kMostTogether];
+    for (int64_t b = team.begin(blocks); b < team.end(blocks); ++b) {
+      embed_block(b, keys.data());
+      lattice_.fresh[b] = table.size();
+      table.find_all(keys.data(), {}, per_block, numbers);
+      for (int k = 0; k < per_block; ++k) {
+        if (numbers[k] < 0) numbers[k] = table.insert(keys[k]);
       }
-      insert_runs(count * corners * kBlock, &table, &chunk);
-      uint32_t* entries = lattice_.entries.data() + first * corners * kBlock;
-      if (team.size() > 1) {  // renumber_points() looks at them again
-        for (int64_t k = 0; k < count * corners * kBlock; ++k) {
-          entries[k] = static_cast<uint32_t>(chunk.numbers[chunk.runs[k]]);
-        }
-        continue;
-      }
-      const int32_t* run = chunk.runs.data();
-      for (int64_t b = first; b < first + count; ++b) {
-        lattice_.fresh[b] = fresh;
-        for (int k = 0; k < corners * kBlock; ++k) {
-          const int32_t vertex = chunk.numbers[*run++];
-          *entries++ = static_cast<uint32_t>(vertex) * kPlane;
-          fresh = std::max(fresh, vertex + 1);
-        }
-      }
+      vertices_.set_entries(b, numbers);
     }
     if (f_.has_zero_point && team.id() == team.size() - 1) {
       Embedding e;
       alignas(64) const float zeros[kPackedDim * kBlock] = {};
       simd_kernels().embed(zeros, layout_.scale.data(), f_.d, &e);
-      block_keys(e, chunk.keys.data());
-      for (int r = 0; r < corners; ++r) table.insert(chunk.keys[r * kBlock]);
+      block_keys(e, keys.data());
+      for (int r = 0; r < corners; ++r) table.insert(keys[r * kBlock]);
     }
   }
 
@@ -139,30 +109,41 @@ class Builder {
     }
   }
 
-  static void insert_runs(int64_t num_keys, HashTable<K>* table, Chunk* chunk) {
-    int32_t run = -1;
-    for (int64_t k = 0; k < num_keys; ++k) {
-      const Key<K>& key = chunk->keys[k];
-      run += k == 0 || !(key == chunk->keys[k - 1]);
-      chunk->starts[run] = key;
-      chunk->runs[k] = run;
-    }
-    chunk->numbers.resize(run + 1);
-    for (int32_t k = 0; k <= run; ++k) {
-      if (k + kAhead <= run) table->prefetch(chunk->starts[k + kAhead]);
-      chunk->numbers[k] = table->insert(chunk->starts[k]);
-    }
+  // A thread's share of the vertices, in the order of their slots. K = 1: as a step adds the same
+  // to all hashes, neighbours are looked up in that order, too, and memory is read from front to
+  // back.
+  struct ByHash {
+    std::vector<Key<K>> keys;
+    std::vector<int32_t> vertices;
+  };
+  static void sort_by_hash(const HashTable<K>& table, const Team& team, ByHash* share) {
+    const auto slots = static_cast<int64_t>(table.num_slots());
+    share->keys.reserve(table.size() / team.size() * 9 / 8);
+    share->vertices.reserve(table.size() / team.size() * 9 / 8);
+    table.each_in_slots(team.begin(slots), team.end(slots), [&](const Key<K>& key, int32_t vertex) {
+      share->keys.push_back(key);
+      share->vertices.push_back(vertex);
+    });
+  }
+
+  void add_bridges(HashTable<K>* table) {
+    Key<K> steps[kPackedDim + 1];
+    for (int j = 0; j <= f_.d; ++j) steps[j] = wrap_[j] - ones_;
+    const auto keys = find_bridges(*table, steps, f_.d + 1, lattice_.num_threads);
+    for (const Key<K>& key : keys) table->insert(key);
+    vertices_.add_bridges(static_cast<int64_t>(keys.size()));
   }
 
   // +d in the coordinate of the axis, -1 in all others.
-  void find_links(const HashTable<K>& table, int axis, Links* links) const {
-    const int32_t m = table.size();
+  void find_links(const HashTable<K>& table, const ByHash& share, int axis, const Team& team,
+                  Links* links) const {
     const Key<K> delta = wrap_[axis] - ones_;
-    links->clear(m);
-    for (int32_t v = 0; v < m; ++v) {
-      if (v + kAhead < m) table.prefetch(table.key(v + kAhead) + delta);
-      const int32_t next = table.find(table.key(v) + delta);
-      if (next >= 0) links->add(v, next);
+    const int size = static_cast<int>(share.keys.size());
+    int32_t next[kTogether];
+    for (int i = 0; i < size; i += kTogether) {
+      const int count = std::min(kTogether, size - i);
+      table.find_all(&share.keys[i], delta, count, next);
+      for (int k = 0; k < count; ++k) links->set(team, share.vertices[i + k], next[k]);
     }
   }
 
@@ -170,7 +151,6 @@ class Builder {
   const KeyLayout& layout_;
   Lattice& lattice_;
   VertexNumbers<HashTable<K>> vertices_;
-  static constexpr int kAhead = VertexNumbers<HashTable<K>>::kLookAhead;
   Key<K> unit_[kPackedDim + 1], wrap_[kPackedDim + 1], ones_{};
 };
 
@@ -178,6 +158,11 @@ std::shared_ptr<Lattice> build(const FeatureSource& features, int num_threads) {
   if (features.d < 1 || features.d > kMaxFeatureDim) {
     throw std::invalid_argument("features: expected 1 to " + std::to_string(kMaxFeatureDim) +
                                 " dimensions, got " + std::to_string(features.d));
+  }
+  if (features.bridged && features.d > kPackedDim) {
+    throw std::invalid_argument("features: expected at most " + std::to_string(kPackedDim) +
+                                " dimensions of a bridged lattice, got " +
+                                std::to_string(features.d));
   }
   if (features.n > INT32_MAX / (features.d + 1)) {
     throw std::invalid_argument("features: more than 2^31 vertices for " +
@@ -188,6 +173,8 @@ std::shared_ptr<Lattice> build(const FeatureSource& features, int num_threads) {
   lattice->blocks = Blocks(features.n, features.width);
   const int64_t blocks = lattice->blocks.size();
   lattice->num_threads = static_cast<int>(std::clamp<int64_t>(blocks, 1, std::max(1, num_threads)));
+  lattice->bridged = features.bridged;
+  lattice->num_bridges = 0;
   lattice->alpha = 1.0f / (1.0f + std::pow(2.0f, -static_cast<float>(features.d)));
   const KeyLayout layout = key_layout(features, num_threads);  // throws where they are no good
   const size_t entries = size_t(blocks) * (features.d + 1) * kBlock;

@@ -27,8 +27,8 @@ void lattice_gradient_cpu(const Lattice& lattice, const LatticeGradient<T>& grad
     pass.copies = lattice.copies_of_shared(team.id());
     pass.scratch = own;
     pass.factor = 1;
-    rows_x.clear_shared(team);
-    rows_g.clear_shared(team);
+    rows_x.clear_others(team);
+    rows_g.clear_others(team);
     pass.rows = of_x.data();
     pass.scale = gradient.scale_in;
     row_kernels<T>().splat(pass, gradient.x, begin, end);
@@ -94,7 +94,9 @@ void block_gradient(const float* features, const float* scale, int d, int count,
 template <class T>
 void features_gradient_cpu(const Lattice& lattice, const Features& features, const T* weights,
                            T* out) {
-  const ArrayFeatures source(features);
+  Features used = features;
+  used.bridged = lattice.bridged;
+  const ArrayFeatures source(used);
   const int d = lattice.d;
   const KeyLayout layout = key_layout(source, lattice.num_threads);
   const float* scale = layout.scale.data();

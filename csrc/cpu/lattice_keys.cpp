@@ -8,6 +8,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "ops/bridged_lattice.h"
+
 namespace deeplab_native {
 namespace {
 
@@ -27,10 +29,11 @@ KeyLayout key_layout(const FeatureSource& features, int num_threads) {
   KeyLayout layout{};
   layout.d = d;
   const float inverse_deviation = std::sqrt(2.0 / 3.0) * (d + 1);  // of the blur, in lattice units
+  const double larger = features.bridged ? kBridgedScale : 1.0;
   double least[kMaxFeatureDim], most[kMaxFeatureDim];
   for (int k = 0; k < d; ++k) {
     layout.scale[k] = static_cast<float>(1.0 / std::sqrt((k + 2.0) * (k + 1.0)) *
-                                         static_cast<double>(inverse_deviation));
+                                         static_cast<double>(inverse_deviation) * larger);
     const FeatureRange r = features.range(k, num_threads);
     if (!r.finite || r.most == std::numeric_limits<float>::infinity()) {
       throw std::invalid_argument("features: dimension " + std::to_string(k) +
@@ -46,8 +49,8 @@ KeyLayout key_layout(const FeatureSource& features, int num_threads) {
 
   // Coordinate j of E p is sum_{k >= j} s_k p_k - j s_{j-1} p_{j-1}. Vertices of a simplex lie
   // within d + 1 of its remainder-0 point, that within d + 1 of the rounded one; blur neighbours d
-  // further on.
-  const double margin = 4.0 * (d + 1);
+  // further on, and theirs, of bridges, another d.
+  const double margin = (features.bridged ? 5.0 : 4.0) * (d + 1);
   int bits_left = 0, word = -1;
   for (int j = 0; j <= d; ++j) {
     double low = 0, high = 0;

@@ -14,17 +14,19 @@ inline Lines lines_of(const Lattice& lattice, int axis, int thread) {
 }
 
 // A view of lattice.num_rows() rows of `stride` values. Splatting clears the rows that it is the
-// first to touch; clear_shared clears the others.
+// first to touch; clear_others clears the others.
 template <class T>
 class LatticeRows {
  public:
   LatticeRows(const Lattice& lattice, T* data, int stride)
       : lattice_(lattice), data_(data), stride_(stride) {}
 
-  // Those that this thread will splat into.
-  void clear_shared(const Team& team) const {
-    const size_t bytes = size_t(lattice_.num_shared) * stride_ * sizeof(T);
-    if (bytes > 0) std::memset(row(lattice_.copies_of_shared(team.id())), 0, bytes);
+  // The shared ones that this thread will splat into, and its part of the bridges, into which
+  // nobody does.
+  void clear_others(const Team& team) const {
+    clear(lattice_.copies_of_shared(team.id()), lattice_.num_shared);
+    const int64_t bridges = lattice_.num_bridges, begin = team.begin(bridges);
+    clear(lattice_.num_vertices - bridges + begin, team.end(bridges) - begin);
   }
 
   // After a barrier: the copies of all threads onto the shared rows, in the threads' order. Each
@@ -45,6 +47,9 @@ class LatticeRows {
 
  private:
   T* row(int64_t r) const { return data_ + r * stride_; }
+  void clear(int64_t first, int64_t count) const {
+    if (count > 0) std::memset(row(first), 0, size_t(count) * stride_ * sizeof(T));
+  }
 
   const Lattice& lattice_;
   T* data_;

@@ -21,9 +21,9 @@ class KernelRows {
   KernelRows(const Lattice& lattice, Planes<T> rows, int cold)
       : lattice_(lattice), rows_(rows), cold_(cold) {}
 
-  void clear_shared(const Team& team, bool sparse) const {
-    LatticeRows<T>(lattice_, rows_.hot, kPlane).clear_shared(team);
-    if (!sparse) LatticeRows<T>(lattice_, rows_.cold, cold_).clear_shared(team);
+  void clear_others(const Team& team, bool sparse) const {
+    LatticeRows<T>(lattice_, rows_.hot, kPlane).clear_others(team);
+    if (!sparse) LatticeRows<T>(lattice_, rows_.cold, cold_).clear_others(team);
   }
   void add_copies(const Team& team, bool sparse) const {
     if (!sparse) {
@@ -174,7 +174,7 @@ void MeanField<T>::run(const T* q_in, T* out, int updates, Output output) {
                             cold_rows_[side].data() + kernel.first_row * cold_};
         rows.emplace_back(*kernel.lattice, kernels[k].write, cold_);
       }
-      for (const auto& r : rows) r.clear_shared(team, sparse);
+      for (const auto& r : rows) r.clear_others(team, sparse);
       row_kernels<T>().mean_field(pass, team.begin(blocks), team.end(blocks));
       active[team.id()].blocks = num_active;
       team.barrier();  // all is splatted, and nobody reads the other rows any more

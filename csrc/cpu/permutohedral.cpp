@@ -65,7 +65,7 @@ void permutohedral_filter_cpu(const Lattice& lattice, Values<const T> in, Values
     pass.scratch = scratch.data() + size_t(team.id()) * kBlock * stride;
     pass.factor = 1;
     pass.scale = transposed ? scale_out : scale_in;
-    rows.clear_shared(team);
+    rows.clear_others(team);
     row_kernels<T>().splat(pass, in, begin, end);
     team.barrier();
     rows.add_copies(team);
@@ -88,7 +88,7 @@ void lattice_mass_cpu(const Lattice& lattice, float* mass) {
   run_team(lattice.num_threads, [&](Team& team) {
     const SumPass pass{&lattice, lattice.copies_of_shared(team.id()), rows.data(), mass};
     const int64_t begin = team.begin(blocks), end = team.end(blocks);
-    shared.clear_shared(team);
+    shared.clear_others(team);
     simd_kernels().splat_ones(pass, begin, end);
     team.barrier();
     shared.add_copies(team);

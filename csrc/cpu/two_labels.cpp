@@ -45,7 +45,7 @@ void MeanField<float>::run_two_labels(float* out, int updates) {
         kernels[k].write = rows_[update % 2].data() + ordered_[k]->first_row;
         rows.emplace_back(*ordered_[k]->lattice, kernels[k].write, 1);
       }
-      for (const auto& r : rows) r.clear_shared(team);
+      for (const auto& r : rows) r.clear_others(team);
       simd_kernels().two_labels(pass, team.begin(blocks), team.end(blocks));
       team.barrier();
       for (const auto& r : rows) r.add_copies(team);

@@ -1,36 +1,67 @@
 // From vertices of many dimensions to their numbers, and to their neighbours.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
 #include <vector>
 
+#include "common/buffer.h"
+#include "cpu/hash_table.h"
 #include "cpu/vertex_names.h"
 
 namespace deeplab_native {
 
-// Open addressing; hashes say where to look, and names whether it is the same vertex.
+// Open addressing; hashes say where to look, and names whether it is the same vertex. Members are
+// those of HashTable.
 class VertexTable {
  public:
-  explicit VertexTable(const VertexNames& names) : names_(names) { resize_slots(14); }
+  explicit VertexTable(const VertexNames& names) : names_(names) { make_room(14, 0); }
+  VertexTable(const VertexTable& other) : VertexTable(other.names_) {}  // of no vertices
 
   int32_t size() const { return static_cast<int32_t>(vertices_.size()); }
   const Vertex& key(int32_t number) const { return vertices_[number]; }
-  void prefetch(const Vertex& vertex) const { __builtin_prefetch(&slots_[vertex.hash >> shift_]); }
+  static uint64_t hash(const Vertex& vertex) { return vertex.hash; }
+  void prefetch(const Vertex& vertex) const {
+    __builtin_prefetch(&slots_[probing_.first(vertex.hash)]);
+  }
 
-  // The number of the vertex, a new one where there was none.
   int32_t insert(const Vertex& vertex) {
+    const int32_t added = size();
+    const int32_t found = number(claim(vertex, added, [&](int32_t n) { return vertices_[n]; }));
+    if (found == added) {
+      vertices_.push_back(vertex);
+      if (vertices_.size() * 2 >= probing_.num_slots()) grow();
+    }
+    return found;
+  }
+
+  void make_room(int slot_bits, int region_bits) {
+    probing_ = Probing(slot_bits, region_bits);
+    slots_.resize(probing_.num_slots());
+    if (region_bits == 0) clear_slots(0, probing_.num_slots());
+  }
+  void clear_slots(size_t begin, size_t end) {
+    std::fill(slots_.data() + begin, slots_.data() + end, Slot{0, -1});
+  }
+  size_t num_slots() const { return probing_.num_slots(); }
+  template <class KeyOf>
+  size_t claim(const Vertex& vertex, int32_t number, const KeyOf& key_of) {
     const uint32_t tag = static_cast<uint32_t>(vertex.hash);
-    for (size_t s = vertex.hash >> shift_;; s = (s + 1) & mask_) {
+    for (size_t s = probing_.first(vertex.hash);; s = probing_.after(s)) {
       Slot& slot = slots_[s];
       if (slot.number < 0) {
-        slot = {tag, size()};
-        vertices_.push_back(vertex);
-        if (vertices_.size() * 2 > mask_) grow();
-        return size() - 1;
+        slot = {tag, number};
+        return s;
       }
-      if (slot.tag == tag && names_.same(vertices_[slot.number], vertex)) return slot.number;
+      if (slot.tag == tag && names_.same(key_of(slot.number), vertex)) return s;
     }
+  }
+  int32_t number(size_t slot) const { return slots_[slot].number; }
+  void resize(int32_t vertices) { vertices_.resize(vertices); }
+  void set(size_t slot, int32_t number, const Vertex& vertex) {
+    slots_[slot].number = number;
+    vertices_[number] = vertex;
   }
 
   void clear() {
@@ -44,26 +75,19 @@ class VertexTable {
     int32_t number;  // -1: none
   };
 
-  void resize_slots(int bits) {
-    shift_ = 64 - bits;
-    mask_ = (size_t{1} << bits) - 1;
-    slots_.assign(size_t{1} << bits, Slot{0, -1});
-  }
   void grow() {
-    resize_slots(64 - shift_ + 1);
+    make_room(probing_.slot_bits() + 1, 0);
     for (int32_t v = 0; v < size(); ++v) {
-      const uint64_t hash = vertices_[v].hash;
-      size_t s = hash >> shift_;
-      while (slots_[s].number >= 0) s = (s + 1) & mask_;
-      slots_[s] = {static_cast<uint32_t>(hash), v};
+      size_t s = probing_.first(vertices_[v].hash);
+      while (slots_[s].number >= 0) s = probing_.after(s);
+      slots_[s] = {static_cast<uint32_t>(vertices_[v].hash), v};
     }
   }
 
   const VertexNames& names_;
-  std::vector<Slot> slots_;
+  Buffer<Slot> slots_;
   std::vector<Vertex> vertices_;
-  size_t mask_ = 0;
-  int shift_ = 0;
+  Probing probing_;
 };
 
 // The vertices in the order of the first bits of their hashes. As a step along an axis adds the
@@ -89,14 +113,17 @@ class VerticesByHash {
     }
   }
 
-  // f(vertex, the one that follows it along the axis), where there is one.
+  // The vertex at a place of the order.
+  int32_t number(int32_t place) const { return numbers_[place]; }
+
+  // f(vertex, the one that follows it along the axis), where there is one, for vertices at places
+  // [begin, end).
   template <class F>
-  void each_following(int axis, const F& f) const {
+  void each_following(int axis, int32_t begin, int32_t end, const F& f) const {
     const uint64_t step = names_.step(axis);
-    const int32_t size = static_cast<int32_t>(vertices_.size());
     Pair pairs[kPairs];
     int count = 0;
-    for (int32_t i = 0; i < size; ++i) {
+    for (int32_t i = begin; i < end; ++i) {
       const uint64_t wanted = vertices_[i].hash + step;
       const size_t bucket = wanted >> shift_;
       for (int32_t k = begin_[bucket]; k < begin_[bucket + 1]; ++k) {

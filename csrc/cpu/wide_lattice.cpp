@@ -13,8 +13,8 @@
 namespace deeplab_native {
 namespace {
 
-constexpr int kChunk = 8;  // blocks that are embedded before their vertices are looked up
-constexpr int kLookAhead = VertexNumbers<VertexTable>::kLookAhead;
+constexpr int kChunk = 8;       // blocks that are embedded before their vertices are looked up
+constexpr int kLookAhead = 16;  // hashes to prefetch
 
 class WideBuilder {
  public:
@@ -27,20 +27,14 @@ class WideBuilder {
 
   void build() {
     run_team(lattice_.num_threads, [&](Team& team) { insert_points(team); });
-    const VertexTable& table = vertices_.merge();
-    vertices_.number_vertices();
-    run_team(lattice_.num_threads, [&](Team& team) { vertices_.renumber_points(team); });
-    const VerticesByHash by_hash(names_, table);
-    for (int t = 0; t < lattice_.num_threads; ++t) vertices_.table(t).clear();
-    lattice_.axes.resize(f_.d + 1);
-    parallel_for(lattice_.num_threads, f_.d + 1, 1, [&](int64_t begin, int64_t end) {
-      Links links;
-      for (int64_t j = begin; j < end; ++j) {
-        links.clear(lattice_.num_vertices);
-        by_hash.each_following(static_cast<int>(j),
-                               [&](int32_t from, int32_t to) { links.add(from, to); });
-        vertices_.link(static_cast<int>(j), links);
-      }
+    const VerticesByHash by_hash(names_, vertices_.merge());
+    vertices_.clear_tables();
+    vertices_.link([&](int axis, const Team& team, Links* links) {
+      const auto begin = static_cast<int32_t>(team.begin(lattice_.num_vertices));
+      const auto end = static_cast<int32_t>(team.end(lattice_.num_vertices));
+      for (int32_t i = begin; i < end; ++i) links->set(team, by_hash.number(i), -1);
+      by_hash.each_following(axis, begin, end,
+                             [&](int32_t from, int32_t to) { links->set(team, from, to); });
     });
   }
 
@@ -54,7 +48,8 @@ class WideBuilder {
     VertexTable& table = vertices_.table(team.id());
     std::vector<uint64_t> hashes(kChunk * per_block);
     std::vector<Vertex> runs(hashes.size());
-    std::vector<int32_t> run_of(hashes.size()), numbers(hashes.size());
+    std::vector<int32_t> run_of(hashes.size()), numbers(hashes.size()), of_entry(per_block);
+    int32_t fresh = 0;  // the first vertex that no block has touched
     for (int64_t first = begin; first < end; first += kChunk) {
       const int64_t count = std::min<int64_t>(end - first, kChunk);
       for (int64_t b = 0; b < count; ++b) embed_block(first + b, hashes.data() + b * per_block);
@@ -72,9 +67,14 @@ class WideBuilder {
         if (k + kLookAhead <= run) table.prefetch(runs[k + kLookAhead]);
         numbers[k] = table.insert(runs[k]);
       }
-      uint32_t* entries = lattice_.entries.data() + first * per_block;
-      for (int64_t k = 0; k < count * per_block; ++k) {
-        entries[k] = static_cast<uint32_t>(numbers[run_of[k]]);
+      const int32_t* of_run = run_of.data();
+      for (int64_t b = first; b < first + count; ++b) {
+        lattice_.fresh[b] = fresh;
+        for (int64_t k = 0; k < per_block; ++k) {
+          of_entry[k] = numbers[*of_run++];
+          fresh = std::max(fresh, of_entry[k] + 1);
+        }
+        vertices_.set_entries(b, of_entry.data());
       }
     }
     if (f_.has_zero_point && team.id() == team.size() - 1) insert_zero_point(&table);

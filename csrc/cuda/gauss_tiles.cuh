@@ -11,6 +11,7 @@ namespace deeplab_native {
 namespace {
 
 constexpr int kGaussTile = 64;  // points
+constexpr int kGaussGroup = 8;  // tiles whose bounds fill a sector of memory: dealt out together
 constexpr unsigned kGaussThreads = 128;
 constexpr int kGaussWarps = kGaussThreads / 32;
 
@@ -65,8 +66,8 @@ struct GaussTask {
 // an image, is short beside the whole (16 times what 132 multiprocessors hold).
 inline int gauss_parts(int64_t tiles) {
   constexpr int64_t kBlocks = 8192, kMost = 16;
-  const int64_t blocks = (tiles + 1) / 2;
-  return static_cast<int>(std::min({(kBlocks + blocks - 1) / blocks, kMost, tiles}));
+  const int64_t blocks = (tiles + 1) / 2, groups = (tiles + kGaussGroup - 1) / kGaussGroup;
+  return static_cast<int>(std::min({(kBlocks + blocks - 1) / blocks, kMost, groups}));
 }
 
 // A warp has the box of one tile along one dimension.
@@ -100,12 +101,12 @@ __global__ void __launch_bounds__(kGaussThreads)
   }
 }
 
-// The tiles j = part, part + parts, ... of an image that are not farther from a tile than sqrt(far)
-// in their order. All threads of a block go along: the next is the same for all.
+// The tiles j of a part, every parts-th group, that are not farther from a block's own than
+// sqrt(far), in their order. All threads of the block go along: the next is the same for all.
 template <class T, int kOwn = 1>
 class NearTiles {
  public:
-  static constexpr int kWords = 32;  // bits of so many words are looked at, then the next
+  static constexpr int kWords = 8;  // so many times 32 tiles are looked at, then the next
   struct Shared {
     uint32_t words[kWords];
     T box[2 * kMaxFeatureDim];  // of the block's own tile
@@ -118,7 +119,8 @@ class NearTiles {
         boxes_(tiles.box(task.image)),
         shared_(shared),
         part_(task.part),
-        count_((tiles.tiles - task.part + tiles.parts - 1) / tiles.parts) {
+        count_(((tiles.tiles + kGaussGroup - 1) / kGaussGroup - task.part + tiles.parts - 1) /
+               tiles.parts * kGaussGroup) {
     for (int k = threadIdx.x; k < 2 * tiles.d; k += kGaussThreads) {
       const T* const bounds = boxes_ + int64_t{k} * tiles.tiles + own;
       T bound = bounds[0];
@@ -142,15 +144,19 @@ class NearTiles {
     }
     const int bit = __ffs(static_cast<int>(bits_)) - 1;
     bits_ &= bits_ - 1;
-    return (first_ + word_ * 32 + bit) * tiles_.parts + part_;
+    return tile(first_ + word_ * 32 + bit);
   }
 
  private:
+  __device__ int tile(int i) const {
+    return (i / kGaussGroup * tiles_.parts + part_) * kGaussGroup + i % kGaussGroup;
+  }
+
   __device__ void look() {
     __syncthreads();  // the words are no longer read, and the box is there
     for (int word = threadIdx.x / 32; word < kWords; word += kGaussWarps) {
       const int at = first_ + word * 32 + static_cast<int>(threadIdx.x % 32);
-      const bool near = at < count_ && !is_far(at * tiles_.parts + part_);
+      const bool near = at < count_ && tile(at) < tiles_.tiles && !is_far(tile(at));
       const uint32_t bits = __ballot_sync(~0u, near);
       if (threadIdx.x % 32 == 0) shared_.words[word] = bits;
     }

@@ -30,17 +30,23 @@ struct LatticeView {
   int64_t images, num_points, blocks;  // points and blocks of each image
   int d, corners;
   bool zero_point;  // Features::like_pydensecrf: lanes beyond the last are points at 0
+  bool bridged;     // see ops/bridged_lattice.h
+  int32_t spread;   // vertices that there is memory for: as many times the entries
   int64_t entries_per_image, entries;
   int32_t* vertex_begin;  // [images + 1] first vertex of an image
   int32_t* num_vertices;  // M, the last of these: known on the device alone
   int32_t* bad;           // [images] nonzero: features not finite or too large, no result
   float* weights;         // [entries] barycentric
   int32_t* vertices;      // [entries]
-  int2* neighbours;       // [corners][entries] of vertex v along an axis, -1 for none; v < M
+  int2* neighbours;       // [corners][room] of vertex v along an axis, -1 for none; v < M
   // The transposed matrix, for splatting: the entries of real points, sorted by vertex.
-  int32_t* row_begin;      // [entries + 1] of vertex v; row_begin[M]: entries of real points
-  uint32_t* row_vertices;  // [entries]
+  int32_t* row_begin;              // [room + 1] of vertex v; row_begin[M]: entries of real points
+  uint32_t* row_vertices;          // [entries]
   SplatEntry<float>* row_entries;  // [entries] with the barycentric weights
+
+  // Vertices that there is memory for, of all images and of each.
+  __host__ __device__ int64_t room() const { return entries * spread; }
+  __host__ __device__ int64_t image_room() const { return entries_per_image * spread; }
 
   // Points, entries and vertices fit 31 bits: their divisions and products are done in 32.
   __host__ __device__ int64_t entry(int64_t image, uint32_t point, int corner) const {

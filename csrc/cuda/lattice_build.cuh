@@ -2,6 +2,7 @@
 #pragma once
 #include "cuda/counting_sort.cuh"
 #include "cuda/lattice_keys.cuh"
+#include "ops/bridged_lattice.h"
 
 namespace deeplab_native {
 namespace {
@@ -10,6 +11,16 @@ struct alignas(16) SortItem {
   uint32_t vertex, point;  // of the image, of all images
   float weight;
   uint32_t unused;
+};
+
+// Of a bridged lattice, see permutohedral_bridges.cuh. Groups are of a warp of entries.
+struct BridgeScratch {
+  uint32_t* found;          // [2 corners][groups] a bit for each entry
+  uint32_t* group_begin;    // [groups] bridges of the groups before, of the same chunk of them
+  uint32_t* chunk_begin;    // [images][chunks] and of the chunks before
+  uint32_t* image_bridges;  // [images]
+  uint8_t* step;            // [M] how a bridge follows from the vertex of its entry; 0: no bridge
+  int64_t groups, chunks;   // of all images; of an image
 };
 
 struct Scratch {
@@ -44,11 +55,13 @@ __host__ __device__ inline int number_bits(uint32_t limit) {
   return bits;
 }
 
-inline Scratch scratch_view(const LatticeView& l, void* memory, size_t* bytes = nullptr) {
+// bridges: where l.bridged.
+inline Scratch scratch_view(const LatticeView& l, void* memory, BridgeScratch* bridges,
+                            size_t* bytes = nullptr) {
   Scratch s{};
   Arena arena(memory);
-  s.capacity = l.entries_per_image + l.entries_per_image / 2 + 1;
-  const int bits = number_bits(static_cast<uint32_t>(std::max<int64_t>(2, l.entries_per_image)));
+  s.capacity = l.image_room() + l.image_room() / 2 + 1;
+  const int bits = number_bits(static_cast<uint32_t>(std::max<int64_t>(2, l.image_room())));
   s.passes = (bits + kMostBits - 1) / kMostBits;
   s.records = arena.take<uint32_t>(l.images * l.blocks * kWarp * record_words(l.d));
   s.hashes = arena.take<uint64_t>(l.d > kPackedDim ? l.entries : 0);
@@ -56,12 +69,23 @@ inline Scratch scratch_view(const LatticeView& l, void* memory, size_t* bytes = 
   s.slots = arena.take<int32_t>(l.images * s.capacity);
   s.slot = arena.take<int32_t>(l.entries);
   s.code = arena.take<uint32_t>(l.entries);
-  s.vertex_entry = arena.take<int32_t>(l.entries);
+  s.vertex_entry = arena.take<int32_t>(l.room());
   s.image_vertices = arena.take<uint32_t>(l.images);
   s.counts.chunks = CountTables::chunks_of(l.entries_per_image);
   s.counts.of_chunk = arena.take<uint32_t>(l.images * kDigits * s.counts.chunks);
   s.counts.totals = arena.take<uint32_t>(l.images * kDigits);
   for (int b = 0; b < std::min(2, s.passes - 1); ++b) s.items[b] = arena.take<SortItem>(l.entries);
+  if (l.bridged) {
+    BridgeScratch& b = *bridges;
+    const int64_t of_image = l.entries_per_image / kWarp;
+    b.groups = l.images * of_image;
+    b.chunks = (of_image + kChunkThreads - 1) / kChunkThreads;
+    b.found = arena.take<uint32_t>(b.groups * 2 * l.corners);
+    b.group_begin = arena.take<uint32_t>(b.groups);
+    b.chunk_begin = arena.take<uint32_t>(l.images * b.chunks);
+    b.image_bridges = arena.take<uint32_t>(l.images);
+    b.step = arena.take<uint8_t>(l.room());
+  }
   if (bytes) *bytes = arena.used();
   return s;
 }

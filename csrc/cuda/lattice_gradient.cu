@@ -5,6 +5,7 @@
 
 #include "cuda/pixel_order.cuh"
 #include "cuda/wide_point.cuh"
+#include "ops/bridged_lattice.h"
 #include "ops/lattice_gradient.h"
 
 namespace deeplab_native {
@@ -173,12 +174,13 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class S>
-S scale_of(int d) {
+S scale_of(int d, bool bridged) {
   S scale{};
+  const double larger = bridged ? kBridgedScale : 1.0;
   const float inverse_deviation = std::sqrt(2.0 / 3.0) * (d + 1);  // of the blur, in lattice units
   for (int k = 0; k < d; ++k) {
     scale.of[k] = static_cast<float>(1.0 / std::sqrt((k + 2.0) * (k + 1.0)) *
-                                     static_cast<double>(inverse_deviation));
+                                     static_cast<double>(inverse_deviation) * larger);
   }
   return scale;
 }
@@ -227,9 +229,9 @@ int features_gradient_cuda(const CudaLatticeShape& shape, const CudaFeatures& fe
                   order, scale, weights, out);
   };
   if (l.d > kPackedDim) {
-    return run(features_gradient_wide_kernel<T>, l.blocks * kWarp, scale_of<WideScale>(l.d));
+    return run(features_gradient_wide_kernel<T>, l.blocks * kWarp, scale_of<WideScale>(l.d, false));
   }
-  const Scale scale = scale_of<Scale>(l.d);
+  const Scale scale = scale_of<Scale>(l.d, l.bridged);
   switch (l.d) {
     case 2:
       return run(features_gradient_kernel<T, 2>, l.num_points, scale);

@@ -197,6 +197,16 @@ struct Key {
       if (j < d) coordinate[j] += j == axis ? d : -1;
     }
   }
+  // Step 2 axis: back along it; 2 axis + 1: forth.
+  __device__ Key stepped(int step, int d) const {
+    Key key = *this;
+    const int axis = step / 2, sign = step % 2 == 0 ? -1 : 1;
+#pragma unroll
+    for (int j = 0; j < kMost; ++j) {
+      if (j < d) key.coordinate[j] += j == axis ? sign * d : -sign;
+    }
+    return key;
+  }
   __device__ uint64_t hash() const {
     uint64_t hash = 0;
 #pragma unroll
@@ -247,7 +257,7 @@ __device__ inline uint32_t vertex_code<kWide>(const Key<kWide>& key, int d, int 
 struct Table {
   int32_t* slots;
   const uint32_t* records;  // [images][points of its blocks][record_words]
-  int64_t capacity;         // at least 1.5 entries of an image: there is always an empty slot
+  int64_t capacity;         // at least 1.5 vertices of an image: there is always an empty slot
   const uint64_t* hashes;   // of kWide: [entries]
   uint64_t last_factor;     // of kWide: last_wide_factor
 

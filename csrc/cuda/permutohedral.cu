@@ -42,8 +42,8 @@ __global__ void __launch_bounds__(kRowThreads, (kFilterBlocks<T>))
   const int first = 2 * step, second = first + 1;
   if (first >= l.corners) return;
   const bool two = second < l.corners;
-  const int2* along_first = l.neighbours + (reversed ? l.d - first : first) * l.entries;
-  const int2* along_second = l.neighbours + (reversed ? l.d - second : second) * l.entries;
+  const int2* along_first = l.neighbours + (reversed ? l.d - first : first) * l.room();
+  const int2* along_second = l.neighbours + (reversed ? l.d - second : second) * l.room();
   each_image(f, [&](int64_t replica, int64_t image, int64_t b) {
     const uint32_t channels = hot.stride(b, width);
     Row* const rows = image_rows(f, f.rows, replica, image, width, channels);
@@ -104,8 +104,8 @@ FilterView<T, Row> filter_view(const CudaFilter& filter, int64_t width, size_t* 
     f.sum_scale = 1 / f.row_scale;
   }
   Arena arena(filter.memory);
-  f.rows = arena.take<Row>(f.replicas * f.lattice.entries * width);
-  f.other_rows = arena.take<Row>(f.replicas * f.lattice.entries * width);
+  f.rows = arena.take<Row>(f.replicas * f.lattice.room() * width);
+  f.other_rows = arena.take<Row>(f.replicas * f.lattice.room() * width);
   f.partials = arena.take<T>(f.replicas * f.lattice.images * Segments(f.lattice).count * 2 * width);
   if (bytes) *bytes = arena.used();
   return f;
@@ -124,7 +124,7 @@ cudaError_t splat_and_blur(const FilterSet<T, Row>& set, const T* values, int64_
   for (int k = 0; k < set.count; ++k) {
     const FilterView<T, Row>& f = set.filters[k];
     segments = std::max(segments, Segments(f.lattice).count);
-    image_vertices = std::max(image_vertices, f.lattice.entries_per_image);
+    image_vertices = std::max(image_vertices, f.lattice.image_room());
     images = std::max(images, f.replicas * f.lattice.images);
     axes = std::max(axes, f.lattice.corners);
   }

@@ -3,12 +3,14 @@
 //   insert     keys -> slots of a hash table; a slot keeps the first of its entries
 //   codes      entries that are the first of their slot are sorted by the code of their key (see
 //              vertex_code), and by which comes first where codes are equal: vertices
+//   bridges    of a bridged lattice, see permutohedral_bridges.cuh
 //   number     every entry gets its vertex; beside it a lookup for every vertex and axis:
 //   neighbours rows       entries sorted by vertex, see permutohedral_rows.cuh
 // blockIdx.y has an image: nothing is divided to find out which. Nothing depends on the order of
 // the threads: which entry comes first, and how many there are of a digit, does not.
 #include <cmath>
 
+#include "cuda/permutohedral_bridges.cuh"
 #include "cuda/permutohedral_rows.cuh"
 #include "cuda/permutohedral_vertices.cuh"
 #include "cuda/wide_embedding.cuh"
@@ -109,7 +111,7 @@ __device__ int32_t find_moved(const LatticeView& l, const Table& table, const in
 template <int kDim>
 __device__ void find_neighbours(const LatticeView& l, const Table& table, const Scratch& s,
                                 int64_t image, int axis) {
-  int2* neighbours = l.neighbours + axis * l.entries;
+  int2* neighbours = l.neighbours + axis * l.room();
   const int64_t end = l.vertex_begin[image + 1];
   for (int64_t v = l.vertex_begin[image] + strided_begin(); v < end; v += strided_step()) {
     const auto key = table.key<kDim>(l, s.vertex_entry[v]);
@@ -151,19 +153,25 @@ __global__ void __launch_bounds__(kChunkThreads, (kNumberBlocks<kDim>))
 }
 
 template <class S>
-S scale_of(int d) {
+S scale_of(int d, bool bridged) {
   S scale{};
+  const double larger = bridged ? kBridgedScale : 1.0;
   const float inverse_deviation = std::sqrt(2.0 / 3.0) * (d + 1);  // of the blur, in lattice units
   for (int k = 0; k < d; ++k) {
     scale.of[k] = static_cast<float>(1.0 / std::sqrt((k + 2.0) * (k + 1.0)) *
-                                     static_cast<double>(inverse_deviation));
+                                     static_cast<double>(inverse_deviation) * larger);
   }
   return scale;
 }
 
+// Other dimensions are bridged as any: by the kernels of 0.
 template <int kDim>
-cudaError_t build(const LatticeView& l, const Scratch& s, const CudaFeatures& features,
-                  const PixelOrder& order, int code_bits, cudaStream_t stream) {
+constexpr bool kCanBridge = kDim == 0 || kDim == 2 || kDim == 5;
+
+template <int kDim>
+cudaError_t build(const LatticeView& l, const Scratch& s, const BridgeScratch& b,
+                  const CudaFeatures& features, const PixelOrder& order, int code_bits,
+                  cudaStream_t stream) {
   const Table table{s.slots, s.records, s.capacity, s.hashes,
                     kDim == kWide ? last_wide_factor(l.d) : 0};
   const dim3 points = item_grid(l.images, l.blocks * kWarp, kChunkThreads);
@@ -176,16 +184,37 @@ cudaError_t build(const LatticeView& l, const Scratch& s, const CudaFeatures& fe
     if (!error) error = launch(kernel, grid, kChunkThreads, 0, stream, l, arguments...);
   };
   if constexpr (kDim == kWide) {
-    run(embed_wide_kernel, points, features, order, scale_of<WideScale>(l.d), table, s);
+    run(embed_wide_kernel, points, features, order, scale_of<WideScale>(l.d, false), table, s);
   } else {
-    run(embed_kernel<kDim>, points, features, order, scale_of<Scale>(l.d), s);
+    run(embed_kernel<kDim>, points, features, order, scale_of<Scale>(l.d, l.bridged), s);
   }
   run(insert_kernel<kDim>, entries, table, s);
   run(count_codes_kernel<kDim>, chunks, table, s, code_bits);
   run(sum_codes_kernel, codes, s.counts, code_bits);
+  const auto rows = [&](auto kernel) {
+    if (!error) error = sort_rows(l, s, stream);
+    run(kernel, dim3(strided_blocks(l.images * l.num_points * l.corners + 1, kChunkThreads)));
+    return error;
+  };
+  if constexpr (kCanBridge<kDim>) {
+    if (l.bridged) {
+      const dim3 groups(static_cast<unsigned>(b.chunks), entries.y);
+      const dim3 steps(entries.x, entries.y, static_cast<unsigned>(2 * l.corners));
+      const dim3 axes(item_grid(l.images, l.image_room(), kChunkThreads).x, entries.y,
+                      static_cast<unsigned>(l.corners));
+      run(find_bridges_kernel<kDim>, steps, table, s, b);
+      run(count_bridges_kernel, groups, b);
+      run(sum_bridges_kernel, dim3(entries.y), s, b);
+      run(place_codes_kernel, chunks, s, code_bits);
+      run(place_bridges_kernel<kDim>, entries, table, s, b);
+      run(number_kernel<kDim>, chunks, table, s);  // of the entries
+      run(bridged_neighbours_kernel<kDim>, axes, table, s, b);
+      return rows(bridged_rows_kernel);
+    }
+  }
   run(place_codes_kernel, chunks, s, code_bits);
   run(number_kernel<kDim>, chunks_and_axes, table, s);
-  return error ? error : sort_rows(l, s, stream);
+  return rows(rows_kernel);
 }
 
 }  // namespace
@@ -200,14 +229,16 @@ LatticeView lattice_view(const CudaLatticeShape& shape, void* memory, size_t* by
   l.zero_point = shape.like_pydensecrf && shape.num_points % 4 != 0;
   l.entries_per_image = l.blocks * l.corners * kWarp;
   l.entries = l.images * l.entries_per_image;
+  l.bridged = shape.bridged_room > 0;
+  l.spread = std::max(1, shape.bridged_room);
   Arena arena(memory);
   l.vertex_begin = arena.take<int32_t>(l.images + 1);
   l.num_vertices = l.vertex_begin ? l.vertex_begin + l.images : nullptr;
   l.bad = arena.take<int32_t>(l.images);
   l.weights = arena.take<float>(l.entries);
   l.vertices = arena.take<int32_t>(l.entries);
-  l.neighbours = arena.take<int2>(l.entries * l.corners);
-  l.row_begin = arena.take<int32_t>(l.entries + 1);
+  l.neighbours = arena.take<int2>(l.room() * l.corners);
+  l.row_begin = arena.take<int32_t>(l.room() + 1);
   l.row_vertices = arena.take<uint32_t>(l.entries);
   l.row_entries = arena.take<SplatEntry<float>>(l.entries);
   if (bytes) *bytes = arena.used();
@@ -222,7 +253,8 @@ size_t lattice_bytes_cuda(const CudaLatticeShape& shape) {
 
 size_t lattice_scratch_bytes_cuda(const CudaLatticeShape& shape) {
   size_t bytes = 0;
-  scratch_view(lattice_view(shape, nullptr), nullptr, &bytes);
+  BridgeScratch bridges{};
+  scratch_view(lattice_view(shape, nullptr), nullptr, &bridges, &bytes);
   return bytes;
 }
 
@@ -238,16 +270,19 @@ int build_lattice_cuda(const CudaLatticeShape& shape, const CudaFeatures& featur
                        void* lattice, void* scratch, void* stream) {
   const LatticeView l = lattice_view(shape, lattice);
   if (l.entries == 0) return cudaSuccess;
-  const Scratch s = scratch_view(l, scratch);
+  BridgeScratch bridges{};
+  const Scratch s = scratch_view(l, scratch, &bridges);
   const PixelOrder order(shape.order, shape.num_points);
   // the rows of a small lattice are near one another in any order
   const int code_bits = near && l.entries_per_image >= kLeastNear ? kCodeBits : 0;
   const auto run = [&](auto dim) {
-    return build<decltype(dim)::value>(l, s, features, order, code_bits,
+    return build<decltype(dim)::value>(l, s, bridges, features, order, code_bits,
                                        static_cast<cudaStream_t>(stream));
   };
-  if (shape.d > kPackedDim) return run(std::integral_constant<int, kWide>{});
-  switch (shape.d) {
+  if (shape.d > kPackedDim) {
+    return l.bridged ? cudaErrorInvalidValue : run(std::integral_constant<int, kWide>{});
+  }
+  switch (l.bridged && shape.d != 2 && shape.d != 5 ? 0 : shape.d) {
     case 1:
       return run(std::integral_constant<int, 1>{});
     case 2:

@@ -102,7 +102,8 @@ __global__ void __launch_bounds__(kChunkThreads) rows_kernel(LatticeView l) {
   }
 }
 
-// Sorts the entries of real points, after number_kernel counted the digits of the first pass.
+// Sorts the entries of real points, after number_kernel counted the digits of the first pass; where
+// the rows begin is found after that.
 cudaError_t sort_rows(const LatticeView& l, const Scratch& s, cudaStream_t stream) {
   const unsigned images = static_cast<unsigned>(std::min(l.images, kMaxGrid));
   const dim3 chunks(s.counts.chunks, images);
@@ -118,8 +119,6 @@ cudaError_t sort_rows(const LatticeView& l, const Scratch& s, cudaStream_t strea
     step(launch(sum_digits_kernel, digits, kChunkThreads, 0, stream, l, s, pass));
     step(launch(place_items_kernel, chunks, kChunkThreads, 0, stream, l, s, from, to, pass));
   }
-  const int64_t real = l.images * l.num_points * l.corners;
-  step(launch(rows_kernel, strided_blocks(real + 1, kChunkThreads), kChunkThreads, 0, stream, l));
   return error;
 }
 

@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(kChunkThreads)
       const int64_t e = image * l.entries_per_image + chunk_item(blockIdx.x, k);
       s.slots[s.slot[e]] = static_cast<int32_t>(vertex);
       s.vertex_entry[vertex] = static_cast<int32_t>(e);
-      for (int c = 0; c < l.corners; ++c) l.neighbours[c * l.entries + vertex].y = -1;
+      for (int c = 0; c < l.corners; ++c) l.neighbours[c * l.room() + vertex].y = -1;
     }
   }
 }

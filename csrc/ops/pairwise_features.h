@@ -22,6 +22,7 @@ struct Image {
   std::array<int64_t, 4> strides;  // of the channels and these
   std::array<float, 3> sigmas;     // of the axes z, y, x: what positions are divided by
   std::vector<float> channel_sigmas;
+  bool bridged = false;  // its lattice, see bridged_lattice.h
 
   int dimensions() const { return axes + static_cast<int>(channel_sigmas.size()); }
   int64_t rows() const { return size[0] * size[1]; }

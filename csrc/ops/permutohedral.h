@@ -71,6 +71,7 @@ struct Features {
   // vector.
   bool like_pydensecrf = false;
   int64_t width = 0;  // of the image whose pixels the points are, see Blocks
+  bool bridged = false;  // the lattice, see bridged_lattice.h
 };
 
 constexpr int kPlane = 8;  // see Lattice::entries
@@ -78,6 +79,7 @@ constexpr int kPlane = 8;  // see Lattice::entries
 // The lattice of n points; immutable once built, shared by every filter over these points.
 struct Lattice {
   int d;
+  int32_t num_bridges;  // the last of the vertices, which no point touches
   Blocks blocks;
   int32_t num_vertices;  // M
   int num_threads;       // it was built for: thread t owns blocks [num_blocks t / T, ...)
@@ -111,6 +113,7 @@ struct Lattice {
   Buffer<int32_t> fresh;  // [num_blocks + 1]
 
   Buffer<float> mass;  // of a lattice that is kept: see lattice_mass_cpu
+  bool bridged;        // see bridged_lattice.h
 };
 
 // Throws std::invalid_argument where a feature is not finite or too large for the lattice's
@@ -157,6 +160,9 @@ struct CudaLatticeShape {
   int d;
   bool like_pydensecrf;  // see Features
   CudaPixelOrder order;  // of the points, and so of the values that are filtered
+  // 0, or the lattice is bridged, up to kPackedDim dimensions, with memory for so many times the
+  // vertices of one that is not. An image that has more gets NaN from every filter.
+  int bridged_room;
 };
 
 // Feature k of point i of image b at data[b * image_stride + i * point_stride + k * dim_stride].

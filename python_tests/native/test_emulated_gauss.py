@@ -18,6 +18,7 @@ SIZES = [  # images, points, d, channels: tiles of 64 points, blocks of 128, chu
     (1, 193, 3, 64),
     (2, 70, 17, 9),
     (1, 66, 64, 1),
+    (1, 1300, 2, 1),  # groups of 8 tiles: three parts
 ]
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 

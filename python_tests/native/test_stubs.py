@@ -190,8 +190,8 @@ def test_a_stub_for_each_file_of_the_bindings(file):
         ("_C.pyi", "max_feature_dim: int", "max_feature_dim: str", "max_feature_dim: "),
         (
             "_C.pyi",
-            "width: int = 0,\n) -> Lattice",
-            "width: int = 1,\n) -> Lattice",
+            "width: int = 0,\n    bridged",
+            "width: int = 1,\n    bridged",
             "build_lattice_",
         ),
         (

@@ -119,14 +119,16 @@ FILTERED = ((7, 2), (7, 3)), ((2, 7, 2), (7, 3)), ((2, 7, 2), (2, 7, 3))  # valu
 
 
 def _filter(values: Sequence[int], features: Sequence[int]) -> Case:
-    return Case("permutohedral_filter", lambda new: [new(*values), new(*features), False], (0,))
+    return Case(
+        "permutohedral_filter", lambda new: [new(*values), new(*features), False, False], (0,)
+    )
 
 
-def _filter_of_features(values: Sequence[int], features: Sequence[int], *which: int) -> Case:
+def _filter_of_features(values: Sequence[int], features: Sequence[int]) -> Case:
     return Case(
         "permutohedral_filter",
-        lambda new: [new(*values), new(*features), False],
-        which,
+        lambda new: [new(*values), new(*features), False, False],
+        (1,),
         derivatives=1,
         forward=False,
     )
@@ -135,7 +137,7 @@ def _filter_of_features(values: Sequence[int], features: Sequence[int], *which: 
 def _filter_backward(values: Sequence[int], features: Sequence[int]) -> Case:
     return Case(
         "permutohedral_filter_backward",
-        lambda new: [new(*values), new(*values), new(*features), False],
+        lambda new: [new(*values), new(*values), new(*features), False, False],
         (0, 1, 2),
         derivatives=0,
         forward=False,
@@ -151,7 +153,15 @@ def _fields(new: Callable[..., torch.Tensor]) -> list[Any]:
 def _mean_field_backward(needs: bool, *needs_features: bool) -> Case:
     return Case(
         "mean_field_backward",
-        lambda new: [new(2, 3, 7), new(2, 3, 7), *_fields(new), needs, list(needs_features), 0],
+        lambda new: [
+            new(2, 3, 7),
+            new(2, 3, 7),
+            *_fields(new),
+            needs,
+            list(needs_features),
+            0,
+            False,
+        ],
         (0, 1),
         derivatives=0,
         forward=False,
@@ -170,7 +180,7 @@ def _dense_crf(scale: float) -> Case:
         "dense_crf",
         lambda new: [
             *(new(2, 3, 5, 4), _image(new, 2, 3, 5, 4), _weights(new)),
-            *(SIGMAS, 3, 2, scale, False),
+            *(SIGMAS, 3, 2, scale, False, False),
         ],
         (0, 2, 3),
         derivatives=1,
@@ -183,7 +193,7 @@ def _dense_crf_backward(needs: bool) -> Case:
         "dense_crf_backward",
         lambda new: [
             *(new(2, 3, 5, 4), new(2, 3, 5, 4), _image(new, 2, 3, 5, 4), _weights(new)),
-            *(SIGMAS, 3, 2, needs, 1.0),
+            *(SIGMAS, 3, 2, needs, 1.0, False),
         ],
         (0, 1),
         derivatives=0,
@@ -207,7 +217,7 @@ def _images_backward(needs: bool) -> Case:
         "dense_crf_images_backward",
         lambda new: [
             *(_of_sizes(new, 2), _of_sizes(new, 2), _images(new), _weights(new)),
-            *(SIGMAS, 3, 2, needs, 1.0),
+            *(SIGMAS, 3, 2, needs, 1.0, False),
         ],
         (0, 1, 2, 3),
         derivatives=0,
@@ -224,7 +234,7 @@ def _packed(new: Callable[..., torch.Tensor]) -> list[Any]:
 
 
 def _of_images(new: Callable[..., torch.Tensor]) -> list[Any]:
-    return [_of_sizes(new, 2), _images(new), _weights(new), SIGMAS, 3, 2, 1.0, False]
+    return [_of_sizes(new, 2), _images(new), _weights(new), SIGMAS, 3, 2, 1.0, False, False]
 
 
 def _dense_crf_loss(gated: bool) -> Case:
@@ -262,7 +272,7 @@ CASES = [
     Case("upsample_unary", lambda new: [new(2, 3, 3, 2), [7, 6], [6, 5]], (0,), derivatives=1),
     Case("upsample_unary_backward", _upsampled, (0, 1), derivatives=0, forward=False),
     *(_filter(v, f) for v, f in FILTERED),
-    *(_filter_of_features(v, f, 0, 1) for v, f in FILTERED),
+    *(_filter_of_features(v, f) for v, f in FILTERED),
     *(_filter_backward(v, f) for v, f in FILTERED),
     Case("gauss_transform", lambda new: [new(2, 7, 2), new(2, 7, 3), 0.0, False], (0, 1)),
     Case(
@@ -272,7 +282,7 @@ CASES = [
     ),
     Case(
         "mean_field",
-        lambda new: [new(2, 3, 7), *_fields(new), False, 0],
+        lambda new: [new(2, 3, 7), *_fields(new), False, 0, False],
         (0, 1, 2, 3, 4, 5, 6),
         derivatives=1,
         forward=False,

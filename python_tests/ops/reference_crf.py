@@ -7,34 +7,58 @@ operations that the kernels promise.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
+
+BRIDGED_SCALE = 1.04  # what a bridged lattice multiplies features with
 
 
 class Lattice:
     """The lattice of features (N, d): which vertices each point touches, and their neighbours."""
 
-    def __init__(self, features: np.ndarray, like_pydensecrf: bool = False) -> None:
+    def __init__(
+        self, features: np.ndarray, like_pydensecrf: bool = False, bridged: bool = False
+    ) -> None:
         features = np.asarray(features, np.float32)
         self.n, self.d = features.shape
+        larger = BRIDGED_SCALE if bridged else 1.0
         self.index: dict[tuple[int, ...], int] = {}
         self.vertices = np.zeros((self.n, self.d + 1), int)
         self.weights = np.zeros((self.n, self.d + 1))
         for i, feature in enumerate(features):
-            keys, self.weights[i] = simplex(feature)
+            keys, self.weights[i] = simplex(feature, larger)
             for r, key in enumerate(keys):
                 self.vertices[i, r] = self.index.setdefault(key, len(self.index))
         if like_pydensecrf and self.n % 4:
             for key in simplex(np.zeros(self.d, np.float32))[0]:
                 self.index.setdefault(key, len(self.index))
+        self.touched = len(self.index)
+        if bridged:
+            self._add_bridges()
+
+    def _add_bridges(self) -> None:
+        """Every vertex that is missing and has two neighbours, or more, which are there."""
+        neighbours = Counter(
+            key
+            for vertex in self.index
+            for axis in range(self.d + 1)
+            for key in (self._next(vertex, axis, -1), self._next(vertex, axis, 1))
+            if key not in self.index
+        )
+        for key, count in neighbours.items():
+            if count >= 2:
+                self.index[key] = len(self.index)
+
+    def _next(self, vertex: tuple[int, ...], axis: int, sign: int) -> tuple[int, ...]:
+        return tuple(k + sign * (self.d if j == axis else -1) for j, k in enumerate(vertex))
 
     def blur(self, values: np.ndarray, axis: int) -> np.ndarray:
         """1/2, 1, 1/2 along one axis: +d in its coordinate, -1 in the others."""
-        step = np.full(self.d + 1, -1)
-        step[axis] = self.d
         out = values.copy()
         for key, v in self.index.items():
             for sign in (-1, 1):
-                neighbour = self.index.get(tuple(np.array(key) + sign * step))
+                neighbour = self.index.get(self._next(key, axis, sign))
                 if neighbour is not None:
                     out[v] += 0.5 * values[neighbour]
         return out
@@ -52,14 +76,14 @@ class Lattice:
         return alpha * np.einsum("nr,nrc->nc", self.weights, rows[self.vertices])
 
 
-def simplex(feature: np.ndarray) -> tuple[list[tuple[int, ...]], np.ndarray]:
+def simplex(feature: np.ndarray, larger: float = 1.0) -> tuple[list[tuple[int, ...]], np.ndarray]:
     """The d + 1 vertices (all d + 1 coordinates) around a feature (d,), and their weights."""
     f32, d = np.float32, len(feature)
     deviation = f32(np.sqrt(2 / 3) * (d + 1))
     elevated = np.zeros(d + 1, np.float32)
     total = f32(0)
     for j in range(d, 0, -1):
-        scaled = feature[j - 1] * f32(1 / np.sqrt((j + 1) * j) * np.float64(deviation))
+        scaled = feature[j - 1] * f32(1 / np.sqrt((j + 1) * j) * np.float64(deviation) * larger)
         elevated[j] = total - f32(j) * scaled
         total = total + scaled
     elevated[0] = total
@@ -107,11 +131,11 @@ def softmax(x: np.ndarray) -> np.ndarray:
 class MeanField:
     """Q <- softmax(-U - sum C_m (K_m Q)); unary (L, N), kernels of (features, C, normalization)."""
 
-    def __init__(self, unary, kernels) -> None:
+    def __init__(self, unary, kernels, bridged=False) -> None:
         self.unary = np.asarray(unary, float)
         self.kernels = []
         for features, compatibility, normalization in kernels:
-            lattice = Lattice(features, like_pydensecrf=True)
+            lattice = Lattice(features, like_pydensecrf=True, bridged=bridged)
             mass = lattice.filter(np.ones((lattice.n, 1)))[:, 0] + 1e-20
             before = {"before": 1 / mass, "symmetric": mass**-0.5}.get(normalization, 1)
             after = {"after": 1 / mass, "symmetric": mass**-0.5}.get(normalization, 1)

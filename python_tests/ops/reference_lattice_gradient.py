@@ -15,14 +15,18 @@ from python_tests.ops import reference_crf
 class Lattice:
     """Of features (N, d), float64; the filter is differentiable with respect to them."""
 
-    def __init__(self, features: torch.Tensor, like_pydensecrf: bool = False) -> None:
-        slow = reference_crf.Lattice(features.detach().float().cpu().numpy(), like_pydensecrf)
+    def __init__(
+        self, features: torch.Tensor, like_pydensecrf: bool = False, bridged: bool = False
+    ) -> None:
+        given = features.detach().float().cpu().numpy()
+        slow = reference_crf.Lattice(given, like_pydensecrf, bridged)
+        larger = reference_crf.BRIDGED_SCALE if bridged else 1.0
         self.n, self.d, self.vertices = slow.n, slow.d, torch.as_tensor(slow.vertices)
         count = len(slow.index)
         self.blurs = []
         for axis in range(self.d + 1):
             self.blurs.append(torch.as_tensor(slow.blur(np.eye(count), axis)))
-        self.weights = torch.stack([_weights(f) for f in features])
+        self.weights = torch.stack([_weights(f, larger) for f in features])
         np.testing.assert_allclose(self.weights.detach().numpy(), slow.weights, rtol=0, atol=1e-3)
 
     def filter(self, values: torch.Tensor, transposed: bool = False) -> torch.Tensor:
@@ -36,12 +40,13 @@ class Lattice:
         return matrix @ rows / (1 + 2.0**-self.d)
 
 
-def _weights(feature: torch.Tensor) -> torch.Tensor:
+def _weights(feature: torch.Tensor, larger: float) -> torch.Tensor:
     """The d + 1 barycentric weights of a feature (d,)."""
     d = len(feature)
-    nearest, rank = simplex_of(feature)
+    nearest, rank = simplex_of(feature, larger)
     deviation = np.float64(np.float32(np.sqrt(2 / 3) * (d + 1)))
-    scale = [np.float64(np.float32(1 / np.sqrt((j + 1) * j) * deviation)) for j in range(1, d + 1)]
+    steps = [1 / np.sqrt((j + 1) * j) * deviation * larger for j in range(1, d + 1)]
+    scale = [np.float64(np.float32(step)) for step in steps]
     scaled = [feature[j] * scale[j] for j in range(d)]
     elevated = [sum(scaled[j:]) - (j * scaled[j - 1] if j else 0) for j in range(d + 1)]
     sorted_ = [None] * (d + 1)
@@ -51,9 +56,9 @@ def _weights(feature: torch.Tensor) -> torch.Tensor:
     return torch.stack([first, *(sorted_[d - r] - sorted_[d - r + 1] for r in range(1, d + 1))])
 
 
-def simplex_of(feature: torch.Tensor) -> tuple[list[int], list[int]]:
+def simplex_of(feature: torch.Tensor, larger: float = 1.0) -> tuple[list[int], list[int]]:
     """Where a feature (d,) lies: the remainder-0 vertex, and the ranks, which name all others."""
-    keys, _ = reference_crf.simplex(feature.detach().float().cpu().numpy())
+    keys, _ = reference_crf.simplex(feature.detach().float().cpu().numpy(), larger)
     d = len(feature)
     # vertex r has nearest + r, less d + 1 where the rank is above d - r: so the rank is d - (the
     # number of vertices on which it is not yet taken off) + 1

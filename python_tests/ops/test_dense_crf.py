@@ -174,9 +174,27 @@ def test_gradcheck_opcheck_and_compile(photo_on):
         return dn.dense_crf(unary, image, dn.CRFParams(w1, 8, 30, w2, 2), iterations=3)
 
     assert torch.autograd.gradcheck(crf, (unary, w1, w2))
-    arguments = (unary, image, [w2, w1], [2.0] * 2 + [8.0] * 2 + [30.0] * 3, 3, 3, 1.0, False)
+    arguments = (
+        unary,
+        image,
+        [w2, w1],
+        [2.0] * 2 + [8.0] * 2 + [30.0] * 3,
+        3,
+        3,
+        1.0,
+        False,
+        False,
+    )
     torch.library.opcheck(torch.ops.deeplab_native.dense_crf.default, arguments)
-    detached = (unary.detach(), image, [w2.detach(), w1.detach()], *arguments[3:6], True, 1.0)
+    detached = (
+        unary.detach(),
+        image,
+        [w2.detach(), w1.detach()],
+        *arguments[3:6],
+        True,
+        1.0,
+        False,
+    )
     torch.library.opcheck(_dense_crf_backward, (unary.detach(), *detached))
     compiled = torch.compile(crf, fullgraph=True, backend="aot_eager")
     actual = torch.autograd.grad(compiled(unary, w1, w2).square().sum(), (unary, w1, w2))
@@ -272,7 +290,6 @@ PARAMS = PRESETS["voc-resnet101"]
         (U, IMAGE.int(), TypeError, "image: expected dtype torch.uint8"),
         (U, IMAGE + torch.nan, ValueError, "image: expected finite values 0..255, got NaN"),
         (U / 0, IMAGE, ValueError, "unary: expected finite energies"),
-        (U, IMAGE.float().requires_grad_(), ValueError, "image: no gradient"),
         (U.to("meta"), IMAGE, ValueError, "one device, got unary on meta, image on cpu"),
     ],
 )

@@ -135,8 +135,10 @@ def test_opcheck_and_compile(photo_on):
     image = image[:, :, :4, :5]
     w1, w2 = (unary.new_tensor(w, requires_grad=True) for w in (4.0, 3.0))
     arguments = (unary, image, [w2, w1], [2.0] * 2 + [8.0] * 2 + [30.0] * 3, 3, 3)
-    torch.library.opcheck(torch.ops.deeplab_native.dense_crf.default, (*arguments, 0.5, False))
-    detached = (unary.detach(), image, [w2.detach(), w1.detach()], *arguments[3:], True, 0.5)
+    torch.library.opcheck(
+        torch.ops.deeplab_native.dense_crf.default, (*arguments, 0.5, False, False)
+    )
+    detached = (unary.detach(), image, [w2.detach(), w1.detach()], *arguments[3:], True, 0.5, False)
     torch.library.opcheck(_dense_crf_backward, (unary.detach(), *detached))
 
     def crf(unary):

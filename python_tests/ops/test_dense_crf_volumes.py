@@ -219,12 +219,12 @@ def test_opcheck_and_compile(device):
     sigmas = [1.5] * 3 + [5.0, 4.0, 3.0] + [40.0, 30.0]
     how = sigmas, 3, 2
     op = torch.ops.deeplab_native.dense_crf.default
-    torch.library.opcheck(op, (unary, image, [w2, w1], *how, 1.0, False))
+    torch.library.opcheck(op, (unary, image, [w2, w1], *how, 1.0, False, False))
     detached = unary.detach(), image, [w2.detach(), w1.detach()]
-    torch.library.opcheck(_dense_crf_backward, (unary.detach(), *detached, *how, True, 1.0))
+    torch.library.opcheck(_dense_crf_backward, (unary.detach(), *detached, *how, True, 1.0, False))
     lists = list(unary.detach()), list(image), [w2.detach(), w1.detach()]
-    torch.library.opcheck(dense_crf_of_images, (*lists, *how, 1.0, False))
-    torch.library.opcheck(images_backward, (lists[0], *lists, *how, True, 1.0))
+    torch.library.opcheck(dense_crf_of_images, (*lists, *how, 1.0, False, False))
+    torch.library.opcheck(images_backward, (lists[0], *lists, *how, True, 1.0, False))
 
     @torch.compile(fullgraph=True, backend="aot_eager")
     def compiled(unary):

@@ -171,7 +171,7 @@ def test_no_sum_is_too_large(normalization, cuda_device):
 @pytest.mark.parametrize("d", [2, 5])
 @pytest.mark.parametrize("points", [0, 1, 187_500, 2**24])
 def test_half_scale(points, d):
-    size = (1, points, d, True, AS_GIVEN)
+    size = (1, points, d, True, AS_GIVEN, 0)
     for normalization in NORMALIZATIONS.values():
         scale = half_scale(size, normalization)
         assert 0 < scale <= 1
@@ -189,7 +189,7 @@ def test_an_image_that_is_not_finite_spoils_itself_alone(cuda_device):
 
 
 def test_rows_take_half_of_the_memory(cuda_device):
-    size = (2, 3200, 5, True, AS_GIVEN)
+    size = (2, 3200, 5, True, AS_GIVEN, 0)
     filters = [(size, 1, 0, 0, 0, 0, scale) for scale in (0.0, 1.0)]
     wide, narrow = (_C.filter_bytes_cuda("float32", f, 24) for f in filters)
     assert wide - narrow == 2 * _C.lattice_entries_cuda(size) * 24 * 2

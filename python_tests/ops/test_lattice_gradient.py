@@ -29,7 +29,7 @@ def test_equals_autograd_through_the_weights(d, transposed, device):
     values, grad, features = points(30 if d <= 16 else 8, d, 3, device, seed=d)
     values.requires_grad_()
     features.requires_grad_()
-    out = _filter(values, features, transposed)
+    out = _filter(values, features, transposed, False)
     actual = torch.autograd.grad(out, (values, features), grad)
     for a, e in zip(actual, expected_of(values, grad, features, transposed), strict=True):
         torch.testing.assert_close(a.cpu(), e, rtol=1e-5, atol=1e-5 * float(e.abs().max()))
@@ -105,12 +105,12 @@ def test_same_bits_every_time(device):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_every_instruction_set_and_threads(isa, threads):
     values, grad, features = points(300, 5, 21)
-    _, expected = permutohedral_filter_backward(grad, values, features, False)
+    _, expected = permutohedral_filter_backward(grad, values, features, False, False)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
         _C.set_isa(isa)
-        _, actual = permutohedral_filter_backward(grad, values, features, False)
+        _, actual = permutohedral_filter_backward(grad, values, features, False, False)
     finally:
         _C.set_isa(_C.available_isas()[-1])
         torch.set_num_threads(before)
@@ -120,9 +120,9 @@ def test_every_instruction_set_and_threads(isa, threads):
 def test_opcheck_and_compile(device):
     values, grad, features = points(20, 3, 2, device)
     wanted = values.requires_grad_(), features.requires_grad_()
-    torch.library.opcheck(_filter, (*wanted, False))
+    torch.library.opcheck(_filter, (*wanted, False, False))
     torch.library.opcheck(
-        permutohedral_filter_backward, (grad, values.detach(), features.detach(), False)
+        permutohedral_filter_backward, (grad, values.detach(), features.detach(), False, False)
     )
     compiled = torch.compile(permutohedral_filter, fullgraph=True, backend="aot_eager")
     expected = torch.autograd.grad(permutohedral_filter(*wanted), wanted, grad)

@@ -186,7 +186,16 @@ def test_gradcheck(kind, normalization, device):
 def test_opcheck_and_compile(device):
     unary, shared, own = problem(3, device)
     weight = compatibility("potts", 3).to(device).requires_grad_()
-    arguments = (unary.requires_grad_(), [shared, own], [weight, weight], [3, 2], 2, False, 0)
+    arguments = (
+        unary.requires_grad_(),
+        [shared, own],
+        [weight, weight],
+        [3, 2],
+        2,
+        False,
+        0,
+        False,
+    )
     torch.library.opcheck(torch.ops.deeplab_native.mean_field.default, arguments)
     detached = (
         unary.detach(),
@@ -197,7 +206,7 @@ def test_opcheck_and_compile(device):
         True,
         [False, True],
     )
-    torch.library.opcheck(_mean_field_backward, (unary.detach(), *detached, 0))
+    torch.library.opcheck(_mean_field_backward, (unary.detach(), *detached, 0, False))
 
     def loss(unary, weight):
         return dn.mean_field(unary, [(shared, weight), (own, 2.0)], iterations=2).square().sum()

@@ -26,7 +26,7 @@ def random_points(n, d, channels, device="cpu", *, spread=2.0, seed=0, dtype=tor
 
 
 def transposed_filter(values, features):
-    return _filter(values, features, True)
+    return _filter(values, features, True, False)
 
 
 @pytest.mark.parametrize("d", range(1, 17))
@@ -104,9 +104,9 @@ def test_adjoint(n, d, channels, spread, threads, seed):
 )
 def test_emulated_equals_cpu(n, d, channels, spread, transposed, seed, emulator):
     values, features = random_points(n, d, channels, spread=spread, seed=seed)
-    expected = _filter(values, features, transposed)
+    expected = _filter(values, features, transposed, False)
     with on_the_emulator(emulator):
-        actual = _filter(values, features, transposed)
+        actual = _filter(values, features, transposed, False)
     torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
 
 
@@ -143,7 +143,7 @@ def test_gradcheck(d, device):
 def test_opcheck(device):
     values, features = random_points(20, 3, 2, device)
     for v, f in ((values, features), (torch.stack((values, values)), features)):
-        torch.library.opcheck(_filter, (v.requires_grad_(), f, False))
+        torch.library.opcheck(_filter, (v.requires_grad_(), f, False, False))
 
 
 def test_compile(device):

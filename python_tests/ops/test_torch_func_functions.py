@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch.func import grad, jvp, vjp
@@ -138,26 +140,34 @@ def test_channels_last_stays():
         assert out[0].is_contiguous(memory_format=torch.channels_last)
 
 
-def test_no_gradient_of_features_and_images(device):
-    """vmap hides from the functions' checks what is differentiated; zeros would be wrong."""
+def test_gradients_of_features_and_images(device):
+    """vmap hides from the functions what is differentiated; where there is none it is an error."""
     unary, image = crf_batch(device)
     values, features = torch.randn(SAMPLES, 7, 2), torch.randn(SAMPLES, 7, 3)
+    values, features = values.to(device), features.to(device)
 
-    def by_image(image):
-        return torch.vmap(lambda u, i: dense_crf(u, i, PARAMS, iterations=1))(unary, image).sum()
+    def by_image(image, scale=1.0):
+        crf = partial(dense_crf, params=PARAMS, iterations=1, scale=scale)
+        return torch.vmap(crf)(unary, image).square().sum()
 
-    def by_features(features):
-        return torch.vmap(dn.permutohedral_filter)(values.to(device), features).sum()
+    def by_filter(features):
+        return torch.vmap(dn.permutohedral_filter)(values, features).square().sum()
 
     def by_field(features):
         field = torch.vmap(lambda u, f: mean_field(u, [(f, 1.0)], iterations=1))
-        return field(unary.flatten(3)[..., :7], features).sum()
+        return field(unary.flatten(3)[..., :7], features).square().sum()
 
+    for function, argument in (
+        (by_image, image.double()),
+        (by_filter, features),
+        (by_field, features),
+    ):
+        leaf = argument.clone().requires_grad_()
+        (expected,) = torch.autograd.grad(function(leaf), leaf)
+        assert expected.abs().sum() > 0
+        torch.testing.assert_close(grad(function)(argument), expected)
     with pytest.raises(ValueError, match=r"image: no gradient .* pass image.detach\(\)"):
-        grad(by_image)(image.double())
-    for function in (by_features, by_field):
-        with pytest.raises(ValueError, match=r"features: no gradient"):
-            grad(function)(features.to(device))
+        grad(partial(by_image, scale=0.5))(image.double())
 
 
 def test_mean_field_keeps_state(device):

@@ -23,7 +23,7 @@ def random_points(n, d, channels, device="cpu", *, spread=0.1, dtype=torch.float
 
 
 def transposed_filter(values, features):
-    return _filter(values, features, True)
+    return _filter(values, features, True, False)
 
 
 @pytest.mark.parametrize("spread", [0.02, 0.2, 50.0])

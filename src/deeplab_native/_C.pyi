@@ -99,7 +99,7 @@ def build_image_lattice_cpu(
     sigmas: Sequence[float],
     channel_sigmas: Sequence[float],
     num_threads: int,
-    /,
+    bridged: bool = False,
 ) -> Lattice: ...
 def check_image_features_cpu(
     image: int,
@@ -109,7 +109,7 @@ def check_image_features_cpu(
     sigmas: Sequence[float],
     channel_sigmas: Sequence[float],
     num_threads: int,
-    /,
+    bridged: bool = False,
 ) -> None: ...
 def build_lattice_cpu(
     features: int,
@@ -120,6 +120,7 @@ def build_lattice_cpu(
     num_threads: int,
     like_pydensecrf: bool,
     width: int = 0,
+    bridged: bool = False,
 ) -> Lattice: ...
 def check_features_cpu(
     features: int,
@@ -129,7 +130,7 @@ def check_features_cpu(
     dim_stride: int,
     num_threads: int,
     like_pydensecrf: bool,
-    /,
+    bridged: bool = False,
 ) -> None: ...
 def permutohedral_filter_cpu_float(
     lattice: Lattice, values: int, out: int, num_channels: int, transposed: bool, /

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from ._C_types import Triple
 
 _Order = tuple[int, int]  # of the points: width of the image, tile
-_LatticeSize = tuple[int, int, int, bool, _Order]  # images, points, d, like_pydensecrf
+# images, points, d, like_pydensecrf, order, bridged_room
+_LatticeSize = tuple[int, int, int, bool, _Order, int]
 # size, replicas, addresses: lattice, splat entries, slice weights, the filter's memory; half_scale
 _Filter = tuple[_LatticeSize, int, int, int, int, int, float]
 _Batch = Triple  # batch, labels, points

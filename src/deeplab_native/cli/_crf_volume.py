@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from . import options
@@ -32,6 +32,7 @@ def run(
     probabilities: Path | None,
     window: tuple[float, float] | None,
     confidence: float,
+    lattice: str,
     reading: ScoreOptions,
     crf: CRFOptions,
     running: RunOptions,
@@ -41,7 +42,7 @@ def run(
     from ..jobs.settings import check_device
     from . import console, report
 
-    chosen = crf.settings(volumes.PARAMS).exact()
+    chosen = replace(crf.settings(volumes.PARAMS).exact(), lattice=lattice)
     settings = volumes.VolumeSettings(chosen, reading.format(), window, confidence)
     output = output or Path(f"{_nifti.stem_of(image)}_crf.nii.gz")
     if not _nifti.is_volume(output):

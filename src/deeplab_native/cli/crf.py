@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,6 +49,7 @@ _OVERLAY = typer.Option(
     help="Also write the labels over the photograph. Default: for one image yes, for folders no.",
     show_default=False,
 )
+_LATTICE = "standard, or bridged: closer to the sums over all pairs of pixels, and slower."
 _Q = "Also write Q, (labels, H, W) float32. Of folders: the folder for them."
 
 
@@ -66,6 +67,7 @@ def run(
         tuple[float, float] | None,
         typer.Option(metavar="LOW HIGH", help=_WINDOW, show_default=False),
     ] = None,
+    lattice: Annotated[str, typer.Option(help=_LATTICE, rich_help_panel=options.CRF)] = "standard",
     *,
     reading: ScoreOptions,
     crf: CRFOptions,
@@ -78,11 +80,12 @@ def run(
         given = {"--overlay": overlay, "--palette": palette, "--no-exif": exif is False}
         _check_left_out({name: bool(value) for name, value in given.items()}, "pictures", "volume")
         _check_left_out(_of_folders(running), "folders", "volume")
-        how = reading, crf, running
-        _crf_volume.run(image, scores, output, save_probabilities, window, confidence, *how)
+        how = window, confidence, lattice, reading, crf, running
+        _crf_volume.run(image, scores, output, save_probabilities, *how)
         return
     _check_left_out({"--window": window is not None}, "volumes", "picture")
-    settings = Settings(crf.settings(), reading.format(), palette or "voc", confidence, exif)
+    chosen = replace(crf.settings(), lattice=lattice)
+    settings = Settings(chosen, reading.format(), palette or "voc", confidence, exif)
     if image.is_dir() and scores.is_dir():
         if output is None:
             raise ValueError("--output: expected a folder for the results (give --output DIR)")

@@ -42,6 +42,7 @@ def describe_crf(crf: CRFSettings | None, scale: float | None = None) -> str:
         return "none"
     used = crf.scale if scale is None else scale
     said = "" if used == 1 else f", scale {used}" if used == crf.scale else _CHOSEN.format(used)
+    said += "" if crf.lattice == "standard" else f", {crf.lattice} lattice"
     return f"{describe(crf.params)}, {crf.iterations} iterations, {crf.normalization}{said}"
 
 

@@ -8,6 +8,7 @@ from typing import NoReturn, SupportsIndex
 import torch
 
 from .._native import check_no_transform, check_tensor, widen
+from ..ops._bridged import check_bridged, check_bridged_image, check_lattice_kind
 from ..ops._dense_crf_batch import features_of
 from ..ops._dense_crf_inputs import (
     ImageRange,
@@ -42,6 +43,7 @@ class MeanField:
             are computed in float32), finite or +inf, as of `dense_crf`.
         kernels: `PairwiseKernel`s (features, compatibility, normalization).
         precision: "single", or "half" as of `dense_crf`.
+        lattice: "standard", or "bridged" as of `dense_crf`.
 
     Every method takes and gives marginals of the unary's shape, dtype and device. For gradients and
     within `torch.func` use `deeplab_native.mean_field` or `dense_crf`. Python threads may share an
@@ -66,9 +68,13 @@ class MeanField:
         kernels: Sequence[PairwiseKernel],
         *,
         precision: str = "single",
+        lattice: str = "standard",
     ) -> None:
         unary, alone = batch_of(unary)
         checked = check_kernels(unary, kernels)
+        bridged = check_lattice_kind(lattice)
+        for m, kernel in enumerate(checked):
+            check_bridged(f"kernels[{m}].features", kernel.features.shape[-1], bridged=bridged)
         self._build(
             unary,
             [k.features for k in checked],
@@ -77,6 +83,7 @@ class MeanField:
             unary.shape[1:] if alone else unary.shape,
             alone,
             half=check_precision(precision),
+            bridged=bridged,
         )
 
     @classmethod
@@ -88,6 +95,7 @@ class MeanField:
         *,
         normalization: str = "symmetric",
         precision: str = "single",
+        lattice: str = "standard",
         spacing: Spacing | None = None,
         image_range: ImageRange | None = None,
     ) -> MeanField:
@@ -106,7 +114,8 @@ class MeanField:
         check_params(params)
         image = as_levels("image", image, pairs, params.sigma_beta)
         check_normalization(normalization)
-        half = check_precision(precision)
+        half, bridged = check_precision(precision), check_lattice_kind(lattice)
+        check_bridged_image(image, bridged=bridged)
         sigmas = sigmas_of(params, image.shape, spacing)
         self = cls.__new__(cls)
         self._build(
@@ -121,6 +130,7 @@ class MeanField:
             alone,
             KERNEL_NAMES,
             half=half,
+            bridged=bridged,
         )
         return self
 
@@ -135,13 +145,15 @@ class MeanField:
         names: Sequence[tuple[str, str]] | None = None,
         *,
         half: bool,
+        bridged: bool,
     ) -> None:
         self._shape, self._like = torch.Size(shape), unary.new_empty(0)
         self._flat, self._alone = unary.shape, alone  # (B, L, N)
         tensors = unary, *compatibilities, *(f for f in features if isinstance(f, torch.Tensor))
         check_no_transform("MeanField", _WITHOUT_STATE, *tensors)
         numbers = [NORMALIZATIONS[n] for n in normalizations]
-        groups = mean_fields(unary, features, compatibilities, numbers, names, half=half)
+        how = compatibilities, numbers, names
+        groups = mean_fields(unary, features, *how, half=half, bridged=bridged)
         self._fields = list(groups)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:

@@ -134,6 +134,11 @@ def refine(
     scale = settings.crf.scale_of(height * width, like)
     start = perf_counter()
     if in_bands(scale, height * width, like):
+        if settings.crf.lattice != "standard":
+            raise ValueError(
+                f"lattice: expected 'standard' for a picture of {height} x {width} at scale "
+                f"{scale}, got {settings.crf.lattice!r} (give scale 1, or less of the picture)"
+            )
         how = {**settings.crf.how(), "scale": scale}
         given, scores = loaded.scores, loaded.scores.small((height, width))
         q = None

@@ -10,6 +10,7 @@ import torch
 
 from .. import _C
 from ..crf import CRFParams
+from ..ops._bridged import check_lattice_kind
 from ..ops._large_image import AUTO, check_scale_or_auto, chosen_scale
 from ..ops._mean_field_checks import check_iterations, check_normalization
 from ..ops.crf_params import check_params
@@ -25,6 +26,7 @@ class CRFSettings:
 
     scale: or "auto", see `predict`: `segment` and `refine` scale the CRF of images that are too
     large for it; for `evaluate`, whose figures are those of the CRF itself, it is 1.
+    lattice: other than "standard" for `refine` alone, of pictures that are not too large.
 
     Raises TypeError or ValueError where it cannot be computed so.
     """
@@ -33,12 +35,14 @@ class CRFSettings:
     iterations: int = 10
     normalization: str = "symmetric"
     scale: float | str = AUTO
+    lattice: str = "standard"
 
     def __post_init__(self) -> None:
         check_params(self.params)
         check_iterations(self.iterations)
         check_normalization(self.normalization)
         check_scale_or_auto(self.scale)
+        check_lattice_kind(self.lattice)
 
     @classmethod
     def of(cls, crf: CRFParams | CRFSettings) -> CRFSettings:
@@ -58,7 +62,13 @@ class CRFSettings:
             if crf != "weights":
                 raise ValueError(f"`crf`: expected parameters, 'weights' or None, got {crf!r}")
             return cls() if found is None else cls(found)
-        return cls.of(crf) if isinstance(crf, CRFParams | CRFSettings) else crf(found)
+        chosen = cls.of(crf) if isinstance(crf, CRFParams | CRFSettings) else crf(found)
+        if chosen.lattice != "standard":
+            raise ValueError(
+                f"`crf`: expected lattice 'standard' for a network, got {chosen.lattice!r}, which "
+                "`refine` takes"
+            )
+        return chosen
 
     def exact(self) -> CRFSettings:
         """With scale 1 where it is "auto"."""
@@ -75,15 +85,18 @@ class CRFSettings:
     def refine(self, unary: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """Marginals of energies (B, L, H, W) and images (B, 3, H, W)."""
         how = {**self.how(), "scale": self.scale_of(image.shape[-2] * image.shape[-1], image)}
-        return dense_crf(unary, image, self.params, **how)
+        return dense_crf(unary, image, self.params, lattice=self.lattice, **how)
 
     def scale_of(self, pixels: int, like: torch.Tensor) -> float:
         """Of an image of so many pixels, on the device of a tensor."""
         return chosen_scale(self.scale, pixels, like)
 
     def as_record(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
+        """As JSON values; nothing of a standard lattice."""
+        record = asdict(self)
+        if self.lattice == "standard":
+            del record["lattice"]
+        return record
 
 
 def check_device(device: str, *, kernels: bool = True) -> None:

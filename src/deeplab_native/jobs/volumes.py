@@ -217,6 +217,7 @@ def refine(loaded: Loaded, settings: VolumeSettings, device: str = "cpu") -> Ref
         "iterations": crf.iterations,
         "normalization": crf.normalization,
         "scale": crf.scale,
+        "lattice": crf.lattice,
         "spacing": loaded.volume.spacing,
         "image_range": (0, 255),
     }

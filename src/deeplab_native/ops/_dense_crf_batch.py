@@ -31,6 +31,7 @@ def dense_crf_of_batch(
     iterations: int,
     scale: float,
     half: bool,
+    bridged: bool = False,
 ) -> torch.Tensor:
     """Q (B, L, H, W) of unary (B, L, H, W) and image (B, C, H, W); weights of both kernels.
 
@@ -45,10 +46,12 @@ def dense_crf_of_batch(
             [normalization] * 2,
             iterations,
             half,
+            bridged=bridged,
             names=KERNEL_NAMES,
         )
         return q.view(unary.shape)
-    return scaled_of_batch(unary, features, weights, normalization, iterations, scale, half)
+    kinds = half, bridged
+    return scaled_of_batch(unary, features, weights, normalization, iterations, scale, *kinds)
 
 
 def dense_crf_backward_of_batch(
@@ -61,6 +64,7 @@ def dense_crf_backward_of_batch(
     iterations: int,
     needs_weights: bool,
     scale: float,
+    bridged: bool = False,
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Gradients with respect to the unary and the weights."""
     features = features_of(image, sigmas)
@@ -73,8 +77,9 @@ def dense_crf_backward_of_batch(
             [normalization] * 2,
             iterations,
             needs_weights,
+            bridged=bridged,
         )
         return grad_unary.view(unary.shape), grad_weights
     return scaled_backward_of_batch(
-        grad, unary, features, weights, normalization, iterations, needs_weights, scale
+        grad, unary, features, weights, normalization, iterations, needs_weights, scale, bridged
     )

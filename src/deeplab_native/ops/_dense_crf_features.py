@@ -16,6 +16,7 @@ import torch
 
 from .._autograd import has_wrapper, transforms_active
 from .._native import check_same_device, on_cuda
+from ._bridged import check_bridged_image
 from ._dense_crf_images import dense_crf_of_images
 from ._lattice_cpu import check_lattice
 from .crf_params import (
@@ -73,6 +74,7 @@ def dense_crf_by_features(
     iterations: int,
     scale: float,
     half: bool,
+    bridged: bool,
     name: str = "image",
 ) -> torch.Tensor:
     """Q (B, L, H, W) of checked arguments, with gradients of all of them; or of volumes."""
@@ -89,7 +91,7 @@ def dense_crf_by_features(
     bilateral = _bilateral(params, image, spacing)
     kernels = [gaussian, bilateral]
     if looks:
-        _check_ranges(kernels, params, image, spacing)
+        _check_ranges(kernels, params, image, bridged=bridged)
     try:
         q = _mean_field(
             unary.flatten(2),
@@ -99,6 +101,7 @@ def dense_crf_by_features(
             iterations,
             half,
             image.shape[-1],
+            bridged,
         )
     except MemoryError as error:
         raise MemoryError(f"{_described(params)}: {error}") from None
@@ -115,13 +118,16 @@ def dense_crf_of_list(
     *how: Any,
 ) -> list[torch.Tensor]:
     """Q (L, H, W) of each image, here or natively; shape: of a batch of such images."""
+    check_bridged_image(images[0][None], bridged=how[4])
     if not by_features(params, images, how[2]):
         sigmas = sigmas_of(params, shape, spacing)
         return dense_crf_of_images(unaries, images, weights, sigmas, *how)
-    return [
-        dense_crf_by_features(u[None], i[None], weights, params, spacing, *how, f"image[{k}]")[0]
-        for k, (u, i) in enumerate(zip(unaries, images, strict=True))
-    ]
+    results = []
+    for k, (u, i) in enumerate(zip(unaries, images, strict=True)):
+        named = f"image[{k}]"
+        one = dense_crf_by_features(u[None], i[None], weights, params, spacing, *how, name=named)
+        results.append(one[0])
+    return results
 
 
 def _bilateral(params: CRFParams, image: torch.Tensor, spacing: Spacing | None) -> torch.Tensor:
@@ -163,19 +169,20 @@ def _tensors(
     steps = [1.0] * count if spacing is None else check_spacing(spacing, count)
     if not isinstance(sigma, torch.Tensor):
         each = [sigma] * count if isinstance(sigma, (int, float)) else list(sigma)
-        of = {"dtype": torch.float32, "device": image.device}
-        return [torch.full((), s / t, **of) for s, t in zip(each, steps, strict=True)]
-    own = sigma_tensors(name, sigma, count, what)
+        scaled = [s / t for s, t in zip(each, steps, strict=True)]
+        return [torch.full((), s, dtype=torch.float32, device=image.device) for s in scaled]
+    own = [torch.as_tensor(s) for s in sigma_tensors(name, sigma, count, what)]
     # in float64 as Python's numbers
-    scaled = [s if t == 1 else s.double() / t for s, t in zip(own, steps, strict=True)]
-    return [s.to(torch.float32) for s in scaled]
+    pairs = zip(own, steps, strict=True)
+    return [(s if t == 1 else s.double() / t).to(torch.float32) for s, t in pairs]
 
 
 def _check_ranges(
     kernels: Sequence[torch.Tensor],
     params: CRFParams,
     image: torch.Tensor,
-    spacing: Spacing | None,
+    *,
+    bridged: bool,
 ) -> None:
     """ValueError that names the sigma which is too small for the lattice; on the CPU."""
     axes = image.ndim - 2
@@ -183,7 +190,7 @@ def _check_ranges(
     for features, of in zip(kernels, names, strict=True):
         for own in features.detach() if features.ndim == 3 else [features.detach()]:
             try:
-                check_lattice(own, "features", like_pydensecrf=True)
+                check_lattice(own, "features", like_pydensecrf=True, bridged=bridged)
             except ValueError as error:
                 name = of[int(own.abs().amax(0).argmax())]
                 sigma = getattr(params, name)

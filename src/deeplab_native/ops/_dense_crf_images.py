@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from .._autograd import no_gradient
 from .._native import check_tensor, define_op, integer, on_cuda
@@ -122,6 +123,12 @@ def check_sizes(sizes: object, unary: torch.Tensor) -> list[tuple[int, ...]]:
     return checked
 
 
+def padded(q: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Q (L, H, W), or of a volume, with zeros up to this size."""
+    missing = [most - n for n, most in zip(q.shape[1:], size, strict=True)]
+    return functional.pad(q, [n for axis in reversed(missing) for n in (0, axis)])
+
+
 def _dense_crf_images(
     unaries: list[torch.Tensor],
     images: list[torch.Tensor],
@@ -131,9 +138,10 @@ def _dense_crf_images(
     iterations: int,
     scale: float,
     half: bool,
+    bridged: bool,
 ) -> list[torch.Tensor]:
     """Q (L, H, W) of each unary (L, H, W) and image (C, H, W), or of volumes."""
-    _check_all_values(unaries, images, weights, sigmas)
+    _check_all_values(unaries, images, weights, sigmas, bridged)
     results: dict[int, torch.Tensor] = {}
     for group in _groups(unaries, images):
         q = dense_crf_of_batch(
@@ -145,6 +153,7 @@ def _dense_crf_images(
             iterations,
             scale,
             half,
+            bridged,
         )
         for i, one in zip(group, q, strict=True):
             results[i] = one if len(group) == 1 else one.clone()  # results share no memory
@@ -161,6 +170,7 @@ def _dense_crf_images_backward(
     iterations: int,
     needs_weights: bool,
     scale: float,
+    bridged: bool,
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     results: dict[int, torch.Tensor] = {}
     grad_weights = [torch.zeros_like(w) for w in weights]
@@ -175,6 +185,7 @@ def _dense_crf_images_backward(
             iterations,
             needs_weights,
             scale,
+            bridged,
         )
         for i, one in zip(group, grad_unaries, strict=True):
             results[i] = one if len(group) == 1 else one.clone()
@@ -188,6 +199,7 @@ def _check_all_values(
     images: list[torch.Tensor],
     weights: list[torch.Tensor],
     sigmas: list[float],
+    bridged: bool,
 ) -> None:
     """On the CPU, every image before the first is worked on; on CUDA values are not looked at."""
     for i, (unary, image) in enumerate(zip(unaries, images, strict=True)):
@@ -200,7 +212,7 @@ def _check_all_values(
         )
         flat = unary.detach().flatten(1)[None].contiguous()
         features = features_of(image[None], sigmas)
-        check_values(flat, features, weights, names, unary_name=f"unary[{i}]")
+        check_values(flat, features, weights, names, unary_name=f"unary[{i}]", bridged=bridged)
 
 
 def _groups(unaries: list[torch.Tensor], images: list[torch.Tensor]) -> list[list[int]]:
@@ -234,7 +246,7 @@ def _backward_fake(
 _backward_op = define_op(
     "dense_crf_images_backward(Tensor[] grads, Tensor[] unaries, Tensor[] images, "
     "Tensor[] weights, float[] sigmas, int normalization, int iterations, bool needs_weights, "
-    "float scale) -> (Tensor[], Tensor[])",
+    "float scale, bool bridged) -> (Tensor[], Tensor[])",
     cpu=_dense_crf_images_backward,
     cuda=_dense_crf_images_backward,
     fake=_backward_fake,
@@ -245,7 +257,7 @@ _backward_op = define_op(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    unaries, images, weights, *ctx.how, ctx.scale, _ = inputs
+    unaries, images, weights, *ctx.how, ctx.scale, _, ctx.bridged = inputs
     ctx.count = len(unaries)
     ctx.save_for_backward(*unaries, *images, *weights)
 
@@ -259,14 +271,14 @@ def _backward(ctx: Any, grads: Sequence[torch.Tensor | None]) -> tuple[Any, ...]
     no_gradient("image", ctx.needs_input_grad[1])
     needs_weights = any(ctx.needs_input_grad[2])
     grad_unaries, grad_weights = _backward_op(
-        grads, unaries, images, weights, *ctx.how, needs_weights, ctx.scale
+        grads, unaries, images, weights, *ctx.how, needs_weights, ctx.scale, ctx.bridged
     )
-    return grad_unaries, [None] * n, grad_weights, None, None, None, None, None
+    return grad_unaries, [None] * n, grad_weights, *[None] * 6
 
 
 dense_crf_of_images = define_op(
     "dense_crf_images(Tensor[] unaries, Tensor[] images, Tensor[] weights, float[] sigmas, "
-    "int normalization, int iterations, float scale, bool half) -> Tensor[]",
+    "int normalization, int iterations, float scale, bool half, bool bridged) -> Tensor[]",
     cpu=_dense_crf_images,
     cuda=_dense_crf_images,
     fake=_fake,

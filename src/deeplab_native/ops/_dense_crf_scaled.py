@@ -37,19 +37,20 @@ def scaled_of_batch(
     iterations: int,
     scale: float,
     half: bool,
+    bridged: bool,
 ) -> torch.Tensor:
     """Q (B, L, H, W); features (H W, d) or (B, H W, d), iterations at least 1."""
     tensors = [f.tensor() for f in features]
     whole = _of_image(unary, features, tensors)
     flat = unary.detach().flatten(2).contiguous()
     if not on_cuda(unary):  # all images before the first is worked on, as small ones would not show
-        flat = check_values(flat, whole, weights, KERNEL_NAMES)
-    coarse = _Coarse(unary, tensors, weights, normalization, scale)
+        flat = check_values(flat, whole, weights, KERNEL_NAMES, bridged=bridged)
+    coarse = _Coarse(unary, tensors, weights, normalization, scale, bridged)
     q = coarse.inference(iterations - 1, half)
     out = torch.empty_like(flat)
     normalizations = [normalization] * len(weights)
     how = weights, normalizations, KERNEL_NAMES
-    for images, field in mean_fields(flat, whole, *how, half=half):
+    for images, field in mean_fields(flat, whole, *how, half=half, bridged=bridged):
         out[images] = field.step(coarse.cells.enlarge(q[images]))
         del field  # its memory serves the next one
     return out.view(unary.shape)
@@ -64,6 +65,7 @@ def scaled_backward_of_batch(
     iterations: int,
     needs_weights: bool,
     scale: float,
+    bridged: bool,
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Gradients with respect to the unary and the weights.
 
@@ -73,7 +75,7 @@ def scaled_backward_of_batch(
     """
     tensors = [f.tensor() for f in features]
     whole = _of_image(unary, features, tensors)
-    coarse = _Coarse(unary, tensors, weights, normalization, scale)
+    coarse = _Coarse(unary, tensors, weights, normalization, scale, bridged)
     q = coarse.inference(iterations - 1, False)
     grad = of_possible(grad, unary)
     grad_q = torch.empty_like(q)
@@ -81,7 +83,8 @@ def scaled_backward_of_batch(
     grad_weights = [torch.zeros_like(w) for w in weights]
     normalizations = [normalization] * len(weights)
     flat = unary.flatten(2)
-    for images, field in mean_fields(flat, whole, weights, normalizations, KERNEL_NAMES):
+    how = weights, normalizations, KERNEL_NAMES
+    for images, field in mean_fields(flat, whole, *how, bridged=bridged):
         enlarged = coarse.cells.enlarge(q[images])
         updated, g = field.step(enlarged), grad[images].flatten(2)
         g_x = updated * (g - (updated * g).sum(1, keepdim=True))
@@ -116,6 +119,7 @@ class _Coarse:
         weights: Sequence[torch.Tensor],
         normalization: int,
         scale: float,
+        bridged: bool,
     ) -> None:
         self.cells = Cells(unary.shape[2:], scale)
         self._possible: torch.Tensor | None  # (B, L, H, W), where labels are excluded somewhere
@@ -124,7 +128,7 @@ class _Coarse:
         none = normalization == NORMALIZATIONS["none"]
         self._pixels = self.cells.pixels_in_each if none else 1.0
         self._weights = [w * self._pixels for w in weights]
-        self._normalizations = [normalization] * len(weights)
+        self._normalizations, self._bridged = [normalization] * len(weights), bridged
 
     def _of_cells(self, features: torch.Tensor) -> torch.Tensor:
         batched = features if features.ndim == 3 else features[None]
@@ -151,7 +155,7 @@ class _Coarse:
     def inference(self, iterations: int, half: bool) -> torch.Tensor:
         """Q of the small images, (B, L, h w)."""
         how = self._weights, self._normalizations, iterations, half
-        return mean_field_of_batch(self._unary, self._features, *how)
+        return mean_field_of_batch(self._unary, self._features, *how, bridged=self._bridged)
 
     def backward(
         self, grad_q: torch.Tensor, iterations: int, needs_weights: bool
@@ -165,5 +169,6 @@ class _Coarse:
             self._normalizations,
             iterations,
             needs_weights,
+            bridged=self._bridged,
         )
         return grad_unary, [self._pixels * g for g in grad_weights]

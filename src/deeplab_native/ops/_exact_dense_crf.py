@@ -21,6 +21,7 @@ def exact_of_batch(
     iterations: int,
     scale: float,
     half: bool,
+    bridged: bool = False,
 ) -> torch.Tensor:
     """Q (B, L, H, W) as `dense_crf_of_batch` of _dense_crf_batch.py has it; scale is 1.
 
@@ -44,6 +45,7 @@ def exact_of_list(
     iterations: int,
     scale: float,
     half: bool,
+    bridged: bool = False,
 ) -> list[torch.Tensor]:
     """Q (L, H, W) of each unary (L, H, W) and image (C, H, W), or of volumes.
 

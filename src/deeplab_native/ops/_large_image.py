@@ -35,7 +35,7 @@ from ._small_scores import (
     points_of_cells,
     taps_of,
 )
-from .crf_params import CRFParams
+from .crf_params import CRFParams, Sigma
 from .pairwise_features import KERNEL_NAMES
 
 AUTO = "auto"
@@ -247,5 +247,6 @@ def _over(values: torch.Tensor, sigmas: Sequence[float]) -> torch.Tensor:
     return values / torch.tensor(list(sigmas))[:, None]
 
 
-def _each(sigma: float | Sequence[float], count: int) -> list[float]:
-    return [float(s) for s in sigma] if isinstance(sigma, Sequence) else [float(sigma)] * count
+def _each(sigma: Sigma, count: int) -> list[float]:
+    values = sigma.tolist() if isinstance(sigma, torch.Tensor) else sigma
+    return [float(s) for s in values] if isinstance(values, Sequence) else [float(values)] * count

@@ -20,6 +20,7 @@ def build_lattice(
     *,
     like_pydensecrf: bool = False,
     width: int = 0,
+    bridged: bool = False,
 ) -> _C.Lattice:
     """The lattice of features (N, d), any strides; ValueError where not finite or too large.
 
@@ -29,12 +30,14 @@ def build_lattice(
     points, d = features.shape
     size = least_bytes_of_lattice(points, d)
     check_memory(f"{name}: a lattice of {points} points in {d} dimensions", size)
-    return _with_features(_C.build_lattice_cpu, features, name, like_pydensecrf, width)
+    return _with_features(_C.build_lattice_cpu, features, name, like_pydensecrf, width, bridged)
 
 
-def check_lattice(features: torch.Tensor, name: str, *, like_pydensecrf: bool = False) -> None:
+def check_lattice(
+    features: torch.Tensor, name: str, *, like_pydensecrf: bool = False, bridged: bool = False
+) -> None:
     """Raises what `build_lattice` would, at a small part of its cost."""
-    _with_features(_C.check_features_cpu, features, name, like_pydensecrf)
+    _with_features(_C.check_features_cpu, features, name, like_pydensecrf, bridged)
 
 
 def _with_features(

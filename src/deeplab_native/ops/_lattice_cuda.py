@@ -3,7 +3,8 @@
 Nothing here waits for the device: the number of vertices is known there alone, and memory is taken
 for the most there could be, d + 1 for each point. For a dense CRF of L labels in float32 that is
 about 90 L + 680 bytes a pixel: 0.5 GB for 375 x 500 and 21 labels, 5 GB for 1024 x 2048 and 19.
-With rows in float16 36 L less. A lattice of d dimensions alone, with rows of L channels: about
+With rows in float16 36 L less; a bridged lattice takes three times as much, see `bridged_room`. A
+lattice of d dimensions alone, with rows of L channels: about
 8 (d + 1) (d + 5 + L) bytes a pixel, 16 KB for d = 32 and 21.
 """
 
@@ -16,6 +17,7 @@ import torch
 
 from .. import _C, _variants
 from .._native import call_cuda
+from ._bridged import bridged_room
 
 MOST_ENTRIES = 2**30  # points times d + 1 that 32-bit numbers in the lattice reach
 WORKSPACE_BYTES = 8 * 2**30  # of the images that are worked on at once, unless one alone needs more
@@ -26,7 +28,8 @@ _MOST_HALF_DIMENSIONS = 16  # of a kernel whose rows float16 can hold
 
 PixelOrder = tuple[int, int]  # of points: width of the image, side of the tiles
 AS_GIVEN: PixelOrder = (0, 0)
-LatticeSize = tuple[int, int, int, bool, PixelOrder]  # images, points, d, like_pydensecrf
+# images, points, d, like_pydensecrf, order, 0 or bridged_room
+LatticeSize = tuple[int, int, int, bool, PixelOrder, int]
 # of the lattice, replicas, addresses: lattice, weights to splat and to slice with, memory;
 # half_scale: 0, or rows are float16 times this
 NativeFilter = tuple[LatticeSize, int, int, int, int, int, float]
@@ -45,12 +48,14 @@ class CudaLattice:
         *,
         like_pydensecrf: bool = False,
         order: PixelOrder = AS_GIVEN,
+        bridged: bool = False,
     ) -> None:
         features = features.detach().to(torch.float32)
         if features.ndim == 2:
             features = features[None]
         images, points, d = features.shape
-        self.size = (images, points, d, like_pydensecrf, order)
+        room = bridged_room(d) if bridged else 0
+        self.size = (images, points, d, like_pydensecrf, order, room)
         self.points = images * points
         self.memory = _bytes(_C.lattice_bytes_cuda(self.size), features)
         scratch = _bytes(_C.lattice_scratch_bytes_cuda(self.size), features)
@@ -160,10 +165,15 @@ class FilterParts(NamedTuple):
 
     @classmethod
     def of(
-        cls, features: torch.Tensor, normalization: int, dtype: torch.dtype, order: PixelOrder
+        cls,
+        features: torch.Tensor,
+        normalization: int,
+        dtype: torch.dtype,
+        order: PixelOrder,
+        bridged: bool = False,
     ) -> FilterParts:
-        """As pydensecrf has it; features (N, d), or (B, N, d) for each image."""
-        lattice = CudaLattice(features, like_pydensecrf=True, order=order)
+        """As pydensecrf has it, or bridged; features (N, d), or (B, N, d) for each image."""
+        lattice = CudaLattice(features, like_pydensecrf=True, order=order, bridged=bridged)
         scales: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
         if normalization != _NONE:
             scale = lattice.scale(root=normalization not in (_BEFORE, _AFTER))
@@ -185,9 +195,10 @@ def tiles_of(width: int) -> PixelOrder:
     return AS_GIVEN if tile == "off" else (width, int(tile))
 
 
-def check_size(name: str, points: int, d: int) -> None:
+def check_size(name: str, points: int, d: int, *, bridged: bool = False) -> None:
     """Raises where one image alone has too many points."""
-    if (points + 31) // 32 * 32 * (d + 1) > MOST_ENTRIES:
+    room = bridged_room(d) if bridged else 1
+    if (points + 31) // 32 * 32 * (d + 1) * room > MOST_ENTRIES:
         raise ValueError(
             f"{name}: more than 2^30 vertices for {points} points of {d} dimensions; "
             "filter them in parts"
@@ -211,7 +222,7 @@ def half_scale(size: LatticeSize, normalization: int) -> float:
     sqrt(k) a vertex of mass m gets sqrt(n / alpha) of its n points (k >= alpha b m, sum of b <= m,
     Cauchy-Schwarz), and a row sqrt(2^(d + 1) (d + 1) N) / alpha after the blurs.
     """
-    _, points, d, _, _ = size
+    _, points, d, *_ = size
     inverse_alpha = 1 + 2.0**-d
     if normalization in (_NONE, _AFTER):
         largest = inverse_alpha * points
@@ -230,18 +241,20 @@ def images_at_once(
     batch: int,
     *,
     half: bool = False,
+    bridged: bool = False,
 ) -> int:
     """How many images of a batch fit WORKSPACE_BYTES, one at least; `like` has their dtype."""
     dtype = like.dtype
     bytes_, most = 1 + 5 * points * channels * dtype.itemsize, batch
     for d in dimensions:
-        size = (1, points, d, True, AS_GIVEN)
+        room = bridged_room(d) if bridged else 0
+        size = (1, points, d, True, AS_GIVEN, room)
         entries = _C.lattice_entries_cuda(size)
         own = (size, 1, 0, 0, 0, 0, float(half))
         bytes_ += _C.lattice_bytes_cuda(size) + 3 * entries * dtype.itemsize
         bytes_ += _C.filter_bytes_cuda(dtype_name(dtype), own, channels)
         bytes_ += _C.lattice_scratch_bytes_cuda(size)
-        most = min(most, MOST_ENTRIES // max(1, entries))
+        most = min(most, MOST_ENTRIES // max(1, entries * max(1, room)))
     return max(1, min(most, WORKSPACE_BYTES // bytes_))
 
 

@@ -174,6 +174,7 @@ def check_values(
     *,
     unary_name: str = "unary",
     first: int = 0,
+    bridged: bool = False,
 ) -> torch.Tensor:
     """The unary as `finite_energies`; ValueError where a batch could not be worked with.
 
@@ -188,17 +189,20 @@ def check_values(
     for f, (name, _) in zip(features, names, strict=True):
         for b in range(first, unary.shape[0] if f.ndim == 3 else 1):
             if isinstance(f, PixelFeatures):
-                f.check(b, name)
+                f.check(b, name, bridged=bridged)
             else:
-                check_lattice(f[b] if f.ndim == 3 else f, name, like_pydensecrf=True)
+                own = f[b] if f.ndim == 3 else f
+                check_lattice(own, name, like_pydensecrf=True, bridged=bridged)
     return unary
 
 
-def _lattice(features: torch.Tensor | PixelFeatures, b: int, name: str, width: int) -> _C.Lattice:
+def _lattice(
+    features: torch.Tensor | PixelFeatures, b: int, name: str, width: int, *, bridged: bool
+) -> _C.Lattice:
     if isinstance(features, PixelFeatures):
-        return features.lattice(b, name)
+        return features.lattice(b, name, bridged=bridged)
     own = features[b] if features.ndim == 3 else features
-    return build_lattice(own, name, like_pydensecrf=True, width=width)
+    return build_lattice(own, name, like_pydensecrf=True, width=width, bridged=bridged)
 
 
 def cpu_mean_fields(
@@ -209,13 +213,15 @@ def cpu_mean_fields(
     names: Sequence[tuple[str, str]],
     *,
     width: int = 0,
+    bridged: bool = False,
 ) -> Iterator[tuple[slice, CpuMeanField]]:
     """The mean field of each image of a batch (B, L, N), one at a time.
 
     All images are checked before the first is worked on. width: as of `mean_fields`.
     """
     # the first one's features are checked as its lattice is built
-    unary = check_values(unary.detach().contiguous(), features, compatibilities, names, first=1)
+    unary = unary.detach().contiguous()
+    unary = check_values(unary, features, compatibilities, names, first=1, bridged=bridged)
     named = [(f, name) for f, (name, _) in zip(features, names, strict=True)]
     batch, labels, points = unary.shape
     dims = [f.shape[-1] for f in features]
@@ -224,10 +230,13 @@ def cpu_mean_fields(
     # tiles of pixels, where all kernels are of the same image
     widths = {f.width if isinstance(f, PixelFeatures) else width for f in features}
     width = widths.pop() if len(widths) == 1 else 0
-    shared = [_lattice(f, 0, name, width) if f.ndim == 2 and batch else None for f, name in named]
+    shared = [
+        _lattice(f, 0, name, width, bridged=bridged) if f.ndim == 2 and batch else None
+        for f, name in named
+    ]
     for b in range(batch):
         lattices = [
-            lattice or _lattice(f, b, name, width)
+            lattice or _lattice(f, b, name, width, bridged=bridged)
             for lattice, (f, name) in zip(shared, named, strict=True)
         ]
         for lattice, (_, name) in zip(lattices, named, strict=True):

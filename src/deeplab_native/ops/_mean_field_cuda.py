@@ -44,8 +44,10 @@ class CudaMeanField:
         *,
         half: bool = False,
         width: int = 0,
+        bridged: bool = False,
     ) -> None:
         self._half = half and can_be_half(unary.dtype, [f.shape[-1] for f in features])
+        self._bridged = bridged
         self.unary = unary.detach().contiguous()
         self._dtype = dtype_name(unary.dtype)
         self.width = _C.mean_field_width_cuda(unary.shape[1])
@@ -53,7 +55,7 @@ class CudaMeanField:
         width = widths.pop() if len(widths) == 1 else 0
         self._order = tiles_of(width) if width else AS_GIVEN
         self.kernels = [
-            _Kernel(f, c, n, self.unary, self.width, self._order, half=self._half)
+            self._kernel(f, c, n)
             for f, c, n in zip(features, compatibilities, normalizations, strict=True)
         ]
         has_matrix = any(c.ndim == 2 for c in compatibilities)
@@ -66,6 +68,16 @@ class CudaMeanField:
         )
         self._negative_unary = self.to_rows(self.unary, -1.0, -math.inf)
 
+    def _kernel(
+        self,
+        features: torch.Tensor | PixelFeatures,
+        compatibility: torch.Tensor,
+        normalization: int,
+    ) -> _Kernel:
+        how = self.unary, self.width, self._order
+        half, bridged = self._half, self._bridged
+        return _Kernel(features, compatibility, normalization, *how, half=half, bridged=bridged)
+
     def set_kernel(
         self,
         m: int,
@@ -74,8 +86,7 @@ class CudaMeanField:
         normalization: int,
     ) -> None:
         """In place of kernel m, with a compatibility of the same shape; the others stay."""
-        how = self.unary, self.width, self._order
-        self.kernels[m] = _Kernel(features, compatibility, normalization, *how, half=self._half)
+        self.kernels[m] = self._kernel(features, compatibility, normalization)
         self._can_leave_labels_out &= normalization in (_AFTER, _SYMMETRIC)
 
     def set_compatibility(self, m: int, compatibility: torch.Tensor) -> None:
@@ -189,10 +200,11 @@ class _Kernel:
         order: PixelOrder,
         *,
         half: bool,
+        bridged: bool,
     ) -> None:
         self._replicas = unary.shape[0] if features.ndim == 2 else 1
         self._dtype, self._width = unary.dtype, width
-        self.parts = _filter_parts(features, normalization, unary, order)
+        self.parts = _filter_parts(features, normalization, unary, order, bridged=bridged)
         self.lattice = self.parts.lattice
         self._filter = self._in_updates = self._new_filter(*self.parts.weights)
         if half:
@@ -228,9 +240,11 @@ def _filter_parts(
     normalization: int,
     unary: torch.Tensor,
     order: PixelOrder,
+    *,
+    bridged: bool,
 ) -> FilterParts:
     """Of a kernel of values like the unary; those of positions alone may be kept ones."""
-    how = normalization, unary.dtype, order
+    how = normalization, unary.dtype, order, bridged
     if isinstance(features, torch.Tensor):
         return FilterParts.of(features, *how)
     if features.positions is None:
@@ -248,6 +262,7 @@ def cuda_mean_fields(
     *,
     half: bool = False,
     width: int = 0,
+    bridged: bool = False,
 ) -> Iterator[tuple[slice, CudaMeanField]]:
     """The mean field of as many images of a batch (B, L, N) as fit the memory at once.
 
@@ -255,13 +270,14 @@ def cuda_mean_fields(
     """
     batch, labels, points = unary.shape
     for f, (name, _) in zip(features, names, strict=True):
-        check_size(name, points, f.shape[-1])
+        check_size(name, points, f.shape[-1], bridged=bridged)
     channels = _C.mean_field_width_cuda(labels)
     dimensions = [f.shape[-1] for f in features]
     half = half and can_be_half(unary.dtype, dimensions)
-    group = images_at_once(unary, points, dimensions, channels, max(1, batch), half=half)
+    kinds = {"half": half, "bridged": bridged}
+    group = images_at_once(unary, points, dimensions, channels, max(1, batch), **kinds)
     for first in range(0, batch, group):
         images = slice(first, min(first + group, batch))
         own = [f if f.ndim == 2 else f[images] for f in features]
         how = compatibilities, normalizations
-        yield images, CudaMeanField(unary[images], own, *how, half=half, width=width)
+        yield images, CudaMeanField(unary[images], own, *how, **kinds, width=width)

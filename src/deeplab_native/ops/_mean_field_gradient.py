@@ -40,11 +40,12 @@ def mean_field_backward_of_batch(
     needs_compatibility: bool,
     needs_features: Sequence[bool] = (),
     width: int = 0,
+    bridged: bool = False,
 ) -> Gradients:
     """With respect to the unary, the compatibilities and the features, at full precision.
 
     needs_features: of each kernel, whose features are then tensors; none for all. The gradient of
-    features that need none is empty. width: that of `mean_fields`.
+    features that need none is empty. width, bridged: those of `mean_fields`.
     """
     grad = of_possible(grad, unary)
     grad_unary = torch.empty_like(grad)
@@ -52,7 +53,8 @@ def mean_field_backward_of_batch(
     wanted = [m for m, needed in enumerate(needs_features) if needed]
     tensors = [f for f in features if isinstance(f, torch.Tensor)]
     grad_features = [f.new_zeros(f.shape if m in wanted else (0,)) for m, f in enumerate(tensors)]
-    fields = mean_fields(unary, features, compatibilities, normalizations, width=width)
+    how = compatibilities, normalizations
+    fields = mean_fields(unary, features, *how, width=width, bridged=bridged)
     for images, field in fields:
         own = {m: tensors[m] if tensors[m].ndim == 2 else tensors[m][images] for m in wanted}
         of_group: CpuGradient | CudaGradient

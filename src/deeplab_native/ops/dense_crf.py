@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from typing import Any, overload
 
 import torch
-import torch.nn.functional as F
 
 from .._autograd import no_gradient
 from .._native import define_op, widen
+from ._bridged import check_bridged_image, check_lattice_kind
 from ._crf_vmap import vmap_dense_crf, vmap_dense_crf_backward
 from ._dense_crf_batch import dense_crf_backward_of_batch, dense_crf_of_batch
 from ._dense_crf_features import by_features, dense_crf_by_features, dense_crf_of_list
-from ._dense_crf_images import check_images, check_sizes
+from ._dense_crf_images import check_images, check_sizes, padded
 from ._dense_crf_inputs import (
     ImageRange,
     Pair,
@@ -54,6 +54,7 @@ def dense_crf(
     sizes: Sizes | None = ...,
     scale: float = ...,
     precision: str = ...,
+    lattice: str = ...,
     spacing: Spacing | None = ...,
     image_range: ImageRange | None = ...,
     algorithm: str = ...,
@@ -69,6 +70,7 @@ def dense_crf(
     sizes: None = ...,
     scale: float = ...,
     precision: str = ...,
+    lattice: str = ...,
     spacing: Spacing | None = ...,
     image_range: ImageRange | None = ...,
     algorithm: str = ...,
@@ -83,6 +85,7 @@ def dense_crf(
     sizes: Sizes | None = None,
     scale: float = 1.0,
     precision: str = "single",
+    lattice: str = "standard",
     spacing: Spacing | None = None,
     image_range: ImageRange | None = None,
     algorithm: str = "lattice",
@@ -117,6 +120,8 @@ def dense_crf(
             with a net's scores Q changed by 6e-7 in the mean and 0.016 at most, and 6 of a million
             labels did. Only on CUDA, in float32, with 3 labels or more: elsewhere the result is
             that of "single", as gradients are everywhere, whose iterations are done again.
+        lattice: "standard", pydensecrf's, or "bridged", closer to the exact sums and slower, see
+            docs/bridged_lattice.md; of at most 16 axes and channels together.
         spacing: of the pixels, as millimetres of the voxels of a scan: one number, or one for each
             axis in the tensor's order, (y, x) or (z, y, x). `params.sigma_alpha` and `sigma_gamma`
             are then in its unit, else in pixels.
@@ -163,6 +168,7 @@ def dense_crf(
         check_iterations(iterations),
         check_scale(scale),
         check_precision(precision),
+        check_lattice_kind(lattice, algorithm),
     )
     exact = check_algorithm(algorithm, how[2])
     pairs = check_image_range(image_range)
@@ -187,6 +193,7 @@ def dense_crf(
     image = check_image(image, unary)
     weights = _weights(params, unary)
     if sizes is None:
+        check_bridged_image(image, bridged=how[4])
         image = as_levels("image", image, pairs, params.sigma_beta)
         if exact:
             marginals = exact_of_batch(unary, image, weights, params, spacing, *how)
@@ -209,14 +216,8 @@ def dense_crf(
     if not q:
         return unary.new_zeros(unary.shape)
     # not written into one tensor: within torch.vmap it would be no sample's own
-    padded = [_padded(one, unary.shape[2:]) for one in q]
-    return padded[0] if alone else torch.stack(padded)
-
-
-def _padded(q: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """With zeros, up to this size."""
-    missing = [most - n for n, most in zip(q.shape[1:], size, strict=True)]
-    return F.pad(q, [n for axis in reversed(missing) for n in (0, axis)])
+    q = [padded(one, unary.shape[2:]) for one in q]
+    return q[0] if alone else torch.stack(q)
 
 
 def _levels(
@@ -239,12 +240,7 @@ def _weights(params: CRFParams, unary: torch.Tensor) -> list[torch.Tensor]:
 def _dense_crf_fake(
     unary: torch.Tensor,
     image: torch.Tensor,
-    weights: Sequence[torch.Tensor],
-    sigmas: list[float],
-    normalization: int,
-    iterations: int,
-    scale: float,
-    half: bool,
+    *rest: object,
 ) -> torch.Tensor:
     return torch.empty_like(unary, memory_format=torch.contiguous_format)
 
@@ -263,7 +259,8 @@ def _dense_crf_backward_fake(
 
 _dense_crf_backward = define_op(
     "dense_crf_backward(Tensor grad, Tensor unary, Tensor image, Tensor[] weights, float[] sigmas, "
-    "int normalization, int iterations, bool needs_weights, float scale) -> (Tensor, Tensor[])",
+    "int normalization, int iterations, bool needs_weights, float scale, bool bridged) "
+    "-> (Tensor, Tensor[])",
     cpu=dense_crf_backward_of_batch,
     cuda=dense_crf_backward_of_batch,
     fake=_dense_crf_backward_fake,
@@ -274,7 +271,7 @@ _dense_crf_backward = define_op(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    unary, image, weights, *ctx.how, ctx.scale, _ = inputs
+    unary, image, weights, *ctx.how, ctx.scale, _, ctx.bridged = inputs
     ctx.save_for_backward(unary, image, *weights)
 
 
@@ -283,14 +280,14 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     no_gradient("image", ctx.needs_input_grad[1])
     needs_weights = any(ctx.needs_input_grad[2])
     grad_unary, grad_weights = _dense_crf_backward(
-        grad, unary, image, weights, *ctx.how, needs_weights, ctx.scale
+        grad, unary, image, weights, *ctx.how, needs_weights, ctx.scale, ctx.bridged
     )
-    return grad_unary, None, grad_weights, None, None, None, None, None
+    return grad_unary, None, grad_weights, *[None] * 6
 
 
 _dense_crf = define_op(
     "dense_crf(Tensor unary, Tensor image, Tensor[] weights, float[] sigmas, int normalization, "
-    "int iterations, float scale, bool half) -> Tensor",
+    "int iterations, float scale, bool half, bool bridged) -> Tensor",
     cpu=dense_crf_of_batch,
     cuda=dense_crf_of_batch,
     fake=_dense_crf_fake,

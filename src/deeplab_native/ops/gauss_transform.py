@@ -23,9 +23,10 @@ def gauss_transform(
 ) -> torch.Tensor:
     """out[i] = sum over j of exp(-|f_i - f_j|^2 / 2) v_j, i = j included.
 
-    Exactly, in time proportional to N^2 d + N^2 C (of 187 500 pixels and 21 channels 10 s on one
-    core without a cutoff), without a matrix in memory. What lies too far apart to matter is left
-    out: points are sorted, and groups of them skipped that are far from each other.
+    Exactly, in time proportional to N^2 (3 d + 17 + C): of 187 500 pixels and 21 channels 26 s on
+    one core with AVX-512, without a matrix in memory. What lies too far apart to matter is left
+    out: points are sorted, and groups of them skipped that are far from each other. Of a photo that
+    leaves 4 to 50 % of the time.
 
     Args:
         values: (N, C) or (B, N, C), float32 or float64; float16 and bfloat16 are computed in

@@ -34,7 +34,11 @@ _NATIVE = {
 
 
 def _backward_cpu(
-    grad: torch.Tensor, values: torch.Tensor, features: torch.Tensor, transposed: bool
+    grad: torch.Tensor,
+    values: torch.Tensor,
+    features: torch.Tensor,
+    transposed: bool,
+    bridged: bool,
 ) -> Pair:
     of_filter, of_weights = _NATIVE[values.dtype]
     grad, values = grad.contiguous(), values.contiguous()
@@ -42,7 +46,7 @@ def _backward_cpu(
     grad_features = features.new_zeros(features.shape)
     all_grads, all_values, of_values = (_batched(t) for t in (grad, values, grad_values))
     for own, of_own, images in _with_images(features, grad_features, len(all_values)):
-        lattice = build_lattice(own)
+        lattice = build_lattice(own, bridged=bridged)
         weights = values.new_zeros(lattice.num_entries)
         for b in images:
             addresses = (t[b].data_ptr() for t in (all_values, all_grads, of_values))
@@ -68,18 +72,25 @@ def _with_images(
 
 
 def _backward_cuda(
-    grad: torch.Tensor, values: torch.Tensor, features: torch.Tensor, transposed: bool
+    grad: torch.Tensor,
+    values: torch.Tensor,
+    features: torch.Tensor,
+    transposed: bool,
+    bridged: bool,
 ) -> Pair:
     grad, values = grad.contiguous(), values.contiguous()
     grad_values = torch.empty_like(values)
     grad_features = features.new_zeros(features.shape)
     grads, xs, of_xs = (_batched(t) for t in (grad, values, grad_values))
     batch, points, channels = xs.shape
-    group = images_at_once(values, points, [features.shape[-1]], 2 * channels, max(1, batch))
-    shared = _Parts(features, values.dtype) if features.ndim == 2 and batch else None
+    d = features.shape[-1]
+    group = images_at_once(values, points, [d], 2 * channels, max(1, batch), bridged=bridged)
+    shared = (
+        _Parts(features, values.dtype, bridged=bridged) if features.ndim == 2 and batch else None
+    )
     for first in range(0, batch, group):
         images = slice(first, min(first + group, batch))
-        parts = shared or _Parts(features[images], values.dtype)
+        parts = shared or _Parts(features[images], values.dtype, bridged=bridged)
         parts.add(xs[images], grads[images], of_xs[images], transposed=transposed)
         if shared is None:
             grad_features[images] = parts.of_features()
@@ -91,8 +102,9 @@ def _backward_cuda(
 class _Parts:
     """The lattices of features on a device, and the sums of what they have of a gradient."""
 
-    def __init__(self, features: torch.Tensor, dtype: torch.dtype) -> None:
-        self._features, self._lattice = features, CudaLattice(features, order=AS_GIVEN)
+    def __init__(self, features: torch.Tensor, dtype: torch.dtype, *, bridged: bool) -> None:
+        self._features = features
+        self._lattice = CudaLattice(features, order=AS_GIVEN, bridged=bridged)
         self._weights = self._lattice.weights(dtype)
         parts = FilterParts(self._lattice, (None, None), self._weights)
         self._sums = LatticeGradient(parts, dtype)
@@ -110,7 +122,11 @@ class _Parts:
 
 
 def _backward_fake(
-    grad: torch.Tensor, values: torch.Tensor, features: torch.Tensor, transposed: bool
+    grad: torch.Tensor,
+    values: torch.Tensor,
+    features: torch.Tensor,
+    transposed: bool,
+    bridged: bool,
 ) -> Pair:
     return (
         torch.empty_like(values, memory_format=torch.contiguous_format),
@@ -120,12 +136,12 @@ def _backward_fake(
 
 def _vmap(op: Any, size: int, dims: Sequence[Any], *args: Any) -> tuple[Any, Any]:
     """Samples with features of their own are images; of others gradients are sums: a loop."""
-    tensors, transposed = args[:3], args[3]
+    tensors, how = args[:3], args[3:]
     samples = [front(t, d, size) for t, d in zip(tensors, dims[:3], strict=True)]
     _, values, features = samples
     if dims[2] is None or features.ndim != values.ndim or values.numel() == 0:
         return loop(op, size, dims, *args)
-    results = op(*(t.reshape(-1, *t.shape[-2:]) for t in samples), transposed)
+    results = op(*(t.reshape(-1, *t.shape[-2:]) for t in samples), *how)
     return tuple(r.view(t.shape) for r, t in zip(results, (values, features), strict=True)), (0, 0)
 
 
@@ -137,8 +153,8 @@ def _once(ctx: Any, *grads: Any) -> NoReturn:
 
 
 permutohedral_filter_backward = define_op(
-    "permutohedral_filter_backward(Tensor grad, Tensor values, Tensor features, bool transposed) "
-    "-> (Tensor, Tensor)",
+    "permutohedral_filter_backward(Tensor grad, Tensor values, Tensor features, bool transposed, "
+    "bool bridged) -> (Tensor, Tensor)",
     cpu=_backward_cpu,
     cuda=_backward_cuda,
     fake=_backward_fake,

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import torch
 
 from .._native import define_op, widen
+from ._bridged import check_bridged, check_lattice_kind
 from ._crf_vmap import vmap_mean_field, vmap_mean_field_backward
 from ._exact_mean_field import exact_of_kernels
 from ._mean_field_checks import (
@@ -34,6 +35,7 @@ def mean_field(
     *,
     iterations: int = 10,
     precision: str = "single",
+    lattice: str = "standard",
     algorithm: str = "lattice",
 ) -> torch.Tensor:
     """Q <- softmax(-U - sum over m of C_m (K_m Q)), `iterations` times from Q = softmax(-U).
@@ -46,11 +48,13 @@ def mean_field(
         iterations: 0 or more.
         precision: "single", or "half" as of `dense_crf`, where no kernel has more than 16
             dimensions.
+        lattice: "standard", or "bridged" as of `dense_crf`, up to 16 dimensions of each kernel.
         algorithm: "lattice" or "exact", as of `dense_crf`.
 
     Returns:
-        Marginals of the unary's shape that sum to 1 over L; differentiable with respect to the
-        unary and the compatibilities (the unrolled iterations; features have no gradient).
+        Marginals of the unary's shape that sum to 1 over L; differentiable once, with respect to
+        the unary, the compatibilities and the features (the unrolled iterations of the lattice's
+        filters, see docs/crf_gradients.md), in memory that does not grow with the iterations.
 
     Raises:
         TypeError, ValueError: before any iteration, naming the argument. On CUDA values are not
@@ -61,10 +65,13 @@ def mean_field(
     """
     unary, alone = batch_of(unary)
     checked = check_kernels(unary, kernels)
+    bridged = check_lattice_kind(lattice, algorithm)
     if check_algorithm(algorithm):
         how = check_iterations(iterations), check_precision(precision)
         q = exact_of_kernels(unary, checked, *how)
         return q[0] if alone else q
+    for m, kernel in enumerate(checked):
+        check_bridged(f"kernels[{m}].features", kernel.features.shape[-1], bridged=bridged)
     marginals = _mean_field(
         unary,
         [k.features for k in checked],
@@ -73,6 +80,7 @@ def mean_field(
         check_iterations(iterations),
         check_precision(precision),
         0,
+        bridged,
     )
     return marginals[0] if alone else marginals
 
@@ -94,17 +102,18 @@ def mean_field_of_batch(
     iterations: int,
     half: bool = False,
     width: int = 0,
+    bridged: bool = False,
     *,
     names: Sequence[tuple[str, str]] | None = None,
 ) -> torch.Tensor:
     """`mean_field` on checked tensors: Q (B, L, N) of a unary (B, L, N), in its dtype.
 
     The lists have an item for each kernel: features (B, N, d) or (N, d), compatibility, number of
-    the normalization. `half`, `width` and `names` as of `mean_fields`.
+    the normalization. `half`, `width`, `bridged` and `names` as of `mean_fields`.
     """
     q = _like(unary)
     how = compatibilities, normalizations, names
-    groups = mean_fields(unary, features, *how, half=half, width=width)
+    groups = mean_fields(unary, features, *how, half=half, width=width, bridged=bridged)
     for images, field in groups:
         field.inference(iterations, q[images])
         del field  # its memory serves the next one
@@ -121,8 +130,7 @@ def _mean_field_fake(
     compatibilities: Sequence[torch.Tensor],
     normalizations: Sequence[int],
     iterations: int,
-    half: bool,
-    width: int,
+    *rest: object,
 ) -> torch.Tensor:
     return _like(unary)
 
@@ -145,7 +153,7 @@ def _backward_fake(
     iterations: int,
     needs_compatibility: bool,
     needs_features: Sequence[bool],
-    width: int,
+    *rest: object,
 ) -> Gradients:
     own = zip(features, needs_features, strict=True)
     return (
@@ -158,7 +166,7 @@ def _backward_fake(
 _mean_field_backward = define_op(
     "mean_field_backward(Tensor grad, Tensor unary, Tensor[] features, Tensor[] compatibilities, "
     "int[] normalizations, int iterations, bool needs_compatibility, bool[] needs_features, "
-    "int width) -> (Tensor, Tensor[], Tensor[])",
+    "int width, bool bridged) -> (Tensor, Tensor[], Tensor[])",
     cpu=mean_field_backward_of_batch,
     cuda=mean_field_backward_of_batch,
     fake=_backward_fake,
@@ -169,7 +177,7 @@ _mean_field_backward = define_op(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    unary, features, compatibilities, ctx.normalizations, ctx.iterations, _, ctx.width = inputs
+    unary, features, compatibilities, ctx.normalizations, ctx.iterations, _, *ctx.how = inputs
     ctx.num_features = len(features)
     ctx.save_for_backward(unary, *features, *compatibilities)
 
@@ -187,16 +195,16 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
         ctx.iterations,
         any(needs_compatibilities),
         list(needs_features),
-        ctx.width,
+        *ctx.how,
     )
     own = zip(grad_features, needs_features, strict=True)
     of_features = [g if needed else None for g, needed in own]
-    return grad_unary, of_features, grad_compatibilities, None, None, None, None
+    return grad_unary, of_features, grad_compatibilities, *[None] * 5
 
 
 _mean_field = define_op(
     "mean_field(Tensor unary, Tensor[] features, Tensor[] compatibilities, int[] normalizations, "
-    "int iterations, bool half, int width) -> Tensor",
+    "int iterations, bool half, int width, bool bridged) -> Tensor",
     cpu=mean_field_of_batch,
     cuda=mean_field_of_batch,
     fake=_mean_field_fake,

@@ -55,6 +55,12 @@ def check_channels(name: str, channels: int, axes: int) -> None:
         raise ValueError(f"{name}: expected 1 to {most} channels of {kind}, got {channels}")
 
 
+def check_no_gradient(name: str, image: torch.Tensor) -> None:
+    """Raises ValueError, naming the image, where autograd would ask for a gradient there is not."""
+    if image.requires_grad and torch.is_grad_enabled():
+        raise ValueError(f"{name}: no gradient with respect to the image; pass image.detach()")
+
+
 def position_features(
     height: int, width: int, sigma: Sigma, *, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
@@ -114,20 +120,20 @@ class PixelFeatures:
             return _features(self._image[:1], *self._sigmas)[0].T
         return _features(self._image, *self._sigmas).transpose(1, 2)
 
-    def lattice(self, b: int, name: str) -> _C.Lattice:
-        """Of image b, like pydensecrf's; ValueError where its range is too large."""
-        return self._native(_C.build_image_lattice_cpu, b, name)
+    def lattice(self, b: int, name: str, *, bridged: bool = False) -> _C.Lattice:
+        """Of image b, like pydensecrf's or bridged; ValueError where its range is too large."""
+        return self._native(_C.build_image_lattice_cpu, b, name, bridged)
 
-    def check(self, b: int, name: str) -> None:
+    def check(self, b: int, name: str, *, bridged: bool = False) -> None:
         """Raises what `lattice` would."""
-        self._native(_C.check_image_features_cpu, b, name)
+        self._native(_C.check_image_features_cpu, b, name, bridged)
 
-    def _native(self, native: Callable[..., _R], b: int, name: str) -> _R:
+    def _native(self, native: Callable[..., _R], b: int, name: str, bridged: bool) -> _R:
         image = self._image[b]
         dtype = str(image.dtype).removeprefix("torch.")
         where = image.data_ptr(), dtype, image.stride(), image.shape[1:]
         try:
-            return native(*where, *self._sigmas, num_threads())
+            return native(*where, *self._sigmas, num_threads(), bridged)
         except ValueError as error:
             raise ValueError(str(error).replace("features", name, 1)) from None
 

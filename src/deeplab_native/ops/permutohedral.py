@@ -14,6 +14,7 @@ from .. import _C
 from .._autograd import linear
 from .._batching import front, loop
 from .._native import check_same_device, check_tensor, define_op, widen
+from ._bridged import check_bridged, check_lattice_kind
 from ._lattice_cpu import build_lattice, check_lattice
 from ._lattice_cuda import CudaFilter, CudaLattice, check_size, images_at_once
 from .lattice_gradient import permutohedral_filter_backward
@@ -24,7 +25,9 @@ _FILTERS = {
 }
 
 
-def permutohedral_filter(values: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+def permutohedral_filter(
+    values: torch.Tensor, features: torch.Tensor, *, lattice: str = "standard"
+) -> torch.Tensor:
     """out[i] = sum over j of exp(-|f_i - f_j|^2 / 2) v_j, approximately, i = j included.
 
     The lattice's Gaussian is not normalised and, where its vertices are sparse, has less mass than
@@ -36,6 +39,7 @@ def permutohedral_filter(values: torch.Tensor, features: torch.Tensor) -> torch.
         features: (N, d) or (B, N, d), 1 <= d <= 64, divided by their standard deviations. The
             lattice is built in float32 whatever their dtype. (N, d) serves every image of a batch.
             Time and memory grow with the number of vertices, up to d + 1 for each point.
+        lattice: "bridged" is closer to the exact sum, as of `dense_crf`; up to 16 dimensions.
 
     Returns:
         Like `values`, contiguous, but float32 for narrower ones. Its gradients are those of the
@@ -50,14 +54,16 @@ def permutohedral_filter(values: torch.Tensor, features: torch.Tensor) -> torch.
             finite, or too large, is NaN.
     """
     values = widen(values)
+    bridged = check_lattice_kind(lattice)
     check_tensor(
         "values", values, ndim=(2, 3), dtypes=tuple(_FILTERS), layout="(N, C) or (B, N, C)"
     )
     check_features("features", features, values.shape[:-1])
+    check_bridged("features", features.shape[-1], bridged=bridged)
     check_same_device(values=values, features=features)
     if values.shape[-1] < 1:
         raise ValueError(f"values: expected at least one channel, got shape {tuple(values.shape)}")
-    return _filter(values, features, False)
+    return _filter(values, features, False, bridged)
 
 
 def check_features(name: str, features: torch.Tensor, points: torch.Size) -> None:
@@ -83,34 +89,38 @@ def check_features(name: str, features: torch.Tensor, points: torch.Size) -> Non
         )
 
 
-def _filter_cpu(values: torch.Tensor, features: torch.Tensor, transposed: bool) -> torch.Tensor:
+def _filter_cpu(
+    values: torch.Tensor, features: torch.Tensor, transposed: bool, bridged: bool
+) -> torch.Tensor:
     native = _FILTERS[values.dtype]
     values = values.contiguous()
     out = torch.empty_like(values)
     batch = values.shape[0] if values.ndim == 3 else 1
     for own in features[1:] if features.ndim == 3 else ():  # before the first is filtered
-        check_lattice(own, "features")
-    lattice = build_lattice(features) if features.ndim == 2 else None
+        check_lattice(own, "features", bridged=bridged)
+    lattice = build_lattice(features, bridged=bridged) if features.ndim == 2 else None
     for b in range(batch):
         one, result = (values[b], out[b]) if values.ndim == 3 else (values, out)
-        used = build_lattice(features[b]) if lattice is None else lattice
+        used = build_lattice(features[b], bridged=bridged) if lattice is None else lattice
         native(used, one.data_ptr(), result.data_ptr(), one.shape[1], transposed)
     return out
 
 
-def _filter_cuda(values: torch.Tensor, features: torch.Tensor, transposed: bool) -> torch.Tensor:
+def _filter_cuda(
+    values: torch.Tensor, features: torch.Tensor, transposed: bool, bridged: bool
+) -> torch.Tensor:
     values = values.contiguous()
     out = torch.empty_like(values)
     points, channels = values.shape[-2:]
     d = features.shape[-1]
-    check_size("features", points, d)
+    check_size("features", points, d, bridged=bridged)
     batched, results = (t if t.ndim == 3 else t[None] for t in (values, out))
     batch = batched.shape[0]
-    group = images_at_once(values, points, [d], channels, max(1, batch))
-    shared = CudaLattice(features) if features.ndim == 2 else None
+    group = images_at_once(values, points, [d], channels, max(1, batch), bridged=bridged)
+    shared = CudaLattice(features, bridged=bridged) if features.ndim == 2 else None
     for first in range(0, batch, group):
         images = slice(first, min(first + group, batch))
-        lattice = shared or CudaLattice(features[images])
+        lattice = shared or CudaLattice(features[images], bridged=bridged)
         replicas = images.stop - images.start if shared else 1
         weights = lattice.weights(values.dtype)
         filter_ = CudaFilter(lattice, replicas, channels, *weights)
@@ -118,12 +128,14 @@ def _filter_cuda(values: torch.Tensor, features: torch.Tensor, transposed: bool)
     return out
 
 
-def _filter_fake(values: torch.Tensor, features: torch.Tensor, transposed: bool) -> torch.Tensor:
+def _filter_fake(
+    values: torch.Tensor, features: torch.Tensor, transposed: bool, bridged: bool
+) -> torch.Tensor:
     return torch.empty_like(values, memory_format=torch.contiguous_format)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    values, features, ctx.transposed = inputs
+    values, features, ctx.transposed, ctx.bridged = inputs
     if ctx.needs_input_grad[1]:
         ctx.save_for_backward(features, values)
     else:  # values are not needed
@@ -133,9 +145,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 def _backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     features, *values = ctx.saved_tensors
     if not values:
-        return _filter(grad, features, not ctx.transposed), None, None
-    grads = permutohedral_filter_backward(grad, values[0], features, ctx.transposed)
-    return *grads, None
+        return _filter(grad, features, not ctx.transposed, ctx.bridged), None, None, None
+    how = ctx.transposed, ctx.bridged
+    return *permutohedral_filter_backward(grad, values[0], features, *how), None, None
 
 
 def _tangents(op: Any, args: Sequence[Any], tangents: Sequence[Any]) -> Any:
@@ -153,31 +165,31 @@ def _vmap(
     dims: Sequence[Any],
     values: torch.Tensor,
     features: torch.Tensor,
-    transposed: bool,
+    *how: bool,
 ) -> tuple[Any, Any]:
     """One lattice for all that share its features: samples of values are images, or channels."""
-    of_values, of_features, _ = dims
+    of_values, of_features, *_ = dims
     if 0 in values.shape:
-        return loop(op, size, dims, values, features, transposed)
+        return loop(op, size, dims, values, features, *how)
     samples = front(values, of_values, size)
     if of_features is None and features.ndim == 2:
-        out = op(samples.reshape(-1, *samples.shape[-2:]), features, transposed)
+        out = op(samples.reshape(-1, *samples.shape[-2:]), features, *how)
         return out.view(samples.shape), 0
     if of_features is None:  # (size, B, N, C) as (B, N, size * C)
         wide = samples.movedim(0, 2)
-        out = op(wide.flatten(2), features, transposed)
+        out = op(wide.flatten(2), features, *how)
         return out.view(wide.shape), 2
     of_samples = front(features, of_features, size)
     if samples.ndim > of_samples.ndim:  # images of a sample share its features: (size, N, B * C)
         wide = samples.movedim(1, 2)
-        out = op(wide.flatten(2), of_samples, transposed)
+        out = op(wide.flatten(2), of_samples, *how)
         return out.view(wide.shape).movedim(2, 1), 0
     flat = (t.reshape(-1, *t.shape[-2:]) for t in (samples, of_samples))
-    return op(*flat, transposed).view(samples.shape), 0
+    return op(*flat, *how).view(samples.shape), 0
 
 
 _filter = define_op(
-    "permutohedral_filter(Tensor values, Tensor features, bool transposed) -> Tensor",
+    "permutohedral_filter(Tensor values, Tensor features, bool transposed, bool bridged) -> Tensor",
     cpu=_filter_cpu,
     cuda=_filter_cuda,
     fake=_filter_fake,
