@@ -61,10 +61,10 @@ def test_gradients_are_finite_differences(setting, device):
             return float(nll_loss(crf(scores, image), labels, ignore_index=255))
 
     for name, parameter in crf.named_parameters():
-        # Features are float32. On this grid points lie on faces of the lattice's simplices for any
-        # sigma_gamma: there the gradient is that of one side.
+        # Features are float32, and rounded, relative to the step, by 1e-3. On this grid points lie
+        # on faces of the lattice's simplices for any sigma_gamma: there a gradient is one side's.
         step = 1e-4 if "sigma" in name else 1e-6
-        relative = {"log_sigma_gamma": 0.05}.get(name, 1e-3 if "sigma" in name else 1e-6)
+        relative = {"log_sigma_gamma": 0.05}.get(name, 1e-2 if "sigma" in name else 1e-6)
         direction = (
             torch.ones_like(parameter) if parameter.ndim < 2 else torch.randn_like(parameter)
         )
