@@ -5,8 +5,9 @@
 The data is that of crf_on_voc_scores.py. Three things, with weights 4 + 3, sigma_gamma 3 and 10
 iterations:
 
-- some photos (--photos), whole, against the mean field with all pairs of pixels, for which each
-  takes minutes: --cache FOLDER keeps those marginals for the next run;
+- some photos (--photos), whole or their middle (--part HEIGHT WIDTH), against the mean field with
+  all pairs of pixels, for which a whole one takes minutes: --cache FOLDER keeps those marginals for
+  the next run;
 - all photos: the mean IoU and the accuracy of both lattices' labels;
 - one photo's time, lattices and inference, on one thread and on two.
 """
@@ -36,13 +37,26 @@ LATTICES = ("standard", "bridged")
 TIMED = "2007_000676"  # of median lattice size
 
 
-def exact_marginals(folder: Path, name: str, setting: str, cache: Path | None) -> torch.Tensor:
+def given(folder: Path, name: str, part: list[int] | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unary (1, L, H, W) and image (1, 3, H, W), of the middle of that height and width at most."""
+    logits, image, _ = load(folder, name)
+    tensors = -logits.log_softmax(1), image
+    for axis, size in enumerate(part or [], start=2):
+        whole = image.shape[axis]
+        size = min(size, whole)
+        tensors = tuple(t.narrow(axis, (whole - size) // 2, size) for t in tensors)
+    return tensors[0].contiguous(), tensors[1].contiguous()
+
+
+def exact_marginals(
+    unary: torch.Tensor, image: torch.Tensor, setting: str, name: str, cache: Path | None
+) -> torch.Tensor:
     """Q (1, L, H, W) of the mean field itself."""
-    file = cache and cache / f"{name}_{setting.replace('/', '-')}.npy"
+    _, _, height, width = unary.shape
+    file = cache and cache / f"{name}_{height}x{width}_{setting.replace('/', '-')}.npy"
     if file and file.exists():
         return torch.from_numpy(np.load(file))
-    logits, image, _ = load(folder, name)
-    q = dense_crf(-logits.log_softmax(1), image, SETTINGS[setting], algorithm="exact")
+    q = dense_crf(unary, image, SETTINGS[setting], algorithm="exact")
     if file:
         file.parent.mkdir(parents=True, exist_ok=True)
         np.save(file, q.numpy())
@@ -50,13 +64,13 @@ def exact_marginals(folder: Path, name: str, setting: str, cache: Path | None) -
 
 
 def against_exact(
-    folder: Path, names: list[str], setting: str, cache: Path | None
+    folder: Path, names: list[str], setting: str, part: list[int] | None, cache: Path | None
 ) -> dict[str, Any]:
     """Means over the photos; labels that differ as shares of the pixels."""
     rows: dict[str, list[list[float]]] = {lattice: [] for lattice in LATTICES}
     for name in names:
-        logits, image, _ = load(folder, name)
-        unary, exact = -logits.log_softmax(1), exact_marginals(folder, name, setting, cache)
+        unary, image = given(folder, name, part)
+        exact = exact_marginals(unary, image, setting, name, cache)
         for lattice in LATTICES:
             crf = MeanField.from_image(unary, image, SETTINGS[setting], lattice=lattice)
             q = crf.inference(10)
@@ -125,7 +139,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path, help="the data, with ids.txt")
     parser.add_argument("--photos", type=int, default=6, help="that are compared with exact ones")
-    parser.add_argument("--limit", type=int, help="of all photos, the first N only")
+    parser.add_argument("--part", type=int, nargs=2, help="height and width of their middle")
+    parser.add_argument("--every", type=int, default=1, help="of all photos, every N-th only")
     parser.add_argument("--cache", type=Path, help="for the exact marginals")
     parser.add_argument(
         "--only", nargs="*", default=["exact", "labels", "time"], help="exact, labels, time"
@@ -133,15 +148,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the results there; others stay")
     arguments = parser.parse_args()
     names = (arguments.folder / "ids.txt").read_text().split()
-    results: dict[str, Any] = {"machine": machine_info()}
+    results: dict[str, Any] = {"machine": machine_info(), "part": arguments.part}
     if "exact" in arguments.only:
         some = names[:: max(1, len(names) // arguments.photos)][: arguments.photos]
         results["against exact"] = {
-            s: against_exact(arguments.folder, some, s, arguments.cache) for s in SETTINGS
+            s: against_exact(arguments.folder, some, s, arguments.part, arguments.cache)
+            for s in SETTINGS
         }
     if "labels" in arguments.only:
         results["labels"] = {
-            s: labels_of_all(arguments.folder, names[: arguments.limit], s) for s in OF_ALL_PHOTOS
+            s: labels_of_all(arguments.folder, names[:: arguments.every], s) for s in OF_ALL_PHOTOS
         }
     if "time" in arguments.only:
         results["milliseconds"] = {

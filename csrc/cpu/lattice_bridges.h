@@ -1,4 +1,5 @@
-// The vertices that a bridged lattice has beside those that points touch: see ops/bridged_lattice.h.
+// The vertices that a bridged lattice has beside those that points touch: see
+// ops/bridged_lattice.h.
 #pragma once
 #include <cstddef>
 #include <cstdint>

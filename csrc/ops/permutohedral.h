@@ -70,7 +70,7 @@ struct Features {
   // which no value reaches but which connect others: pydensecrf does, by filling up its last
   // vector.
   bool like_pydensecrf = false;
-  int64_t width = 0;  // of the image whose pixels the points are, see Blocks
+  int64_t width = 0;     // of the image whose pixels the points are, see Blocks
   bool bridged = false;  // the lattice, see bridged_lattice.h
 };
 

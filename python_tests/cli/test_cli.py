@@ -114,6 +114,18 @@ def test_probabilities_are_in_the_file_that_was_named(given, run, name):
         assert file["probabilities"].shape == (LABELS, HEIGHT, WIDTH)
 
 
+def test_crf_on_a_bridged_lattice(given, run):
+    found = {}
+    for kind in ("standard", "bridged"):
+        args = ["--lattice", kind, "--save-probabilities", f"{kind}.npz", "--no-overlay"]
+        result = run("crf", "photo.png", "logits.npy", *args)
+        assert result.code == 0
+        assert ("bridged lattice" in result.out) == (kind == "bridged")
+        with np.load(f"{kind}.npz") as file:
+            found[kind] = file["probabilities"]
+    assert 0 < np.abs(found["bridged"] - found["standard"]).mean() < 0.05
+
+
 def test_crf_of_smaller_scores(given, run):
     logits = np.load("logits.npy")
     np.save("half.npy", logits[:, ::2, ::2])
@@ -190,6 +202,7 @@ def test_crf_of_unusable_scores(given, run, name, words):
         (["photo.png", "logits.npy", "--preset", "nope"], ["nope"]),
         (["photo.png", "logits.npy", "--sigma-alpha", "0"], ["sigma_alpha"]),
         (["photo.png", "logits.npy", "--normalization", "nope"], ["nope"]),
+        (["photo.png", "logits.npy", "--lattice", "nope"], ["lattice", "standard", "nope"]),
         (["photo.png", "logits.npy", "--palette", "nope"], ["cityscapes"]),
         (["photo.png", "logits.npy", "--kind", "nope"], ["logits"]),
         (["photo.png", "logits.npy", "--kind", "probabilities"], ["--kind logits"]),

@@ -109,6 +109,17 @@ def test_crf_of_smaller_scores(photo, run):
     assert np.mean(labels_of("a.png") == labels_of("b.png")) > 0.99
 
 
+def test_a_bridged_lattice_is_for_whole_crfs(photo, run):
+    np.save("scores.npy", scores().numpy())
+    args = ("crf", "photo.png", "scores.npy", "--lattice", "bridged")
+    fails(run(*args), "lattice: expected 'standard' for a picture of", "scale 0.5", "give scale 1")
+    assert run(*args, "--scale", 1).code == 0
+    net = create_model("deeplab_mobilenetv2_aspp", 5, seed=2)
+    crf = jobs.CRFSettings(PARAMS, lattice="bridged")
+    with pytest.raises(ValueError, match=r"^`crf`: expected lattice 'standard' for a network"):
+        jobs.segment("photo.png", "out", model=net, crf=crf)
+
+
 def test_evaluate_is_exact():
     settings = jobs.CRFSettings(PARAMS)
     assert settings.scale == "auto"

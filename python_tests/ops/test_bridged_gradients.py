@@ -75,7 +75,7 @@ def test_gradients_of_sigmas(photo_on):
     grads = torch.autograd.grad(total(*sigmas), sigmas)
     standard = torch.autograd.grad(total(*sigmas, "standard"), sigmas)
     assert all(g.isfinite() and g != 0 and g != s for g, s in zip(grads, standard, strict=True))
-    numbers = [float(s) for s in sigmas]
+    numbers = [s.detach().item() for s in sigmas]
     assert torch.equal(total(*numbers), total(*sigmas).detach())
 
 

@@ -109,7 +109,7 @@ def mean_field_of_batch(
     """`mean_field` on checked tensors: Q (B, L, N) of a unary (B, L, N), in its dtype.
 
     The lists have an item for each kernel: features (B, N, d) or (N, d), compatibility, number of
-    the normalization. `half`, `width`, `bridged` and `names` as of `mean_fields`.
+    the normalization. `half`, `width`, `bridged` and `names` as in _mean_fields.py.
     """
     q = _like(unary)
     how = compatibilities, normalizations, names
