@@ -36,6 +36,9 @@ void wait_for_change(const std::atomic<uint32_t>& value, uint32_t old) {
 
 thread_local bool t_in_region = false;
 
+// Leaves a region because of what another thread threw.
+struct Abandoned {};
+
 class Pool {
  public:
   Pool() : owner_(getpid()) {}
@@ -52,6 +55,8 @@ class Pool {
     body_ = &body;
     size_ = num_threads;
     errors_.assign(num_threads, nullptr);
+    shared_.arrived = 0;  // some may have waited when another threw
+    shared_.failed = false;
     while (static_cast<int>(threads_.size()) < num_threads - 1) {
       const int id = static_cast<int>(threads_.size()) + 1;
       threads_.emplace_back([this, id, seen = epoch_.load()] { work(id, seen); });
@@ -91,8 +96,12 @@ class Pool {
     Team team(shared_, id, size_);
     try {
       (*body_)(team);
+    } catch (const Abandoned&) {
     } catch (...) {
       errors_[id] = std::current_exception();
+      shared_.failed = true;
+      shared_.phase.fetch_add(1, std::memory_order_release);  // wakes those who wait
+      shared_.phase.notify_all();
     }
   }
 
@@ -122,13 +131,15 @@ thread_local PoolOwner t_owner;
 void Team::barrier() {
   if (size_ == 1) return;
   const uint32_t phase = shared_.phase.load(std::memory_order_acquire);
+  if (shared_.failed) throw Abandoned();  // after phase was read: what changes it later wakes us
   if (shared_.arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == uint32_t(size_)) {
     shared_.arrived.store(0, std::memory_order_relaxed);
-    shared_.phase.store(phase + 1, std::memory_order_release);
+    shared_.phase.fetch_add(1, std::memory_order_release);
     shared_.phase.notify_all();
-    return;
+  } else {
+    wait_for_change(shared_.phase, phase);
   }
-  wait_for_change(shared_.phase, phase);
+  if (shared_.failed) throw Abandoned();
 }
 
 void run_team(int num_threads, const std::function<void(Team&)>& body) {

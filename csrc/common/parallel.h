@@ -17,12 +17,14 @@ class Team {
   struct Shared {
     std::atomic<uint32_t> arrived{0};
     std::atomic<uint32_t> phase{0};
+    std::atomic<bool> failed{false};  // a thread threw: nobody waits for it any more
   };
   Team(Shared& shared, int id, int size) : shared_(shared), id_(id), size_(size) {}
 
   int id() const { return id_; }      // 0 is the calling thread
   int size() const { return size_; }  // threads in the region
-  // Waits for all threads of the region. A region that uses it must not throw between barriers.
+  // Waits for all threads of the region. Where one of them has thrown, throws, too: a region must
+  // not swallow what comes out of it.
   void barrier();
 
   // This thread's contiguous share of [0, n): the same at every call, so results do not vary.
@@ -34,8 +36,8 @@ class Team {
   int id_, size_;
 };
 
-// Runs body once on each of num_threads threads (at least one) and waits; the first exception that
-// a thread threw is thrown again here.
+// Runs body once on each of num_threads threads (at least one) and waits; the exception of the
+// first thread that threw one of its own is thrown again here.
 void run_team(int num_threads, const std::function<void(Team&)>& body);
 
 // Bytes that one thread moves before waking a second one pays.

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +56,18 @@ def test_forked_children_can_use_threads_too(crf, set_threads):
         os._exit(0 if np.array_equal(crf().numpy(), expected.numpy()) else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert torch.equal(crf(), expected)
+
+
+def test_a_thread_that_throws_between_barriers_ends_the_region(tmp_path):
+    """As where memory runs out for one thread of several: the others do not wait for it."""
+    here = Path(__file__).parent
+    csrc, program = here.parents[1] / "csrc", tmp_path / "team_that_throws"
+    sources = [here / "team_that_throws.cpp", csrc / "common" / "parallel.cpp"]
+    flags = ["-std=c++20", "-O1", f"-I{csrc}", "-pthread"]
+    compiler = os.environ.get("CXX", "c++")
+    subprocess.run([compiler, *flags, *sources, "-o", program], check=True)
+    done = subprocess.run([program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "2 threads\n3 threads\n8 threads\n")
 
 
 def test_several_python_threads_at_once(crf):

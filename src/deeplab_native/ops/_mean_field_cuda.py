@@ -279,5 +279,8 @@ def cuda_mean_fields(
     for first in range(0, batch, group):
         images = slice(first, min(first + group, batch))
         own = [f if f.ndim == 2 else f[images] for f in features]
-        how = compatibilities, normalizations
-        yield images, CudaMeanField(unary[images], own, *how, **kinds, width=width)
+        terms = compatibilities, normalizations
+        yield (
+            images,
+            CudaMeanField(unary[images], own, *terms, half=half, bridged=bridged, width=width),
+        )
