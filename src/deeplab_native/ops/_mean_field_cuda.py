@@ -280,4 +280,5 @@ def cuda_mean_fields(
         images = slice(first, min(first + group, batch))
         own = [f if f.ndim == 2 else f[images] for f in features]
         how = compatibilities, normalizations
-        yield images, CudaMeanField(unary[images], own, *how, **kinds, width=width)
+        one = unary[images]
+        yield images, CudaMeanField(one, own, *how, half=half, width=width, bridged=bridged)
