@@ -279,8 +279,6 @@ def cuda_mean_fields(
     for first in range(0, batch, group):
         images = slice(first, min(first + group, batch))
         own = [f if f.ndim == 2 else f[images] for f in features]
-        terms = compatibilities, normalizations
-        yield (
-            images,
-            CudaMeanField(unary[images], own, *terms, half=half, bridged=bridged, width=width),
-        )
+        how = compatibilities, normalizations
+        one = unary[images]
+        yield images, CudaMeanField(one, own, *how, half=half, width=width, bridged=bridged)
