@@ -140,10 +140,11 @@ def test_settings_are_passed_on():
     torch.testing.assert_close(crf(scores, image / 255).exp(), q, atol=1e-5, rtol=0)
 
 
-def test_the_exact_algorithm():
+@pytest.mark.parametrize("closer", [{"algorithm": "exact"}, {"lattice": "bridged"}])
+def test_closer_to_the_exact_sums(closer):
     scores, image, labels = inputs()
-    crf = layer("potts", algorithm="exact", trainable=ALL["potts"])
-    q = dense_crf(-scores, image, PARAMS, iterations=5, algorithm="exact")
+    crf = layer("potts", trainable=ALL["potts"], **closer)
+    q = dense_crf(-scores, image, PARAMS, iterations=5, **closer)
     torch.testing.assert_close(crf(scores, image).exp(), q, atol=1e-5, rtol=0)
     assert not torch.allclose(q, dense_crf(-scores, image, PARAMS, iterations=5), atol=1e-3)
     found = gradients(crf, scores, image, labels)

@@ -43,6 +43,7 @@ from python_tests.layers.crf_cases import PARAMS, inputs, layer
         ({"scale": 2}, ValueError, "scale: expected more than 0 and at most 1"),
         ({"algorithm": "fft"}, ValueError, "algorithm: expected one of lattice, exact"),
         ({"algorithm": "exact", "scale": 0.5}, ValueError, "scale: expected 1 with .*exact"),
+        ({"lattice": "full"}, ValueError, "lattice: expected one of standard, bridged"),
         ({"spacing": -1}, ValueError, "spacing: expected a positive number"),
         ({"image_range": 255}, TypeError, "image_range: expected"),
     ],

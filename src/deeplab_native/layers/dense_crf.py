@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from .._native import widen
+from ..ops._bridged import check_lattice_kind
 from ..ops._dense_crf_inputs import ImageRange, check_image_range
 from ..ops._mean_field_checks import (
     check_algorithm,
@@ -61,8 +62,8 @@ class DenseCRF(nn.Module):
         iterations: of the mean field while training; Zheng et al. take 5, with more "gradients
             vanish or explode".
         eval_iterations: after `.eval()`; they take 10.
-        normalization, scale, algorithm, spacing, image_range: as in `dense_crf`; to train a sigma,
-            scale is 1.
+        normalization, scale, algorithm, lattice, spacing, image_range: as in `dense_crf`; to train
+            a sigma, scale is 1.
         device, dtype: of the parameters, a float dtype.
 
     Shapes:
@@ -96,6 +97,7 @@ class DenseCRF(nn.Module):
         normalization: str = "symmetric",
         scale: float = 1.0,
         algorithm: str = "lattice",
+        lattice: str = "standard",
         spacing: Spacing | None = None,
         image_range: ImageRange | None = None,
         device: torch.device | str | None = None,
@@ -114,7 +116,8 @@ class DenseCRF(nn.Module):
         if self.scale < 1 and (sigmas := [n for n in self.trainable if n.startswith("sigma")]):
             raise ValueError(f"scale: expected 1 where {sigmas[0]} is trained, got {scale}")
         check_algorithm(algorithm, self.scale)
-        self.algorithm = algorithm
+        check_lattice_kind(lattice, algorithm)
+        self.algorithm, self.lattice = algorithm, lattice
         if spacing is not None:
             check_spacing(spacing, len(spacing) if isinstance(spacing, Sequence) else 2)
         check_image_range(image_range)
@@ -224,6 +227,7 @@ class DenseCRF(nn.Module):
                 sizes=sizes,
                 scale=self.scale,
                 algorithm=self.algorithm,
+                lattice=self.lattice,
                 spacing=self.spacing,
                 image_range=self.image_range,
             )
