@@ -20,9 +20,9 @@ def test_weights_are_finite_numbers():
     with pytest.raises(TypeError, match="w2: expected a number, got str"):
         dn.CRFParams(4, 67, 3, "3", 1)
     with pytest.raises(
-        ValueError, match=r"w1: .* 0-dimensional .* got torch.float32 of shape \(2,\)"
+        ValueError, match=r"w1: .* 0-dimensional .* got torch.float32 of shape \(2, 2, 2\)"
     ):
-        dn.CRFParams(torch.ones(2), 67, 3, 3, 1)
+        dn.CRFParams(torch.ones(2, 2, 2), 67, 3, 3, 1)
 
 
 def test_presets():

@@ -175,6 +175,7 @@ def test_labels_that_cannot_be_keep_losses_and_gradients_finite():
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_compile(setting, device):
+    torch._dynamo.reset()  # each compiles the same code again
     scores, image, labels = inputs(device)
     crf = layer(setting, device, trainable=ALL[setting])
     eager = gradients(crf, scores, image, labels)

@@ -59,7 +59,7 @@ def lattice_gradient_cuda(
     x: int,
     g: int,
     back: int,
-    scales: Sequence[int],  # of what comes in, of what goes out
+    scales: tuple[int, int],  # of what comes in, of what goes out
     weights: int,
     of_scales: int,
     channels: int,
