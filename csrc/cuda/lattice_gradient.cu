@@ -103,8 +103,12 @@ __device__ T of_coordinate(const T* weights, int rank, int d) {
   return (weights[r * kWarp] - weights[after * kWarp]) / T(d + 1);
 }
 
+// Blocks of a multiprocessor at the least; of any dimension the compiler would spill for more.
+template <int kDim>
+constexpr int kFeatureBlocks = kDim > 0 ? 0 : 4;
+
 template <class T, int kDim>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, (kFeatureBlocks<kDim>))
     features_gradient_kernel(LatticeView l, CudaFeatures features, PixelOrder order,
                              const __grid_constant__ Scale scale, const T* __restrict__ weights,
                              T* __restrict__ out) {
