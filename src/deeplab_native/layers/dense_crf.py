@@ -15,7 +15,7 @@ from typing import Any, overload
 import torch
 from torch import nn
 
-from .._native import widen
+from .._native import autocasts, widen
 from ..ops._bridged import check_lattice_kind
 from ..ops._dense_crf_inputs import ImageRange, check_image_range
 from ..ops._mean_field_checks import (
@@ -285,6 +285,4 @@ def _log(q: torch.Tensor) -> torch.Tensor:
 
 
 def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
-    if not torch.amp.is_autocast_available(device_type):
-        return nullcontext()
-    return torch.autocast(device_type, enabled=False)
+    return torch.autocast(device_type, enabled=False) if autocasts(device_type) else nullcontext()
