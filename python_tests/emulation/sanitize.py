@@ -21,7 +21,10 @@ HERE = Path(__file__).parent
 SANITIZERS = {"address": "address,undefined", "thread": "thread"}
 # the emulated tests but for those that run the same kernels on the same inputs again
 DEFAULT = ["-q", "-m", "not unsanitized"]
-_KERNELS = "emulated and not opcheck and not gradient and not gradcheck and not compile"
+_KERNELS = (
+    "emulated and not opcheck and (not gradient or lattice_gradient) and not gradcheck "
+    "and not compile"
+)
 # their threads share no memory, but for those that transpose
 _NO_EXCHANGE = "(aspp or upsample) and not transposed"
 # the same barriers as in bfloat16 and contiguous, and slow under TSan
