@@ -108,7 +108,8 @@ __global__ void __launch_bounds__(kChunkThreads)
     place_bridges_kernel(LatticeView l, Table table, Scratch s, BridgeScratch b) {
   each_item(l.images, l.entries_per_image, [&](int64_t image, uint32_t i) {
     const int64_t e = image * l.entries_per_image + i;
-    if (s.code[e] != kNoDigit) b.step[s.slots[s.slot[e]]] = 0;
+    // a slot with a vertex keeps it, also where another thread looks by atomicCAS for an empty one
+    if (s.code[e] != kNoDigit) b.step[read_relaxed(s.slots + s.slot[e])] = 0;
     if (b.image_bridges[image] == 0) return;  // all of a warp
     const uint32_t lane = i % kWarp, chunk = i / (kWarp * kChunkThreads);
     const int64_t group = e / kWarp;
