@@ -215,6 +215,15 @@ def test_bad_sigmas(params, how, error, message):
         dn.dense_crf(U, IMAGE, params, **how)
 
 
+@pytest.mark.parametrize("algorithm", ["lattice", "exact"])
+@pytest.mark.parametrize("sigma", [(1, 2, 3), torch.ones(3)])
+def test_sigmas_of_the_wrong_number_beside_a_tensor(algorithm, sigma):
+    params = dataclasses.replace(of_sigma(3.0), sigma_alpha=sigma)
+    message = r"params.sigma_alpha: .* one for each of the 2 axes \(y, x\), got 3"
+    with pytest.raises(ValueError, match=message):
+        dn.dense_crf(U, IMAGE, params, algorithm=algorithm)
+
+
 def test_bad_images():
     image = IMAGE.clone().requires_grad_()
     with pytest.raises(ValueError, match=r"image: has no gradient with scale=0\.5"):

@@ -117,6 +117,19 @@ def on_cuda(tensor: torch.Tensor) -> bool:
     return tensor.device.type in CUDA_DEVICES
 
 
+def has_values(tensor: torch.Tensor) -> bool:
+    """Whether values can be looked at, here and without a wait.
+
+    Not where code is compiled or traced, within a transform of `torch.func` that the tensor belongs
+    to, or on a CUDA device.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return False
+    return tensor.device.type == "cpu" and not on_cuda(tensor) and not has_wrapper(tensor)
+
+
 def has_kernels(tensor: torch.Tensor) -> bool:
     """Whether the tensor's device has kernels in this build, for ops with CPU and CUDA kernels."""
     return tensor.device.type == "cpu" or (tensor.device.type == "cuda" and _C.has_cuda)

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .._autograd import transforms_active
-from .._native import check_tensor, integer, widen
-from ..ops._dense_crf_inputs import has_values
+from .._native import check_tensor, has_values, integer, widen
 
 COMPATIBILITIES = ("potts", "vector", "matrix")
 NAMES = ("w1", "sigma_alpha", "sigma_beta", "w2", "sigma_gamma")
@@ -55,11 +53,6 @@ def as_scores(name: str, value: object) -> torch.Tensor:
     if scores.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{name}: expected a float dtype, got {scores.dtype}")
     # false for NaN, too
-    if is_readable(scores) and not bool((scores < math.inf).all()):
+    if has_values(scores) and not bool((scores < math.inf).all()):
         raise ValueError(f"{name}: expected finite values or -inf, got NaN or +inf")
     return scores
-
-
-def is_readable(tensor: torch.Tensor) -> bool:
-    """Without a wait."""
-    return has_values(tensor) and not transforms_active()

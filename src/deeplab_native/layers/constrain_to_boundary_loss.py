@@ -9,9 +9,9 @@ from torch import nn
 from .._native import check_same_device, check_tensor, widen
 from ..ops._dense_crf_inputs import ImageRange, check_channels_first
 from ..ops._mean_field_checks import check_iterations
-from ..ops._pixel_filters import check_no_gradient, check_number
-from ..ops.crf_params import CRFParams, check_params
+from ..ops.crf_params import CRFParams, check_params, finite_number
 from ..ops.dense_crf import dense_crf
+from ..ops.pairwise_features import check_no_gradient
 
 SEC_PARAMS = CRFParams(10, 80 / 12, 13, 3, 3 / 12)
 """Those of SEC, for maps of 41 x 41 pixels of crops of 321 x 321."""
@@ -61,7 +61,7 @@ class ConstrainToBoundaryLoss(nn.Module):
         check_params(params)
         self.params = params
         self.iterations = check_iterations(iterations)
-        self.min_prob = check_number("min_prob", min_prob)
+        self.min_prob = finite_number("min_prob", min_prob)
         if not 0 <= self.min_prob < 1:
             raise ValueError(f"min_prob: expected 0 or more, and less than 1, got {min_prob}")
         self.image_range = image_range

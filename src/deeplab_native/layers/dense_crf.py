@@ -15,7 +15,7 @@ from typing import Any, overload
 import torch
 from torch import nn
 
-from .._native import autocasts, widen
+from .._native import autocasts, has_values, widen
 from ..ops._bridged import check_lattice_kind
 from ..ops._dense_crf_inputs import ImageRange, check_image_range
 from ..ops._mean_field_checks import (
@@ -32,7 +32,6 @@ from ._dense_crf_checks import (
     check_kind,
     check_num_labels,
     check_trainable,
-    is_readable,
 )
 
 LEAST_PROBABILITY = 1e-30
@@ -245,7 +244,7 @@ class DenseCRF(nn.Module):
         if number is not None and not (is_weight and self.kind != "potts"):
             return number
         log: torch.Tensor = getattr(self, f"log_{name}")
-        if name in self.trainable and is_readable(log) and not bool(log.isfinite().all()):
+        if name in self.trainable and has_values(log) and not bool(log.isfinite().all()):
             raise ValueError(
                 f"log_{name}: expected finite values, got {log.tolist()} (an update with a "
                 "gradient that was not finite?)"

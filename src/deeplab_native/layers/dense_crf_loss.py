@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ..ops._dense_crf_inputs import ImageRange
-from ..ops._pixel_filters import check_number
+from ..ops.crf_params import finite_number
 from ..ops.dense_crf_loss import dense_crf_loss
 from ..ops.pairwise_features import Sigma
 
@@ -51,7 +51,7 @@ class DenseCRFLoss(nn.Module):
         image_range: ImageRange | None = None,
     ) -> None:
         super().__init__()
-        self.weight = check_number("weight", weight)
+        self.weight = finite_number("weight", weight)
         self.sigma_rgb, self.sigma_xy = sigma_rgb, sigma_xy
         self.scale_factor = scale_factor
         self.constant, self.normalized_cut = constant, normalized_cut

@@ -15,19 +15,12 @@ from typing import Any
 import torch
 
 from .._autograd import has_wrapper, transforms_active
-from .._native import check_same_device, on_cuda
+from .._native import check_same_device, has_values
 from ._bridged import check_bridged_image
 from ._dense_crf_images import dense_crf_of_images
+from ._differentiable_features import bilateral_features, grid_features
 from ._lattice_cpu import check_lattice
-from .crf_params import (
-    CRFParams,
-    Sigma,
-    Spacing,
-    check_spacing,
-    sigma_tensors,
-    sigmas_of,
-    values_of,
-)
+from .crf_params import CRFParams, Sigma, Spacing, sigmas_of, values_of
 from .mean_field import _mean_field
 from .pairwise_features import check_finite_image
 
@@ -79,18 +72,17 @@ def dense_crf_by_features(
 ) -> torch.Tensor:
     """Q (B, L, H, W) of checked arguments, with gradients of all of them; or of volumes."""
     assert scale == 1, "see by_features"
-    # else values are not there to be looked at, or only after a wait
-    looks = not on_cuda(unary) and not torch.compiler.is_compiling() and not transforms_active()
-    if looks:
+    if has_values(image):
         check_finite_image(name, image)
     own = {f"params.{n}": getattr(params, n) for n in _NAMES}
     tensors = {n: s for n, s in own.items() if isinstance(s, torch.Tensor)}
     check_same_device(unary=unary, **tensors)
-    positions = _positions(params.sigma_gamma, "params.sigma_gamma", image, spacing)
-    gaussian = torch.stack(positions).flatten(1).mT
-    bilateral = _bilateral(params, image, spacing)
-    kernels = [gaussian, bilateral]
-    if looks:
+    of_image = image, spacing, torch.float32
+    kernels = [
+        grid_features(params.sigma_gamma, "params.sigma_gamma", *of_image),
+        bilateral_features(params, *of_image),
+    ]
+    if all(map(has_values, kernels)):
         _check_ranges(kernels, params, image, bridged=bridged)
     try:
         q = _mean_field(
@@ -128,53 +120,6 @@ def dense_crf_of_list(
         arguments = u[None], i[None], weights, params, spacing, *how, f"image[{k}]"
         results.append(dense_crf_by_features(*arguments)[0])
     return results
-
-
-def _bilateral(params: CRFParams, image: torch.Tensor, spacing: Spacing | None) -> torch.Tensor:
-    """(B, N, axes + C): of positions and channels, in planes."""
-    positions = torch.stack(_positions(params.sigma_alpha, "params.sigma_alpha", image, spacing))
-    batch, channels, *space = image.shape
-    what = f"{channels} channels of the image"
-    sigma = _tensors(params.sigma_beta, "params.sigma_beta", channels, what, image)
-    values = image.to(torch.float32) / torch.stack(sigma).view(-1, *[1] * len(space))
-    planes = torch.cat([positions.expand(batch, *positions.shape), values], 1)
-    return planes.flatten(2).mT
-
-
-def _positions(
-    sigma: Sigma, name: str, image: torch.Tensor, spacing: Spacing | None
-) -> list[torch.Tensor]:
-    """Planes of the image's size: x and y over their sigmas, of a volume z, y and x."""
-    space = image.shape[2:]
-    along = "(y, x)" if len(space) == 2 else "(z, y, x)"
-    sigmas = _tensors(sigma, name, len(space), f"{len(space)} axes {along}", image, spacing)
-    planes = []
-    for axis, (size, one) in enumerate(zip(space, sigmas, strict=True)):
-        where = torch.arange(size, dtype=torch.float32, device=image.device)
-        others = [1] * len(space)
-        others[axis] = size
-        planes.append((where / one).view(others).expand(space))
-    return planes[::-1] if len(space) == 2 else planes
-
-
-def _tensors(
-    sigma: Sigma,
-    name: str,
-    count: int,
-    what: str,
-    image: torch.Tensor,
-    spacing: Spacing | None = None,
-) -> list[torch.Tensor]:
-    """float32, one for each: on the image's device, where to divide is to divide, as natively."""
-    steps = [1.0] * count if spacing is None else check_spacing(spacing, count)
-    if not isinstance(sigma, torch.Tensor):
-        each = [sigma] * count if isinstance(sigma, (int, float)) else list(sigma)
-        scaled = [s / t for s, t in zip(each, steps, strict=True)]
-        return [torch.full((), s, dtype=torch.float32, device=image.device) for s in scaled]
-    own = [torch.as_tensor(s) for s in sigma_tensors(name, sigma, count, what)]
-    # in float64 as Python's numbers
-    pairs = zip(own, steps, strict=True)
-    return [(s if t == 1 else s.double() / t).to(torch.float32) for s, t in pairs]
 
 
 def _check_ranges(

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 
 from .._image_range import LARGEST_ORDINARY, REMEDIES, warn_of_values, warn_once
-from .._native import check_tensor, on_cuda
+from .._native import check_tensor, has_values
 from ._mean_field_checks import TAKES_IMAGES
 from .crf_params import Sigma, values_of
 
@@ -213,18 +213,9 @@ def _warn_of_range(name: str, image: torch.Tensor, pairs: list[Pair]) -> None:
         )
 
 
-def has_values(image: torch.Tensor) -> bool:
-    """Whether there are values to look at, without a wait."""
-    if torch.compiler.is_compiling():
-        return False
-    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-        return False
-    return image.device.type == "cpu" and not on_cuda(image) and image.numel() > 0
-
-
 def _extremes(image: torch.Tensor) -> Pair | None:
     """The least and the largest value, or those of a part; None where they cannot be had."""
-    if not has_values(image):
+    if not has_values(image) or image.numel() == 0:
         return None
     pixels = image.detach()
     try:

@@ -14,9 +14,10 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from .._autograd import transforms_active
-from .._native import on_cuda, products_use_tf32
+from .._native import has_values, products_use_tf32
 from ._mean_field_checks import NORMALIZATIONS, CheckedKernel
 from ._mean_field_cpu import finite_energies
+from ._mean_field_terms import pairwise
 from .gauss_transform import SortedPoints, check_cutoff
 
 Filter = Callable[[torch.Tensor], torch.Tensor]  # (B, C, N) -> (B, C, N): times K, a symmetric one
@@ -80,11 +81,6 @@ def _has_hooks() -> bool:
     return not transforms_active() and not torch.compiler.is_compiling()
 
 
-def has_values(tensor: torch.Tensor) -> bool:
-    """Whether values can be looked at without a wait."""
-    return _has_hooks() and not on_cuda(tensor)
-
-
 def _normalised(term: Term, unary: torch.Tensor) -> Filter:
     if term.normalization == NORMALIZATIONS["none"]:
         return term.filter
@@ -99,13 +95,10 @@ def _normalised(term: Term, unary: torch.Tensor) -> Filter:
 
 def _pairwise(c: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """What a kernel adds to -U, given K Q (B, L, N)."""
-    if c.ndim == 0:
-        return c * x
-    if c.ndim == 1:
-        return -c[:, None] * x
-    dtype = wide_dtype(x)
-    matrix = (-0.5 * (c + c.T)).to(dtype)
-    return _image_by_image(lambda one: (matrix @ one.to(dtype)).to(x.dtype), x)
+    if c.ndim < 2:
+        return pairwise(c, x)
+    wide = c.to(wide_dtype(x))
+    return _image_by_image(lambda one: pairwise(wide, one.to(wide.dtype)).to(x.dtype), x)
 
 
 def _image_by_image(function: Filter, x: torch.Tensor) -> torch.Tensor:
@@ -120,7 +113,7 @@ def points_filter(
 ) -> Filter:
     """K of features (N, d) or (B, N, d), of points in any order; name: what errors call them."""
     features = features.to(unary.dtype)
-    if has_values(unary) and not features.isfinite().all():
+    if has_values(features) and not features.isfinite().all():
         raise ValueError(f"{name}: expected finite numbers, got NaN or infinite ones")
     cutoff = check_cutoff(None, unary.dtype)
     if features.ndim == 3:
@@ -136,10 +129,8 @@ def points_filter(
     return filter_
 
 
-def grid_filter(
-    size: Sequence[int], sigmas: Sequence[float | torch.Tensor], unary: torch.Tensor
-) -> Filter:
-    """K of the pixels' positions over the sigmas of the axes: one small product for each axis."""
+def grid_filter(size: Sequence[int], sigmas: Sequence[torch.Tensor], unary: torch.Tensor) -> Filter:
+    """K of the pixels' positions over the axes' sigmas: one small product for each axis."""
     dtype = wide_dtype(unary)
     factors = []
     for n, sigma in zip(size, sigmas, strict=True):
@@ -162,10 +153,9 @@ def wide_dtype(tensor: torch.Tensor) -> torch.dtype:
 
 def _check_values(unary: torch.Tensor, terms: Sequence[Term], name: str) -> None:
     """On the CPU; on CUDA it would be to wait for the device."""
-    if not has_values(unary):
-        return
-    finite_energies(unary.detach().contiguous(), name)
+    if has_values(unary):
+        finite_energies(unary.detach().contiguous(), name)
     for term in terms:
-        if not term.compatibility.isfinite().all():
+        if has_values(term.compatibility) and not term.compatibility.isfinite().all():
             numbers = term.compatibility.detach().flatten().tolist()
             raise ValueError(f"{term.name}: expected finite numbers, got {numbers}")

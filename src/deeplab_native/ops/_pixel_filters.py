@@ -5,8 +5,6 @@ It is that of `dense_crf`: features, order of the pixels and vertices are the sa
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -22,15 +20,16 @@ from ._dense_crf_inputs import (
 )
 from ._mean_field_cpu import CpuMeanField
 from ._mean_field_cuda import CudaMeanField, cuda_mean_fields
+from .crf_params import positive_numbers
 from .pairwise_features import (
     IMAGE_DTYPES,
     PixelFeatures,
     Sigma,
     check_channels,
+    check_no_gradient,
 )
 
 _FEATURES = "image / (sigma_xy, sigma_rgb)"  # for errors
-_LEAST_SIGMA = 1e-30  # features are divided in float32
 
 
 def pixel_filters(
@@ -83,12 +82,6 @@ def check_map(name: str, map_: object, image: object) -> tuple[torch.Tensor, tor
     return map_, image
 
 
-def check_no_gradient(name: str, image: torch.Tensor) -> None:
-    """Raises ValueError, naming the image, where autograd would ask for its gradient."""
-    if image.requires_grad and torch.is_grad_enabled():
-        raise ValueError(f"{name}: no gradient with respect to the image; pass image.detach()")
-
-
 def check_sigmas(
     sigma_xy: Sigma, sigma_rgb: Sigma, image_shape: Sequence[int]
 ) -> tuple[list[float], list[float]]:
@@ -96,35 +89,9 @@ def check_sigmas(
     _, channels, *space = image_shape
     along = "(y, x)" if len(space) == 2 else "(z, y, x)"
     return (
-        _each("sigma_xy", sigma_xy, len(space), f"axes {along}"),
-        _each("sigma_rgb", sigma_rgb, channels, "channels of the image"),
+        positive_numbers("sigma_xy", sigma_xy, len(space), f"axes {along}"),
+        positive_numbers("sigma_rgb", sigma_rgb, channels, "channels of the image"),
     )
-
-
-def _each(name: str, sigma: Sigma, count: int, of: str) -> list[float]:
-    if not isinstance(sigma, (list, tuple)):
-        return [_positive(name, sigma)] * count
-    if len(sigma) != count:
-        raise ValueError(
-            f"{name}: expected a positive number or one for each of the {count} {of}, got {sigma}"
-        )
-    return [_positive(f"{name}[{i}]", one) for i, one in enumerate(sigma)]
-
-
-def _positive(name: str, sigma: object) -> float:
-    number = check_number(name, sigma)
-    if not _LEAST_SIGMA <= number <= 1 / _LEAST_SIGMA:
-        raise ValueError(f"{name}: expected a positive number, got {number}")
-    return number
-
-
-def check_number(name: str, value: object) -> float:
-    """Raises where it is no finite number."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name}: expected a finite number, got {value}")
-    return float(value)
 
 
 def image_in_range(

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .._autograd import has_wrapper
-from .._native import on_cuda
+from .._native import has_values
 
 Sigma = float | Sequence[float] | torch.Tensor
 
@@ -63,8 +62,8 @@ class CRFParams:
             value = getattr(self, name)
             if isinstance(value, torch.Tensor):
                 _check_kind(name, value, 2, "(L,) or (L, L)")
-            elif not math.isfinite(_number(name, value)):
-                raise ValueError(f"{name}: expected a finite number, got {value}")
+            else:
+                finite_number(name, value)
 
     @classmethod
     def preset(cls, name: str) -> CRFParams:
@@ -127,22 +126,20 @@ def values_of(name: str, sigma: torch.Tensor) -> float | list[float] | None:
     return value
 
 
-def sigma_tensors(name: str, sigma: Sigma, count: int, what: str) -> list[float | torch.Tensor]:
+def sigma_tensors(name: str, sigma: Sigma, count: int, of: str) -> list[float | torch.Tensor]:
     """One for each axis or channel: of a tensor with its gradient, checked where it can be read."""
     if not isinstance(sigma, torch.Tensor):
-        return list(_each(name, sigma, count, what))
+        return list(_each(name, sigma, count, of))
     values_of(name, sigma)
     if sigma.ndim == 1 and sigma.shape[0] != count:
         raise ValueError(
-            f"{name}: expected a number or one for each of the {what}, got {sigma.shape[0]}"
+            f"{name}: expected a number or one for each of the {count} {of}, got {sigma.shape[0]}"
         )
     return list(sigma.unbind()) if sigma.ndim == 1 else [sigma] * count
 
 
 def _is_readable(tensor: torch.Tensor) -> bool:
-    if torch.compiler.is_compiling() or on_cuda(tensor) or tensor.device.type != "cpu":
-        return False
-    return type(tensor) in (torch.Tensor, torch.nn.Parameter) and not has_wrapper(tensor)
+    return type(tensor) in (torch.Tensor, torch.nn.Parameter) and has_values(tensor)
 
 
 def _check_kind(name: str, tensor: torch.Tensor, most: int, otherwise: str) -> None:
@@ -178,6 +175,28 @@ def _check_sigma(name: str, value: object) -> None:
     number = _number(name, value)
     if not _LEAST_SIGMA <= number <= 1 / _LEAST_SIGMA:  # also for NaN
         raise ValueError(f"{name}: expected a positive number, got {number}")
+
+
+def positive_numbers(name: str, value: Sigma, count: int, of: str) -> list[float]:
+    """A sigma's, one for each of so many axes or channels, which `of` names; raises for others.
+
+    Tensors are refused: what asks for numbers has no gradient for them.
+    """
+    if isinstance(value, torch.Tensor):
+        raise TypeError(f"{name}: expected a number or several, got a tensor (no gradient of it)")
+    several = isinstance(value, (list, tuple))
+    each = _each(name, value, count, of)
+    for i, one in enumerate(each):
+        _check_sigma(f"{name}[{i}]" if several else name, one)
+    return each
+
+
+def finite_number(name: str, value: object) -> float:
+    """Raises where it is none."""
+    number = _number(name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name}: expected a finite number, got {value}")
+    return number
 
 
 def _number(name: str, value: object) -> float:

@@ -9,10 +9,10 @@ import numbers
 
 import torch
 
-from .. import _C
 from .._native import check_same_device, check_tensor, widen
 from ._gauss_op import transform
 from ._point_order import inverse_of, near_order, take_points
+from .permutohedral import check_features
 
 _DTYPES = (torch.float32, torch.float64)
 _SORTED = 256  # fewer points are taken as they come
@@ -49,7 +49,7 @@ def gauss_transform(
     """
     values = widen(values)
     check_tensor("values", values, ndim=(2, 3), dtypes=_DTYPES, layout="(N, C) or (B, N, C)")
-    check_points("features", features, values.shape[:-1])
+    check_features("features", features, values.shape[:-1])
     check_same_device(values=values, features=features)
     if values.shape[-1] < 1:
         raise ValueError(f"values: expected at least one channel, got shape {tuple(values.shape)}")
@@ -82,24 +82,6 @@ class SortedPoints:
             return transform(values, self._features, cutoff, half)
         out = transform(take_points(values, self._order), self._features, cutoff, half)
         return take_points(out, self._back)
-
-
-def check_points(name: str, features: object, points: torch.Size) -> None:
-    """Raises where features are not (N, d) or (B, N, d) for points of shape (N,) or (B, N)."""
-    layout = "(N, d) or (B, N, d)"
-    features = check_tensor(name, features, ndim=(2, 3), dtypes=_DTYPES, layout=layout)
-    if features.ndim > len(points) + 1 or tuple(features.shape[:-1]) != tuple(
-        points[len(points) - features.ndim + 1 :]
-    ):
-        raise ValueError(
-            f"{name}: expected one row for each of the {tuple(points)} points, "
-            f"got shape {tuple(features.shape)}"
-        )
-    if not 1 <= features.shape[-1] <= _C.max_feature_dim:
-        raise ValueError(
-            f"{name}: expected 1 to {_C.max_feature_dim} dimensions, got shape "
-            f"{tuple(features.shape)}"
-        )
 
 
 def check_cutoff(cutoff: object, dtype: torch.dtype) -> float:

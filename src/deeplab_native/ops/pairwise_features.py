@@ -81,6 +81,7 @@ def image_features(image: torch.Tensor, sigma_yx: Sigma, sigma_channels: Sigma) 
     Of a volume (B, C, D, H, W): (z, y, x, channels), (B, D H W, 3 + C).
     """
     check_tensor("image", image, dtypes=IMAGE_DTYPES)
+    check_no_gradient("image", image)
     warn_of_image("image", image, "sigma_channels", sigma_channels)
     return PixelFeatures(image, sigma_yx, sigma_channels).tensor()
 

@@ -49,9 +49,9 @@ def permutohedral_filter(
 
     Raises:
         TypeError, ValueError: an argument of another type, dtype, shape or device, features that
-            are not finite, or too large for the lattice. On CUDA features are
-            not looked at, which would be to wait for the device: an image whose features are not
-            finite, or too large, is NaN.
+            are not finite, or too large for the lattice. On CUDA features are not looked at, which
+            would be to wait for the device: an image whose features are not finite, or too large,
+            is NaN.
     """
     values = widen(values)
     bridged = check_lattice_kind(lattice)
