@@ -3,8 +3,8 @@
     python benchmarks/crf_gradient_accuracy.py FOLDER [--photos 3] [--json result.json]
 
 FOLDER has images/NAME.jpg, labels/NAME.png (255: void) and scores/NAME.npy, a net's (L, H, W). The
-loss is the cross entropy of the marginals after 5 iterations. The exact mean field has every pair
-of pixels, in float32, differentiated by autograd. Of a number both gradients are given; of the
+loss is the cross entropy of the marginals after 5 iterations. The exact mean field is that of
+algorithm="exact". Of a number both gradients are given; of the
 image and the unary the cosine, and the ratio of the norms. See docs/crf_gradients.md.
 """
 
@@ -51,39 +51,17 @@ def crop(folder: Path, name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
     return unary[None], photo[None], torch.from_numpy(labels[inside].copy()).long()[None]
 
 
-def exact_crf(unary: torch.Tensor, image: torch.Tensor, params: CRFParams) -> torch.Tensor:
-    """Q (1, L, H, W) with every pair of pixels, normalised symmetrically."""
-    _, labels, height, width = unary.shape
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    where = torch.stack((x, y), -1).flatten(0, 1).float()
-    colours = image[0].flatten(1).T / params.sigma_beta
-    kernels = []
-    for w, f in (
-        (params.w2, where / params.sigma_gamma),
-        (params.w1, torch.cat((where / params.sigma_alpha, colours), 1)),
-    ):
-        square = f.square().sum(1)
-        k = (f @ f.T - 0.5 * square - 0.5 * square[:, None]).exp()
-        scale = k.sum(1).rsqrt()
-        kernels.append((w, scale[:, None] * k * scale))
-    u = unary[0].flatten(1)
-    q = (-u).softmax(0)
-    for _ in range(ITERATIONS):
-        q = (sum(w * (q @ k) for w, k in kernels) - u).softmax(0)
-    return q.view(1, labels, height, width)
-
-
-def gradients(crf, unary: torch.Tensor, image: torch.Tensor, labels: torch.Tensor, numbers):
+def gradients(algorithm: str, unary: torch.Tensor, image: torch.Tensor, labels, numbers):
     leaves = [t.clone().requires_grad_() for t in (unary, image, *map(torch.tensor, numbers))]
-    q = crf(*leaves[:2], CRFParams(*leaves[2:]))
+    params = CRFParams(*leaves[2:])
+    q = dense_crf(*leaves[:2], params, iterations=ITERATIONS, algorithm=algorithm)
     loss = nll_loss(q.clamp_min(1e-12).log(), labels, ignore_index=255)
     return loss.detach(), torch.autograd.grad(loss, leaves)
 
 
 def compare(unary: torch.Tensor, image: torch.Tensor, labels: torch.Tensor, numbers) -> dict:
-    lattice = lambda *args: dense_crf(*args, iterations=ITERATIONS)  # noqa: E731
-    loss, own = gradients(lattice, unary, image, labels, numbers)
-    exact_loss, exact = gradients(exact_crf, unary, image, labels, numbers)
+    loss, own = gradients("lattice", unary, image, labels, numbers)
+    exact_loss, exact = gradients("exact", unary, image, labels, numbers)
     row = {"loss": float(loss), "exact loss": float(exact_loss)}
     for name, a, e in zip(("unary", "image"), own[:2], exact[:2], strict=True):
         row[f"{name} cosine"] = float(torch.cosine_similarity(a.flatten(), e.flatten(), 0))

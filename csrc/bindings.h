@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "common/float_type.h"
@@ -40,6 +41,17 @@ template <class T>
 T* pointer(Address address) {
   return reinterpret_cast<T*>(address);
 }
+
+// Calls run with a null pointer of the type that is named.
+template <class Run>
+auto with_float(const std::string& dtype, const Run& run) {
+  if (dtype == "float32") return run(static_cast<float*>(nullptr));
+  if (dtype == "float64") return run(static_cast<double*>(nullptr));
+  throw std::invalid_argument("dtype: expected float32 or float64, got " + dtype);
+}
+
+template <class P>
+using Value = std::remove_pointer_t<P>;
 
 using Pair = std::array<int64_t, 2>;  // vertical, horizontal
 using Quad = std::array<int64_t, 4>;

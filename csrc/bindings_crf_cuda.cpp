@@ -41,17 +41,6 @@ CudaFilter filter_of(const Filter& f) {
           half_scale};
 }
 
-// Calls run with a null pointer of the type that is named.
-template <class Run>
-auto with_float(const std::string& dtype, const Run& run) {
-  if (dtype == "float32") return run(static_cast<float*>(nullptr));
-  if (dtype == "float64") return run(static_cast<double*>(nullptr));
-  throw std::invalid_argument("dtype: expected float32 or float64, got " + dtype);
-}
-
-template <class P>
-using Value = std::remove_pointer_t<P>;
-
 void bind_lattice(py::module_& m) {
   m.def("lattice_bytes_cuda",
         [](const LatticeSize& size) { return lattice_bytes_cuda(lattice_shape(size)); });

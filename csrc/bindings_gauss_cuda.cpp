@@ -4,21 +4,6 @@
 #include "ops/gauss_transform.h"
 
 namespace deeplab_native {
-namespace {
-
-// Calls run with a null pointer of the type that is named.
-template <class Run>
-auto with_float(const std::string& dtype, const Run& run) {
-  if (dtype == "float32") return run(static_cast<float*>(nullptr));
-  if (dtype == "float64") return run(static_cast<double*>(nullptr));
-  throw std::invalid_argument("dtype: expected float32 or float64, got " + dtype);
-}
-
-template <class P>
-using Value = std::remove_pointer_t<P>;
-
-}  // namespace
-
 void bind_gauss_cuda(pybind11::module_& m) {
   m.def("gauss_transform_scratch_bytes_cuda",
         [](int64_t images, int64_t num_points, int d, int64_t channels, const std::string& dtype) {

@@ -25,6 +25,18 @@ from rich.progress import track
 from rich.table import Table
 from torch.nn import functional
 
+from deeplab_native import CRFParams, dense_crf
+from deeplab_native.data import VOID, SegmentationDataset
+from deeplab_native.layers import DenseCRF
+from deeplab_native.metrics import confusion_matrix, segmentation_scores
+from deeplab_native.models import create_model
+from deeplab_native.models.base import DeepLab
+from deeplab_native.models.multi_scale import interp
+from deeplab_native.training.loss import TrainingLoss
+from deeplab_native.training.samples import TrainingSamples, collate
+from deeplab_native.training.setup import open_data
+from deeplab_native.weights import EMBEDDED, load_model
+
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parent / "benchmarks"))
@@ -32,17 +44,6 @@ sys.path.insert(0, str(HERE.parent / "benchmarks"))
 from train_embedded import configuration  # noqa: E402
 
 from _timing import machine_info, write_json  # noqa: E402
-from deeplab_native import CRFParams, dense_crf  # noqa: E402
-from deeplab_native.data import VOID, SegmentationDataset  # noqa: E402
-from deeplab_native.layers import DenseCRF  # noqa: E402
-from deeplab_native.metrics import confusion_matrix, segmentation_scores  # noqa: E402
-from deeplab_native.models import create_model  # noqa: E402
-from deeplab_native.models.base import DeepLab  # noqa: E402
-from deeplab_native.models.multi_scale import interp  # noqa: E402
-from deeplab_native.training.loss import TrainingLoss  # noqa: E402
-from deeplab_native.training.samples import TrainingSamples, collate  # noqa: E402
-from deeplab_native.training.setup import open_data  # noqa: E402
-from deeplab_native.weights import EMBEDDED, load_model  # noqa: E402
 
 TIMED = 4  # first updates, whose speed says how many there will be
 WARMUP = 10

@@ -33,14 +33,15 @@ from rich.progress import track
 from rich.table import Table
 from torch.nn import functional
 
+from deeplab_native import CRFParams
+from deeplab_native.layers import DenseCRF
+
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "benchmarks"))
 
 from _timing import machine_info, write_json  # noqa: E402
 from crf_on_voc_scores import NUM_LABELS, VOID, load  # noqa: E402
 from crf_search_on_voc_scores import items_of, measure, split  # noqa: E402
-from deeplab_native import CRFParams  # noqa: E402
-from deeplab_native.layers import DenseCRF  # noqa: E402
 
 START = CRFParams(w1=4, sigma_alpha=67, sigma_beta=3, w2=3, sigma_gamma=3)
 KERNEL = ("w1", "sigma_alpha", "sigma_beta")

@@ -72,7 +72,7 @@ class Message final : public JointMessage {
         d_(layout.d),
         corners_(d_ + 1),
         normalization_(normalization),
-        alpha_(1.0f / (1.0f + std::pow(2.0f, -static_cast<float>(d_)))) {}
+        alpha_(alpha_of(d_)) {}
 
   int64_t num_vertices() const override { return lattice_.size(); }
 

@@ -175,7 +175,7 @@ std::shared_ptr<Lattice> build(const FeatureSource& features, int num_threads) {
   lattice->num_threads = static_cast<int>(std::clamp<int64_t>(blocks, 1, std::max(1, num_threads)));
   lattice->bridged = features.bridged;
   lattice->num_bridges = 0;
-  lattice->alpha = 1.0f / (1.0f + std::pow(2.0f, -static_cast<float>(features.d)));
+  lattice->alpha = alpha_of(features.d);
   const KeyLayout layout = key_layout(features, num_threads);  // throws where they are no good
   const size_t entries = size_t(blocks) * (features.d + 1) * kBlock;
   lattice->entries.resize(entries);

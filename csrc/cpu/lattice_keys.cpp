@@ -28,12 +28,9 @@ KeyLayout key_layout(const FeatureSource& features, int num_threads) {
   const int d = features.d;
   KeyLayout layout{};
   layout.d = d;
-  const float inverse_deviation = std::sqrt(2.0 / 3.0) * (d + 1);  // of the blur, in lattice units
-  const double larger = features.bridged ? kBridgedScale : 1.0;
   double least[kMaxFeatureDim], most[kMaxFeatureDim];
   for (int k = 0; k < d; ++k) {
-    layout.scale[k] = static_cast<float>(1.0 / std::sqrt((k + 2.0) * (k + 1.0)) *
-                                         static_cast<double>(inverse_deviation) * larger);
+    layout.scale[k] = elevation_scale(k, d, features.bridged);
     const FeatureRange r = features.range(k, num_threads);
     if (!r.finite || r.most == std::numeric_limits<float>::infinity()) {
       throw std::invalid_argument("features: dimension " + std::to_string(k) +

@@ -1,8 +1,6 @@
 // Gradients with respect to the features of lattices, on the device. A thread has a point: each is
 // written by one thread, in an order that never changes. Points come in warps, so that lanes mostly
 // read the same rows, and write neighbours of the weights.
-#include <cmath>
-
 #include "cuda/pixel_order.cuh"
 #include "cuda/wide_point.cuh"
 #include "ops/bridged_lattice.h"
@@ -176,20 +174,6 @@ __global__ void __launch_bounds__(kThreads)
     }
   });
 }
-
-template <class S>
-S scale_of(int d, bool bridged) {
-  S scale{};
-  const double larger = bridged ? kBridgedScale : 1.0;
-  const float inverse_deviation = std::sqrt(2.0 / 3.0) * (d + 1);  // of the blur, in lattice units
-  for (int k = 0; k < d; ++k) {
-    scale.of[k] = static_cast<float>(1.0 / std::sqrt((k + 2.0) * (k + 1.0)) *
-                                     static_cast<double>(inverse_deviation) * larger);
-  }
-  return scale;
-}
-
-float alpha_of(int d) { return 1.0f / (1.0f + std::pow(2.0f, -static_cast<float>(d))); }
 
 }  // namespace
 

@@ -1,6 +1,7 @@
 // Where a point lies in the lattice, and how the lattice's points are named, on the device.
 #pragma once
 #include "cuda/wide_keys.cuh"
+#include "ops/bridged_lattice.h"
 
 namespace deeplab_native {
 namespace {
@@ -12,6 +13,14 @@ constexpr float kMostElevated = 1 << 22;
 struct Scale {
   float of[kPackedDim];
 };
+
+// Of a Scale, or of what has room for more dimensions.
+template <class S>
+S scale_of(int d, bool bridged) {
+  S scale{};
+  for (int k = 0; k < d; ++k) scale.of[k] = elevation_scale(k, d, bridged);
+  return scale;
+}
 
 // The d + 1 vertices around a point: vertex r has remainder0[j] + r in every coordinate j, less
 // d + 1 where rank[j] > d - r (the canonical simplex).

@@ -152,18 +152,6 @@ __global__ void __launch_bounds__(kChunkThreads, (kNumberBlocks<kDim>))
   }
 }
 
-template <class S>
-S scale_of(int d, bool bridged) {
-  S scale{};
-  const double larger = bridged ? kBridgedScale : 1.0;
-  const float inverse_deviation = std::sqrt(2.0 / 3.0) * (d + 1);  // of the blur, in lattice units
-  for (int k = 0; k < d; ++k) {
-    scale.of[k] = static_cast<float>(1.0 / std::sqrt((k + 2.0) * (k + 1.0)) *
-                                     static_cast<double>(inverse_deviation) * larger);
-  }
-  return scale;
-}
-
 // Other dimensions are bridged as any: by the kernels of 0.
 template <int kDim>
 constexpr bool kCanBridge = kDim == 0 || kDim == 2 || kDim == 5;

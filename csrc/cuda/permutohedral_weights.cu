@@ -39,8 +39,6 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
-float alpha_of(int d) { return 1.0f / (1.0f + std::pow(2.0f, -static_cast<float>(d))); }
-
 // The filter of ones, by the lattice's own weights.
 CudaFilter mass_filter(const CudaLatticeShape& shape, void* lattice, void* rows) {
   const LatticeView l = lattice_view(shape, lattice);

@@ -8,6 +8,7 @@
 // point touched count as zero. Blurs of different axes do not commute where neighbours are missing,
 // so the transposed filter runs them in reversed order.
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -17,6 +18,7 @@
 namespace deeplab_native {
 
 constexpr int kMaxFeatureDim = 64;
+inline float alpha_of(int d) { return 1.0f / (1.0f + std::pow(2.0f, -static_cast<float>(d))); }
 // Up to so many dimensions kernels keep all coordinates of a point in registers or packed words,
 // and are compiled for it; with more, build_wide_lattice and cuda/wide_keys.cuh.
 constexpr int kPackedDim = 16;
