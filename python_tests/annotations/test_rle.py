@@ -55,7 +55,7 @@ def test_other_numbers_than_booleans():
     ("rle", "message"),
     [
         ([1, 2], '`rle`: expected {"size": [height, width], "counts": ...}, got [1, 2]'),
-        ({"size": [2], "counts": [4]}, "`rle size`: expected a size [height, width], got [2]"),
+        ({"size": [2], "counts": [4]}, "`rle` size: expected a size [height, width], got [2]"),
         ({"size": [2, True], "counts": [2]}, "got [2, True]"),
         ({"size": [2, -2], "counts": [4]}, "got [2, -2]"),
         ({"size": [1 << 20, 1 << 20], "counts": [1 << 40]}, "are more than 268435456 pixels"),

@@ -34,7 +34,7 @@ def fill_polygons(
     Raises:
         ValueError: fewer than three corners, numbers that are not finite or far outside.
     """
-    height, width = check_size(size, "size")
+    height, width = check_size(size, "`size`")
     mask = np.zeros((height, width), bool)
     if not isinstance(polygons, Sequence) or isinstance(polygons, str | bytes):
         raise ValueError(f"`{name}`: expected a list of polygons, got {short(polygons)}")

@@ -82,14 +82,14 @@ def plane(name: str, mask: object) -> np.ndarray:
     return values if values.dtype == bool else values != 0
 
 
-def check_size(size: object, name: str) -> tuple[int, int]:
+def check_size(size: object, where: str) -> tuple[int, int]:
     """(H, W) where `size` is a pair of whole numbers that a mask may have, else ValueError."""
     pair = list(size) if isinstance(size, list | tuple) else []
     if len(pair) != 2 or not all(_is_whole(n) and n > 0 for n in pair):
-        raise ValueError(f"`{name}`: expected a size [height, width], got {short(size)}")
+        raise ValueError(f"{where}: expected a size [height, width], got {short(size)}")
     if pair[0] * pair[1] > MOST_PIXELS:
         raise ValueError(
-            f"`{name}`: {pair[0]} x {pair[1]} are more than {MOST_PIXELS} pixels (is it damaged?)"
+            f"{where}: {pair[0]} x {pair[1]} are more than {MOST_PIXELS} pixels (is it damaged?)"
         )
     return int(pair[0]), int(pair[1])
 
@@ -111,7 +111,7 @@ def _size(rle: object, name: str) -> tuple[int, int]:
             f'`{name}`: expected {{"size": [height, width], "counts": ...}}, got {short(rle)}'
         )
     size = rle.get("size")
-    return check_size(size.tolist() if isinstance(size, np.ndarray) else size, f"{name} size")
+    return check_size(size.tolist() if isinstance(size, np.ndarray) else size, f"`{name}` size")
 
 
 def _counts(counts: object, name: str) -> np.ndarray:
