@@ -25,8 +25,8 @@ _COMMANDS = typer.main.get_command(app).commands
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """The fenced blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+    """The fenced blocks of a language, with a title or without."""
+    return re.findall(rf"^```{language}(?: [^\n]*)?\n(.*?)^```", text, re.M | re.S)
 
 
 def spans(text: str) -> list[str]:
