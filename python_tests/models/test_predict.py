@@ -268,3 +268,22 @@ def test_bad_crf():
         predict(TinyNet(), image, crf="deeplab_v2_resnet101")
     with pytest.raises(ValueError, match="normalization"):
         predict(TinyNet(), image, crf=CRF, normalization="sideways")
+
+
+def test_a_path(tmp_path):
+    """Read as the commands do: turned upright."""
+    stored, exif = random_image(24, 40), Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(stored).save(tmp_path / "photo.png", exif=exif)
+    model = TinyNet()
+    for path in (tmp_path / "photo.png", str(tmp_path / "photo.png")):
+        found = predict(model, path, crf=CRF)
+        expected = predict(model, np.rot90(stored, -1), crf=CRF)
+        assert all(map(torch.equal, found, expected))
+    with pytest.raises(FileNotFoundError, match=r"none\.png: no such picture"):
+        predict(model, tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(ValueError, match=r"text\.png: not a picture"):
+        predict(model, tmp_path / "text.png")
+    with pytest.raises(TypeError, match="image: expected a path, a numpy array, .* got list"):
+        predict(model, [[0]])

@@ -20,7 +20,8 @@ from .metadata import FORMAT, Metadata
 def save(model: DeepLab, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> None:
     """Writes all parameters and buffers of a net, and what `Metadata` holds, as safetensors.
 
-    The same net gives the same bytes every time. The file appears whole or not at all, and replaces one that is there.
+    The same net gives the same bytes every time. The file appears whole or not at all, and replaces
+    one that is there.
 
     Args:
         model: a net of `create_model`, not on the meta device.
