@@ -24,7 +24,8 @@ from ..models.multi_scale import PAPER_SCALES
 from ..models.predict import predict
 from ..models.tiles import Progress as TileProgress
 from ..ops._large_image import in_bands, label_large_image
-from ..weights import EMBEDDED, load_model
+from ..weights import EMBEDDED
+from ..weights.building import load_named
 from ._evaluate_image import BYTES_A_PIXEL
 from ._record import state_of
 from .settings import CRFSettings
@@ -69,10 +70,11 @@ class Net:
 
 @lru_cache(maxsize=1)
 def _load(net: Net) -> DeepLab:
-    if net.model is None:
-        made = load_model(net.weights or EMBEDDED, num_classes=net.num_classes)
+    if net.random:
+        assert net.model is not None
+        made = create_model(net.model, net.num_classes or 21, seed=0)
     else:
-        made = create_model(net.model, net.num_classes or 21, weights=net.weights, seed=0)
+        made = load_named(net.weights or EMBEDDED, net.model, net.num_classes)
     if net.multi_scale:
         made.scales = PAPER_SCALES
     return made.to(net.device)

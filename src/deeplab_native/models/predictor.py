@@ -88,8 +88,8 @@ class Predictor:
 
         Args:
             image: as of `predict`: a path, or RGB, 0..255: array (H, W, 3) uint8, PIL image of mode
-                "RGB", or tensor (3, H, W) or (B, 3, H, W) uint8. An array, and a tensor on the CPU, go to a GPU
-                without a wait; so does everything else.
+                "RGB", or tensor (3, H, W) or (B, 3, H, W) uint8. An array, and a tensor on the
+                CPU, go to a GPU without a wait; so does everything else.
 
         Returns:
             Prediction on the model's device, in memory of its own; with (B, 3, H, W) every tensor
