@@ -32,6 +32,7 @@ LAYERS = (
         "_variants",
     ),
     ("_masks",),
+    ("_annotations",),
     ("metrics", "ops", "pydensecrf", "viz"),
     ("crf", "data", "layers"),
     ("models",),

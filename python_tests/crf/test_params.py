@@ -1,9 +1,12 @@
 """CRFParams: what it accepts, and the published values."""
 
+import inspect
+
 import pytest
 import torch
 
 import deeplab_native as dn
+from deeplab_native import jobs
 
 
 @pytest.mark.parametrize("name", ["sigma_alpha", "sigma_beta", "sigma_gamma"])
@@ -23,6 +26,14 @@ def test_weights_are_finite_numbers():
         ValueError, match=r"w1: .* 0-dimensional .* got torch.float32 of shape \(2, 2, 2\)"
     ):
         dn.CRFParams(torch.ones(2, 2, 2), 67, 3, 3, 1)
+
+
+def test_the_defaults_are_the_authors_of_resnet101():
+    """Of their project page; `refine`, the jobs and the commands have the same."""
+    assert dn.CRFParams() == dn.CRFParams(4, 67, 3, 3, 1) == dn.CRFParams.preset("voc-resnet101")
+    assert dn.CRFParams(w1=5) == dn.CRFParams(5, 67, 3, 3, 1)
+    assert jobs.CRFSettings().params == dn.CRFParams()
+    assert inspect.signature(dn.refine).parameters["params"].default == "voc-resnet101"
 
 
 def test_presets():

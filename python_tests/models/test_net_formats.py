@@ -10,10 +10,11 @@ import os
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from deeplab_native import layers, set_algorithm, set_output_stride, weights
 from deeplab_native.layers import AtrousConv2d, using_algorithm
-from deeplab_native.models import create_model, export_onnx
+from deeplab_native.models import create_model, export_onnx, predict
 from deeplab_native.models.resnet import Bottleneck
 from python_tests.cli.cli_cases import fails
 
@@ -25,8 +26,8 @@ onnx_only = pytest.mark.skipif(
 )
 
 
-def make(name, classes=3):
-    return create_model(name, classes, seed=0).eval()
+def make(name, classes=3, **options):
+    return create_model(name, classes, seed=0, **options).eval()
 
 
 def noise(*shape):
@@ -238,5 +239,21 @@ def test_command(given, run):
     assert np.abs(scores - expected).max() <= 1e-4 * np.abs(expected).max()
     fails(run("export-onnx", VGG, "net.pth", *how), "net.pth", ".onnx")
     fails(run("export-onnx", VGG, "b.onnx", "--weights", "no.safetensors"), "no.safetensors")
-    fails(run("export-onnx", VGG, "b.onnx", *how[:2]), "num_classes: 4 in", advice=False)
+    wrong = run("export-onnx", VGG, "b.onnx", *how[:2], "--num-classes", 5)
+    fails(wrong, "num_classes: 4 in", advice=False)
     assert not os.path.exists("b.onnx")
+
+
+@onnx_only
+def test_command_takes_from_the_file_what_is_not_said(given, run):
+    """Classes and options, also where the net is named; segment does the same."""
+    net = make("deeplab_mobilenetv2_aspp", 3, output_stride=16)
+    weights.save(net, "net.safetensors")
+    how = ("--weights", "net.safetensors", "--model", net.name)
+    result = run("export-onnx", *how, "-o", "net.onnx", "--size", 33)
+    assert result.code == 0, result.err
+    assert "16 x 16" in result.out
+    result = run("segment", "photo.png", *how, "--no-crf")
+    assert result.code == 0, result.err
+    with Image.open("deeplab-native-segment/photo.png") as image:
+        assert np.array_equal(np.array(image), predict(net, "photo.png").labels.numpy())

@@ -208,8 +208,8 @@ def test_precision_of_the_model():
         (torch.zeros(9, 9, 3, dtype=torch.uint8), ValueError, r"tensor \(3, H, W\)"),
         (torch.zeros(9, 9, dtype=torch.uint8), ValueError, "image: expected 3 or 4 dimensions"),
         (Image.new("RGBA", (9, 9)), ValueError, r'image.convert\("RGB"\)'),
-        ([[0]], TypeError, "image: expected a numpy array.*got list"),
-        ("cat.jpg", TypeError, "image: expected a numpy array.*got str"),
+        ([[0]], TypeError, "image: expected a path, a numpy array.*got list"),
+        ("no/cat.jpg", FileNotFoundError, r"no/cat\.jpg: no such picture"),
     ],
 )
 def test_bad_images(image, error, message):
@@ -268,3 +268,18 @@ def test_bad_crf():
         predict(TinyNet(), image, crf="deeplab_v2_resnet101")
     with pytest.raises(ValueError, match="normalization"):
         predict(TinyNet(), image, crf=CRF, normalization="sideways")
+
+
+def test_a_path(tmp_path):
+    """Read as the commands do: turned upright."""
+    stored, exif = random_image(24, 40), Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(stored).save(tmp_path / "photo.png", exif=exif)
+    model = TinyNet()
+    for path in (tmp_path / "photo.png", str(tmp_path / "photo.png")):
+        found = predict(model, path, crf=CRF)
+        expected = predict(model, np.rot90(stored, -1), crf=CRF)
+        assert all(map(torch.equal, found, expected))
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(ValueError, match=r"text\.png: not a picture"):
+        predict(model, tmp_path / "text.png")

@@ -82,7 +82,7 @@ def test_a_full_disk_leaves_the_one_before(tmp_path, monkeypatch):
     before = save_checkpoint(tmp_path, saved, {}, keep=2)
     content = before.read_bytes()
     saved.iteration = 3
-    monkeypatch.setattr(checkpoints, "save_file", full_disk)
+    monkeypatch.setattr(checkpoints, "write_safetensors", full_disk)
     with pytest.raises(OSError, match=r"00003.safetensors: .*No space left.*00002.*is whole"):
         save_checkpoint(tmp_path, saved, {}, keep=2)
     assert [p.name for p in tmp_path.iterdir()] == [before.name]
@@ -93,14 +93,14 @@ def test_a_run_goes_on_after_a_full_disk(tmp_path, monkeypatch):
     cases.register_tiny_net(monkeypatch)
     root = cases.write_shapes(tmp_path / "shapes", 4, 1)
     config = cases.config_of(root, schedule={"iterations": 6}, checkpoints={"every": 2})
-    write, written = checkpoints.save_file, []
+    write, written = checkpoints.write_safetensors, []
 
     def third_fails(*arguments):
         written.append(arguments)
         (full_disk if len(written) == 2 else write)(*arguments)
 
     train(config, tmp_path / "whole")
-    monkeypatch.setattr(checkpoints, "save_file", third_fails)
+    monkeypatch.setattr(checkpoints, "write_safetensors", third_fails)
     with pytest.raises(OSError, match="go on with --resume"):
         train(config, tmp_path / "run")
     train(config, tmp_path / "run", resume=True)

@@ -61,6 +61,17 @@ def test_sigmas_of_each_channel_come_back(tmp_path):
     assert weights.load_model(tmp_path / "net.safetensors").crf == net.crf
 
 
+def test_the_same_net_has_the_same_bytes(tmp_path):
+    """The order in safetensors' header is another each time, so several files would differ."""
+    net = create_model(NET, 2, seed=0)
+    net.class_names, net.crf = ("nothing", "犬"), CRFParams()
+    files = [tmp_path / f"{i}.safetensors" for i in range(4)]
+    for path in files:
+        weights.save(net, path, dtype=torch.float16)
+    assert len({path.read_bytes() for path in files}) == 1
+    assert weights.read_metadata(files[0]).class_names == net.class_names
+
+
 def test_the_net_of_a_file(saved):
     net = weights.load_model(saved)
     assert (net.name, net.num_classes, net.options) == (NET, 4, {"stride_in_1x1": False})
@@ -121,7 +132,7 @@ def test_files_of_before_have_no_names(tmp_path):
         ("palette", [[0, 0, 256]] * 4, r"palette: expected colours \(r, g, b\) of 0..255"),
         ("palette", [[0, 0]] * 4, r"palette: expected colours \(r, g, b\) of 0..255"),
         ("palette", [0] * 4, "TypeError"),
-        ("crf", {"w1": 1}, "missing 4 required"),
+        ("crf", {"w1": 1}, "sigma_alpha, sigma_beta, w2, sigma_gamma missing"),
         ("crf", {"w1": 1, "sigma_alpha": -1, "sigma_beta": 1, "w2": 1, "sigma_gamma": 1}, "alpha"),
         ("crf", [1], "CRFParams"),
         ("scales", [0.5], "scales: expected"),

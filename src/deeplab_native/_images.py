@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -52,22 +52,38 @@ def read_picture(path: Path, *, exif: bool = True) -> Picture:
     Raises FileNotFoundError, or ValueError where the file is no picture or ends too early.
     """
     with opened(path) as file:
-        notes = header_notes(file, exif=exif)
-        upright = _upright(file) if exif else file
-        return Picture(np.array(_rgb(upright, notes)), tuple(notes))
+        return _picture(file, exif)
+
+
+def picture_of_bytes(stream: BinaryIO, name: str, *, exif: bool = True) -> Picture:
+    """`read_picture` of a stream of bytes; `name` is what errors call it."""
+    with _opened(stream, name) as file:
+        return _picture(file, exif)
+
+
+def _picture(file: ImageFile, exif: bool) -> Picture:
+    notes = header_notes(file, exif=exif)
+    upright = _upright(file) if exif else file
+    return Picture(np.array(_rgb(upright, notes)), tuple(notes))
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[ImageFile]:
     """A picture's file, with every fault of it as an OSError or ValueError that names it."""
-    from PIL import Image, UnidentifiedImageError
-
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such picture (check the path)")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder (give one picture)")
+    with _opened(path, str(path)) as file:
+        yield file
+
+
+@contextmanager
+def _opened(source: Path | BinaryIO, path: str) -> Iterator[ImageFile]:
+    from PIL import Image, UnidentifiedImageError
+
     try:
-        with Image.open(path) as file:
+        with Image.open(source) as file:
             yield file
     except UnidentifiedImageError:
         raise ValueError(f"{path}: not a picture that Pillow can read (use PNG or JPEG)") from None

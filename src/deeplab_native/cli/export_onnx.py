@@ -36,7 +36,7 @@ def run(
     num_classes: options.NumClasses = None,
     output_stride: Annotated[
         int | None,
-        typer.Option(min=1, help="Denser score maps: 4, 2 or 1. Default: 8."),
+        typer.Option(min=1, help="Denser score maps: 4, 2 or 1. Default: the net's, 8 or 16."),
     ] = None,
     size: Annotated[
         int | None,
@@ -53,9 +53,10 @@ def run(
     Input `image` (B, 3, H, W), preprocessed as the file's metadata says; output `scores`, the
     score map.
     """
-    from ..models import create_model, set_output_stride
+    from ..models import set_output_stride
     from ..models.export import check_packages, export_onnx
-    from ..weights import check_file, load_model
+    from ..weights import check_file
+    from ..weights.building import load_named
     from . import console
 
     out: Path = options.one_of("--output", output, file)
@@ -66,10 +67,7 @@ def run(
     check_file(weights)
     check_packages()
     with weights_words.in_options(), console.status("Building the network"):
-        if model is None:
-            network = load_model(weights, num_classes=num_classes)
-        else:
-            network = create_model(model, num_classes or 21, weights=weights)
+        network = load_named(weights, model, num_classes)
         if output_stride is not None:
             set_output_stride(network, output_stride)
     with console.status("Exporting"):

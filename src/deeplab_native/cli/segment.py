@@ -24,6 +24,8 @@ EXAMPLES = f"""[bold]Examples[/]
 
 [cyan]deeplab-native segment street.png --weights city.safetensors --tile 513[/]
 
+[cyan]deeplab-native segment photos/ -o labels/ --save-scores scores/[/]  for crf-search, evaluate
+
 [bold]Output[/]
 
 DIR/NAME.png, the class of every pixel as an 8-bit palette PNG; DIR/overlays/NAME.png; \
@@ -49,6 +51,11 @@ _SIDE = (
     "with others none."
 )
 _OVERLAY = "Also write the labels over the photograph."
+_SCORES = (
+    "Also write the network's scores, DIR/NAME.npy, as [cyan]crf[/], [cyan]evaluate --scores[/] "
+    "and [cyan]crf-search[/] take them: at the resolution of the score map."
+)
+_FULL_SCORES = "Write them at that of the photograph: exact, and about 60 times as large."
 
 
 @expanded
@@ -72,6 +79,8 @@ def run(
     use_crf: Annotated[bool, typer.Option("--crf/--no-crf", help="Refine the labels.")] = True,
     palette: options.Palette = None,
     overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help=_OVERLAY)] = True,
+    save_scores: Annotated[Path | None, typer.Option(metavar="DIR", help=_SCORES)] = None,
+    full_scores: Annotated[bool, typer.Option("--full-scores", help=_FULL_SCORES)] = False,
     exif: options.Exif = True,
     *,
     crf: CRFOptions,
@@ -89,7 +98,8 @@ def run(
             model=model, weights=weights, num_classes=num_classes, multi_scale=multi_scale,
             tile=tile, overlap=overlap, longest_side=longest_side,
             crf=crf.settings if use_crf else None,
-            palette=palette, overlay=overlay, exif=exif, progress=progress, **running.arguments(),
+            palette=palette, overlay=overlay, save_scores=save_scores, full_scores=full_scores,
+            exif=exif, progress=progress, **running.arguments(),
         )  # fmt: skip
     origin = str(weights) if weights is not None else "weights of the package"
     if weights is None and model is not None:

@@ -24,9 +24,12 @@ from ..models.multi_scale import PAPER_SCALES
 from ..models.predict import predict
 from ..models.tiles import Progress as TileProgress
 from ..ops._large_image import in_bands, label_large_image
-from ..weights import EMBEDDED, load_model
+from ..ops._small_scores import SmallScores
+from ..weights import EMBEDDED
+from ..weights.building import load_named
 from ._evaluate_image import BYTES_A_PIXEL
 from ._record import state_of
+from ._saved_scores import map_size, save_scores
 from .settings import CRFSettings
 
 _LEAST_SHARE = 0.01  # of an image, that a label must cover to be named
@@ -69,10 +72,11 @@ class Net:
 
 @lru_cache(maxsize=1)
 def _load(net: Net) -> DeepLab:
-    if net.model is None:
-        made = load_model(net.weights or EMBEDDED, num_classes=net.num_classes)
+    if net.random:
+        assert net.model is not None
+        made = create_model(net.model, net.num_classes or 21, seed=0)
     else:
-        made = create_model(net.model, net.num_classes or 21, weights=net.weights, seed=0)
+        made = load_named(net.weights or EMBEDDED, net.model, net.num_classes)
     if net.multi_scale:
         made.scales = PAPER_SCALES
     return made.to(net.device)
@@ -88,14 +92,17 @@ class Settings:
     longest_side: int | None
     colours: bytes
     exif: bool = True
+    full_scores: bool = False
 
     def palette(self) -> np.ndarray:
         return np.frombuffer(self.colours, np.uint8).reshape(-1, 3)
 
     def as_record(self) -> dict[str, Any]:
         record = asdict(self)
-        if record.pop("exif") is False:  # as records of earlier versions, where it is what they did
-            record["exif"] = False
+        # as records of earlier versions, where it is what they did
+        for name, value in (("exif", True), ("full_scores", False)):
+            if record[name] is value:
+                del record[name]
         return {**record, "colours": record["colours"].hex()}
 
 
@@ -104,6 +111,7 @@ class Outputs(NamedTuple):
 
     labels: Path
     overlay: Path | None
+    scores: Path | None = None
 
     def paths(self) -> tuple[Path, ...]:
         return tuple(path for path in self if path is not None)
@@ -134,6 +142,8 @@ class Job(NamedTuple):
             need = 4 * 2 * labels * pixels  # scores and probabilities
             if crf is not None:
                 need += least_bytes_of_crf(labels, pixels, [2, 5])
+        if self.settings.full_scores:
+            need += 6 * labels * pixels
         side = self.settings.tile or self.settings.longest_side
         seen = min(side, height) * min(side, width) if side else height * width
         return need + BYTES_A_PIXEL * seen
@@ -157,13 +167,15 @@ def segment_with(
     torch.set_num_threads(job.threads)
     photo, notes = read_picture(job.image, exif=job.settings.exif)
     start = perf_counter()
-    labels, scale = _labels(network, photo, job.settings, progress)
+    labels, scale, scores = _labels(network, photo, job.settings, progress)
     seconds = perf_counter() - start
     colours = job.settings.palette()
-    with nothing_left((), job.outputs.paths()) as keep:  # both or none
+    with nothing_left((), job.outputs.paths()) as keep:  # all or none
         viz.save_label_png(job.outputs.labels, labels, colours)
         if job.outputs.overlay is not None:
             viz.save_png(job.outputs.overlay, viz.overlay(photo, labels, colours))
+        if job.outputs.scores is not None:
+            _save_scores(job.outputs.scores, network, scores, labels.shape, job.settings)
         keep()
     counts = viz.count_labels(labels)
     summary = {
@@ -179,8 +191,8 @@ def segment_with(
 
 def _labels(
     network: DeepLab, photo: np.ndarray, settings: Settings, progress: TileProgress | None
-) -> tuple[np.ndarray, float | None]:
-    """(H, W) integers, and the scale of the CRF, if there is one."""
+) -> tuple[np.ndarray, float | None, SmallScores]:
+    """(H, W) integers, the scale of the CRF, if there is one, and the net's scores."""
     crf = settings.crf
     weight = next(network.parameters())
     pixels = photo.shape[0] * photo.shape[1]
@@ -196,7 +208,7 @@ def _labels(
     if in_bands(scale, pixels, weight):
         scores = small_scores(network, photo, **seen)
         image = torch.from_numpy(photo).permute(2, 0, 1)
-        return label_large_image(scores, image, params, **how).after.numpy(), scale
+        return label_large_image(scores, image, params, **how).after.numpy(), scale, scores
     prediction = predict(
         network,
         photo,
@@ -206,7 +218,21 @@ def _labels(
         # photographs of a folder have few sizes
         graph=settings.tile is None,
     )
-    return prediction.labels.cpu().numpy(), scale
+    found = SmallScores(prediction.scores.cpu(), photo.shape[:2], aligned=True)
+    return prediction.labels.cpu().numpy(), scale, found
+
+
+def _save_scores(
+    path: Path, network: DeepLab, scores: SmallScores, size: tuple[int, int], settings: Settings
+) -> None:
+    seen, side = size, settings.longest_side
+    if side is not None and side < max(size):
+        seen = (
+            max(1, round(size[0] * side / max(size))),
+            max(1, round(size[1] * side / max(size))),
+        )
+    onto = map_size(size, seen, network.output_stride, network.num_classes)
+    save_scores(path, scores, size, size if settings.full_scores else onto)
 
 
 def colours_of(palette: str | None, network: DeepLab) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import viz
-from .._files import atomic_path, check_output, nothing_left
-from .._images import by_stem, picture_suffixes
+from .._files import nothing_left
 from ..crf import CRFParams
 from ..models import DeepLab
 from ..models.tiles import Progress as TileProgress
@@ -25,10 +24,10 @@ from ._engine import Task, collect, unfinished, workplace
 from ._execution import Execution
 from ._progress import Progress, Tally
 from ._record import Record, state_of
+from ._segment_files import CLASSES, Results, photographs
 from ._segment_image import (
     Job,
     Net,
-    Outputs,
     Settings,
     colours_of,
     describe,
@@ -38,9 +37,7 @@ from ._segment_image import (
 from .settings import CRFSettings, FromWeights, check_device
 
 RECORD = "segment.sqlite"
-CLASSES = "classes.json"
 PRELOAD = "deeplab_native.jobs._segment_image"  # which imports torch
-_OVERLAYS = "overlays"  # the folder of them: no label PNG can have their names there
 
 
 @dataclass(frozen=True)
@@ -89,6 +86,8 @@ def segment(
     crf: CRFParams | CRFSettings | FromWeights | Literal["weights"] | None = "weights",
     palette: str | None = None,
     overlay: bool = True,
+    save_scores: str | Path | None = None,
+    full_scores: bool = False,
     exif: bool = True,
     device: str = "cpu",
     resume: bool = True,
@@ -119,6 +118,13 @@ def segment(
             of "voc-resnet101"; a function of those of the weights (or None); None: no CRF.
         palette: colours of the labels, "voc" or "cityscapes"; None: those of the weights, or VOC's.
         overlay: whether to write the labels over the photographs, too.
+        save_scores: folder for NAME.npy, the net's scores before softmax and CRF, as `refine`,
+            `evaluate` and `search_crf` take them: (L, h, w) float16 (float32 where a value is
+            beyond it) at the resolution of the score map, or of the image where a map would be too
+            small to be recognised. None: none.
+        full_scores: whether they are of the image's height and width. A map is a sixtieth of that,
+            and its points are moved so that its corners are the image's: over ten photographs the
+            CRF gave 0.12 % other labels from maps, 0.0005 % from full scores.
         exif: whether photographs are turned upright by their EXIF orientation.
         device: "cpu", "cuda" or "cuda:N".
         resume, overwrite, workers, threads, memory, progress, cancel: see `deeplab_native.jobs`.
@@ -138,11 +144,13 @@ def segment(
         viz.named_palette(palette)
     check_tiling(tile, overlap, None, DeepLab.output_stride)
     check_device(device, kernels=crf is not None)
+    if full_scores and save_scores is None:
+        raise ValueError("`full_scores`: no scores are saved (give `save_scores`, a folder)")
     if longest_side is not None and tile is not None:
         raise ValueError("`longest_side` and `tile`: expected one of them")
     given = [Path(path) for path in ([images] if isinstance(images, str | Path) else images)]
     files = photographs(given)
-    results = _Results(Path(output), overlay)
+    results = Results(Path(output), overlay, None if save_scores is None else Path(save_scores))
     results.check(given, files)
     if isinstance(model, DeepLab):
         if workers:
@@ -158,7 +166,7 @@ def segment(
         how = replace(how, workers=0)
     settings = Settings(
         CRFSettings.chosen(crf, network.crf),
-        tile, overlap, longest_side, colours_of(palette, network), exif,
+        tile, overlap, longest_side, colours_of(palette, network), exif, full_scores,
     )  # fmt: skip
     how = how.for_tasks(len(files), device)
     made_by = {**net.as_record(), **settings.as_record()}
@@ -207,7 +215,7 @@ def segment(
 
 
 def _record(
-    results: _Results, images: int, resume: bool, overwrite: bool
+    results: Results, images: int, resume: bool, overwrite: bool
 ) -> AbstractContextManager[Record | None]:
     """None for a single image in a folder without one: it is done in any case."""
     if images == 1 and not (results.folder / RECORD).exists():
@@ -224,83 +232,3 @@ def class_names(network: DeepLab) -> tuple[str, ...]:
     if names is None and network.num_classes == len(viz.VOC_CLASSES):
         names = viz.VOC_CLASSES
     return tuple(names or (f"class {i}" for i in range(network.num_classes)))
-
-
-def photographs(paths: Sequence[Path]) -> dict[str, Path]:
-    """The files, and the pictures in the folders, by their names without suffix, in their order.
-
-    Raises FileNotFoundError for what is not there, ValueError for a folder without pictures and
-    for two files whose results would have the same name.
-    """
-    found: dict[str, Path] = {}
-    for path in paths:
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: no such picture or folder (check the path)")
-        files = (
-            by_stem(path, picture_suffixes(), "pictures") if path.is_dir() else {path.stem: path}
-        )
-        for stem, file in files.items():
-            other = found.setdefault(stem, file)
-            if other != file:
-                raise ValueError(
-                    f"{other} and {file} would both become {stem}.png (segment them into two "
-                    "folders)"
-                )
-    return found
-
-
-@dataclass(frozen=True)
-class _Results:
-    """The files of a run."""
-
-    folder: Path
-    overlays: bool
-
-    def of(self, stem: str) -> Outputs:
-        overlay = self.folder / _OVERLAYS / f"{stem}.png" if self.overlays else None
-        return Outputs(self.folder / f"{stem}.png", overlay)
-
-    def check(self, given: Iterable[Path], photographs: Mapping[str, Path]) -> None:
-        """Raises OSError or ValueError where a result could not be written, or over an input.
-
-        `given` is what the user named, `photographs` what is in it.
-        """
-        for folder in self.folders():
-            if folder.exists() and not folder.is_dir():
-                raise NotADirectoryError(f"`output` {folder} is a file (give a folder)")
-        if self.folder.resolve() in {path.resolve() for path in given}:
-            raise ValueError(
-                f"`output` {self.folder}: results would lie among the photographs (give another "
-                "folder)"
-            )
-        results = {self.of(stem).labels.resolve() for stem in photographs}
-        for path in photographs.values():
-            if path.resolve() in results:
-                raise ValueError(
-                    f"`output` {self.folder}: {path.name} would be written over (give another "
-                    "folder)"
-                )
-        above = (self.folder, *self.folder.absolute().parents)
-        there = next(path for path in above if path.exists())
-        check_output(there / CLASSES)
-
-    def folders(self) -> list[Path]:
-        return [self.folder] + [self.folder / _OVERLAYS] * self.overlays
-
-    def written(self, tasks: Sequence[Task]) -> list[Path]:
-        """The files of one image, or the folder of several."""
-        files = [*tasks[0].outputs, self.folder / CLASSES] if len(tasks) == 1 else [self.folder]
-        return [path for path in files if path.exists()]
-
-    def write_classes(self, names: Sequence[str]) -> None:
-        """Makes the folders; raises ValueError where there are label PNGs of other classes."""
-        for folder in self.folders():
-            folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / CLASSES
-        text = json.dumps({str(i): name for i, name in enumerate(names)}, indent=1) + "\n"
-        if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
-            raise ValueError(
-                f"{path} names other classes than the network has (give another folder)"
-            )
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")

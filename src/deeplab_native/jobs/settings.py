@@ -31,7 +31,7 @@ class CRFSettings:
     Raises TypeError or ValueError where it cannot be computed so.
     """
 
-    params: CRFParams = field(default_factory=lambda: CRFParams.preset("voc-resnet101"))
+    params: CRFParams = field(default_factory=CRFParams)
     iterations: int = 10
     normalization: str = "symmetric"
     scale: float | str = AUTO

@@ -7,9 +7,7 @@ import weakref
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 from .. import _variants
@@ -21,7 +19,7 @@ from ._cuda_graphs import Tensors, recorder_of
 from ._inference import check_precision, forget, ready
 from ._labelling import How, Labelled, label
 from ._recordings import Recordings
-from .preprocessing import Preprocessing, as_rgb_batch
+from .preprocessing import Picture, Preprocessing, as_rgb_batch
 from .tiles import Progress, Tiling, check_tiling
 
 KEEP = 4  # recordings of a net
@@ -48,7 +46,7 @@ class Prediction(NamedTuple):
 
 def predict(
     model: nn.Module,
-    image: np.ndarray | Image.Image | torch.Tensor,
+    image: Picture,
     *,
     crf: CRFParams | None = None,
     iterations: int = 10,
@@ -86,9 +84,11 @@ def predict(
         model: a net of `create_model`, or any module with `preprocessing` and `num_classes` that
             maps (B, 3, H, W) to scores (B, L, h, w). It runs in evaluation mode, on the device of
             its first parameter (without any: on the CPU, in float32), and is left as it was.
-        image: RGB, 0..255: array (H, W, 3) uint8, PIL image of mode "RGB", or tensor (3, H, W) or
-            (B, 3, H, W) uint8. A PIL image is taken as it is stored, with a warning where its EXIF
-            orientation says that it is to be turned (`PIL.ImageOps.exif_transpose`).
+        image: the path of a photograph, any that Pillow reads, which is turned upright by its EXIF
+            orientation as the commands do; or RGB, 0..255: array (H, W, 3) uint8, PIL image of mode
+            "RGB", or tensor (3, H, W) or (B, 3, H, W) uint8. A PIL image is taken as it is stored,
+            with a warning where its EXIF orientation says that it is to be turned
+            (`PIL.ImageOps.exif_transpose`).
         crf: parameters of the fully connected CRF, or None to leave it out.
         iterations: of mean field.
         normalization: of the CRF's messages, see `dense_crf`.
@@ -135,7 +135,8 @@ def predict(
             `normalization` or `scale` is not one `dense_crf` takes; `tile` or `overlap` does not
             fit the output stride, or `overlap` or `progress` comes without it; `longest_side` is
             not positive, or comes with a tile; `precision` is none of those above; `graph` comes
-            with a tile.
+            with a tile; the file is no photograph.
+        OSError: the file cannot be read.
     """
     how = check_arguments(
         model,
@@ -210,7 +211,7 @@ def check_arguments(
 
 def run(
     model: nn.Module,
-    image: np.ndarray | Image.Image | torch.Tensor,
+    image: Picture,
     how: How,
     tiling: Tiling | None = None,
     progress: Progress | None = None,

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 from .._native import integer, pair
@@ -16,6 +14,7 @@ from ._cuda_graphs import recorder_of
 from ._inference import forget, ready
 from ._recordings import Recordings
 from .predict import KEEP, Prediction, check_arguments, run
+from .preprocessing import Picture
 
 
 class Predictor:
@@ -84,20 +83,20 @@ class Predictor:
             if recorder_of(device) is not None:
                 self(torch.zeros(shape, dtype=torch.uint8, device=device))
 
-    def __call__(self, image: np.ndarray | Image.Image | torch.Tensor) -> Prediction:
+    def __call__(self, image: Picture) -> Prediction:
         """The prediction of an image, or of a batch of them.
 
         Args:
-            image: RGB, 0..255: array (H, W, 3) uint8, PIL image of mode "RGB", or tensor
-                (3, H, W) or (B, 3, H, W) uint8. An array, and a tensor on the CPU, go to a GPU
-                without a wait; so does everything else.
+            image: as of `predict`: a path, or RGB, 0..255: array (H, W, 3) uint8, PIL image of mode
+                "RGB", or tensor (3, H, W) or (B, 3, H, W) uint8. An array, and a tensor on the
+                CPU, go to a GPU without a wait; so does everything else.
 
         Returns:
             Prediction on the model's device, in memory of its own; with (B, 3, H, W) every tensor
             has B in front. On CUDA the call returns before the device has finished.
 
         Raises:
-            TypeError, ValueError: as `predict`.
+            TypeError, ValueError, OSError: as `predict`.
         """
         how = check_arguments(self.model, **self._arguments)
         return run(self.model, image, how, recordings=self._recordings)

@@ -8,17 +8,22 @@ labels, only poor ones, so the format travels with the model and its weights fil
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from PIL import Image
 
+from .._images import read_image
 from .._native import check_tensor
 from ..ops._dense_crf_inputs import channels_first
+
+Picture: TypeAlias = "np.ndarray | Image.Image | torch.Tensor | str | os.PathLike[str]"
 
 
 @dataclass(frozen=True)
@@ -108,15 +113,13 @@ TENSORFLOW = Preprocessing("RGB", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
 """The format of TensorFlow's MobileNets: RGB, x / 127.5 - 1."""
 
 
-def as_rgb_batch(
-    image: np.ndarray | Image.Image | torch.Tensor, device: torch.device | None = None
-) -> torch.Tensor:
+def as_rgb_batch(image: Picture, device: torch.device | None = None) -> torch.Tensor:
     """RGB image or images as one tensor (B, 3, H, W) uint8.
 
     Args:
         image: array (H, W, 3) uint8, PIL image of mode "RGB", or tensor (3, H, W) or (B, 3, H, W)
             uint8; red first in all of them. A PIL image with an EXIF orientation is not turned,
-            and warned of.
+            and warned of. Or the path of a photograph, which is turned upright.
         device: where the tensor shall be; None: where it is, or the CPU. To a GPU it goes from
             pinned memory on the current stream, which nobody waits for.
 
@@ -124,7 +127,11 @@ def as_rgb_batch(
         TypeError: another type or dtype (a float image may lie in 0..1 or 0..255: say which by
             converting it).
         ValueError: another shape or PIL mode, or an image without pixels. Both say how to convert.
+            A file that is no photograph.
+        OSError: a file that cannot be read.
     """
+    if isinstance(image, (str, os.PathLike)):
+        image = read_image(Path(image))
     if isinstance(image, Image.Image):
         if image.mode != "RGB":
             raise ValueError(
@@ -170,7 +177,7 @@ def as_rgb_batch(
             )
     else:
         raise TypeError(
-            "image: expected a numpy array, a PIL image or a torch.Tensor, "
+            "image: expected a path, a numpy array, a PIL image or a torch.Tensor, "
             f"got {type(image).__name__}"
         )
     if batch.numel() == 0:

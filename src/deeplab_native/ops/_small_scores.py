@@ -50,6 +50,18 @@ def bands(
         yield first, enlarged
 
 
+def resampled(scores: SmallScores, size: tuple[int, int], onto: tuple[int, int]) -> torch.Tensor:
+    """(L, *onto): of an image of `size`, at points whose corners are the image's corner pixels."""
+    points = [
+        torch.arange(n, dtype=torch.float64) * ((full - 1) / (n - 1) if n > 1 else 0.0)
+        for n, full in zip(onto, size, strict=True)
+    ]
+    down, across = (taps_of(p, scores, axis) for axis, p in enumerate(points))
+    found = torch.empty(len(scores.values), *onto)
+    enlarge_rows(scores.values.contiguous(), down, across, 0, found)
+    return found
+
+
 def enlarge_rows(
     values: torch.Tensor,
     down: Taps,

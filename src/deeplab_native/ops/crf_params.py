@@ -35,15 +35,20 @@ class CRFParams:
     sign is the other one (3 is the vector -3 and the matrix -3 I); a sigma a 0-dimensional one, or
     a vector with one for each axis or channel.
 
+    The defaults are "voc-resnet101" of `PRESETS`: what the authors published for the ResNet-101 of
+    the DeepLab v2 paper, its best net. The paper itself prints no numbers but for its search, which
+    held w2 = 3 and sigma_gamma = 3; their page has these, and `refine` and the command line use
+    them, too. Good values depend on the scores: `search_crf` finds them.
+
     Raises ValueError for a weight that is not finite or a sigma that is not positive and finite; of
     tensors when they are used, where it is known without a wait (docs/crf_gradients.md).
     """
 
-    w1: float | torch.Tensor
-    sigma_alpha: Sigma
-    sigma_beta: Sigma
-    w2: float | torch.Tensor
-    sigma_gamma: Sigma
+    w1: float | torch.Tensor = 4
+    sigma_alpha: Sigma = 67
+    sigma_beta: Sigma = 3
+    w2: float | torch.Tensor = 3
+    sigma_gamma: Sigma = 1
 
     def __post_init__(self) -> None:
         for name in ("sigma_alpha", "sigma_beta", "sigma_gamma"):
@@ -207,7 +212,7 @@ def _number(name: str, value: object) -> float:
 
 PRESETS: dict[str, CRFParams] = {
     # the values of the authors' project page for the two released DeepLab v2 models
-    "voc-resnet101": CRFParams(4, 67, 3, 3, 1),
+    "voc-resnet101": CRFParams(),
     "voc-vgg16": CRFParams(4, 65, 3, 2, 2),
     # DeepLab v1, from the authors' evaluation scripts (SetupEnv.m). Their names there are
     # 20M_largewin3, 125M, vgg128_noup ("not optimised well") and largewin; that the second and the

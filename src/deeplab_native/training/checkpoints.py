@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from .._files import atomic_path
+from ..weights.safetensors_file import write_safetensors
 from .ema import WeightAverage
 
 FORMAT = "deeplab_native_training/1"
@@ -85,7 +85,7 @@ def save_checkpoint(folder: Path, state: State, record: Mapping[str, Any], *, ke
     }
     try:
         with atomic_path(path) as temporary:
-            save_file(tensors, temporary, header)
+            write_safetensors(tensors, temporary, header)
     except (SafetensorError, OSError) as error:
         there = checkpoints_in(folder)
         last = f"{there[0].name} is whole" if there else "there is none before it"

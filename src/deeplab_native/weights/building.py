@@ -140,6 +140,22 @@ def load_model(
     return model.to(torch.get_default_device())
 
 
+def load_named(
+    path: str | os.PathLike[str], name: str | None = None, num_classes: int | None = None
+) -> DeepLab:
+    """The net of a file, as commands take it: what is not said is taken from the file.
+
+    Unlike `load_model`, with a name it takes weights that do not say their input format: the net's
+    own stands for it then. Raises what `load_model` and `create_model` raise.
+    """
+    checkpoint = recognise(path)
+    if name is None or checkpoint.metadata is not None:
+        return load_model(checkpoint, name, num_classes)
+    model = create_model(name, num_classes or num_classes_of(checkpoint) or 21, seed=0)
+    load_checkpoint(model, checkpoint)
+    return model
+
+
 def _the_only(checkpoint: Checkpoint, new_layers: str | None) -> str:
     fitting = fitting_models(checkpoint, new_layers=new_layers)
     if len(fitting) == 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -125,7 +125,7 @@ class Metadata:
                 preprocessing=Preprocessing(**json.loads(header["preprocessing"])),
                 class_names=_optional(header, "class_names"),
                 palette=_optional(header, "palette"),
-                crf=None if crf is None else CRFParams(**crf),
+                crf=None if crf is None else _crf(crf),
                 scales=json.loads(header.get("scales", "[1.0]")),
             )
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -140,6 +140,16 @@ def as_json(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _optional(header: Mapping[str, str], name: str) -> Any:
     return json.loads(header[name]) if name in header else None
+
+
+def _crf(values: Any) -> CRFParams:
+    """Of all five values: one that is missing must not become a default."""
+    if not isinstance(values, dict):
+        raise TypeError(f"crf: expected the values of CRFParams, got {type(values).__name__}")
+    missing = [f.name for f in fields(CRFParams) if f.name not in values]
+    if missing:
+        raise ValueError(f"crf: {', '.join(missing)} missing")
+    return CRFParams(**values)
 
 
 def _as_json(value: Any) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -18,7 +20,8 @@ from .metadata import FORMAT, Metadata
 def save(model: DeepLab, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> None:
     """Writes all parameters and buffers of a net, and what `Metadata` holds, as safetensors.
 
-    The file appears whole or not at all, and replaces one that is there.
+    The same net gives the same bytes every time. The file appears whole or not at all, and replaces
+    one that is there.
 
     Args:
         model: a net of `create_model`, not on the meta device.
@@ -50,10 +53,31 @@ def save(model: DeepLab, path: str | os.PathLike[str], *, dtype: torch.dtype | N
         temporary.touch()
         mode = temporary.stat().st_mode
         try:
-            save_file(tensors, temporary, header)
+            write_safetensors(tensors, temporary, header)
             temporary.chmod(mode)  # safetensors leaves a file that only its owner may read
         except SafetensorError as error:
             raise OSError(f"cannot write {path}: {error}") from error
+
+
+def write_safetensors(
+    tensors: Mapping[str, torch.Tensor], path: Path, header: Mapping[str, str]
+) -> None:
+    """`save_file` whose bytes depend on its arguments alone, so that checksums mean something.
+
+    safetensors keeps the header in a map of Rust, whose order is another in every process.
+
+    Raises SafetensorError or OSError where the file cannot be written.
+    """
+    save_file(dict(tensors), path, dict(header))
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        content = json.loads(file.read(length))
+        content["__metadata__"] = dict(sorted(content["__metadata__"].items()))
+        # as compact as the one that is there, and so of the same length
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= length:
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 def read_metadata(path: str | os.PathLike[str]) -> Metadata:
