@@ -32,6 +32,8 @@ TRIMAP_WIDTHS = 40
 """Figure 10 shows w = 1 to 40."""
 
 AROUND = ("void", "boundary")
+"""What a trimap is drawn around, see `trimap_distance`."""
+
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _MOST_CLASSES = 1 << 12  # a matrix of them has 128 MB
 _WIDEST = 1024

@@ -22,8 +22,8 @@ Sigma = float | Sequence[float] | torch.Tensor
 class CRFParams:
     """Equation (3) of the DeepLab paper (arXiv 1606.00915), in its symbols.
 
-        w1 exp(-|p_i - p_j|^2 / 2 sigma_alpha^2 - |I_i - I_j|^2 / 2 sigma_beta^2)
-      + w2 exp(-|p_i - p_j|^2 / 2 sigma_gamma^2)
+          w1 exp(-|p_i - p_j|^2 / 2 sigma_alpha^2 - |I_i - I_j|^2 / 2 sigma_beta^2)
+        + w2 exp(-|p_i - p_j|^2 / 2 sigma_gamma^2)
 
     `sigma_alpha` and `sigma_gamma` are in pixels, or in the unit of `dense_crf`'s `spacing`; either
     may be a sequence with one for each axis in the tensor's order, (y, x), of a volume (z, y, x).

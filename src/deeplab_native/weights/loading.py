@@ -31,6 +31,7 @@ def load(
     """Reads weights into a net: all of them, or none and an error.
 
     What the file is shows in its content, its name may be any:
+
     - safetensors written by `save`;
     - PyTorch state dicts, also within a training checkpoint, beside objects of any class, which
       are not made, or within a whole module; with our names, those of

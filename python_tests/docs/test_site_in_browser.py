@@ -1,0 +1,71 @@
+"""The documentation site in Chromium: nothing goes out, nothing is wrong, phones can read it."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import shutil
+import threading
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync
+--disable-background-networking --disable-component-update""".split()  # noqa: SIM905
+PAGES = ("", "crf_accuracy/", "explanation/mean_field/", "reference/crf/", "reference/ops/")
+PHONE = {"width": 390, "height": 844}
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def address(site):
+    handler = functools.partial(_Quiet, directory=site.folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def page(tmp_path):
+    with playwright.sync_playwright() as chromium:
+        context = chromium.chromium.launch_persistent_context(
+            tmp_path / "profile",
+            executable_path=CHROMIUM,
+            args=ARGUMENTS,
+            viewport=PHONE,
+            color_scheme="dark",
+        )
+        yield context.pages[0]
+        context.close()
+
+
+def test_on_a_phone(address, page):
+    said, asked = [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    for path in PAGES:
+        page.goto(address + path)
+        page.wait_for_load_state("networkidle")
+        root = "document.documentElement"
+        width = page.evaluate(f"[{root}.scrollWidth, {root}.clientWidth]")
+        assert width == [PHONE["width"]] * 2, path
+        assert page.evaluate("document.body.dataset.mdColorScheme") == "slate"
+    page.locator("label[for=__search]").first.click()
+    page.locator(".md-search__input").press_sequentially("permutohedral")
+    page.locator(".md-search-result__link").first.wait_for()
+    assert said == []
+    assert len(asked) > len(PAGES)
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
