@@ -98,13 +98,13 @@ def markdown(results: dict) -> str:
     )
 
 
-def placed(text: str, table: str) -> str:
+def placed(text: str, table: str, begin: str = BEGIN) -> str:
     """A document with the table between its markers."""
-    before, begin, rest = text.partition(BEGIN)
+    before, found, rest = text.partition(begin)
     _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"expected {BEGIN} and {END} around the table")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+    if not found or not end:
+        raise SystemExit(f"expected {begin} and {END} around the table")
+    return f"{before}{begin}\n{table}\n{END}{after}"
 
 
 def main() -> None:
