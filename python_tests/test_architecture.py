@@ -39,6 +39,7 @@ LAYERS = (
     ("weights",),
     ("hub",),
     ("demo", "jobs", "training"),
+    ("web",),
     ("",),  # the package's own __init__.py, which gives users the names of all
     ("cli",),
 )

@@ -21,6 +21,7 @@ from . import (
     export_onnx,
     info,
     segment,
+    serve,
     train,
 )
 from .errors import with_advice
@@ -90,6 +91,7 @@ _COMMANDS = {
     "demo": demo,
     "crf": crf,
     "segment": segment,
+    "serve": serve,
     "train": train,
     "evaluate": evaluate,
     "crf-search": crf_search,
