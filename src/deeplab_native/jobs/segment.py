@@ -117,7 +117,7 @@ def segment(
             package's weights, which were trained so, unless there are tiles; with others none.
         crf: parameters, or parameters and how they are used; "weights": those of the weights, or
             of "voc-resnet101"; a function of those of the weights (or None); None: no CRF.
-        palette: colours of the labels, "voc" or "cityscapes"; None: those of the weights, or VOC's.
+        palette: colours of the labels, of `viz.PALETTES`; None: those of the weights, or VOC's.
         overlay: whether to write the labels over the photographs, too.
         exif: whether photographs are turned upright by their EXIF orientation.
         device: "cpu", "cuda" or "cuda:N".
