@@ -14,6 +14,7 @@ from deeplab_native import CRFParams, jobs, viz
 from deeplab_native.models import create_model, predict
 from deeplab_native.ops import _large_image as large
 from deeplab_native.ops._small_scores import SmallScores
+from deeplab_native.viz import pictures
 from python_tests.cli.cli_cases import fails
 
 PARAMS = CRFParams(3, 9, 20, 1, 2)
@@ -140,7 +141,7 @@ def test_overlays_and_counts_in_parts(monkeypatch):
     image = random.integers(0, 256, (37, 20, 3)).astype(np.uint8)
     labels = random.integers(0, 3, (37, 20)).astype(np.uint8)
     whole = viz.overlay(image, labels), viz.count_labels(labels)
-    monkeypatch.setattr(viz, "_ROWS_BYTES", 100)
+    monkeypatch.setattr(pictures, "_ROWS_BYTES", 100)
     assert np.array_equal(viz.overlay(image, labels), whole[0])
     assert np.array_equal(viz.count_labels(labels), whole[1])
     assert np.array_equal(whole[1], np.bincount(labels.ravel()))

@@ -76,7 +76,7 @@ def run(
         typer.Option(metavar="FILE", help="Names of the labels to keep with them, a line each."),
     ] = None,
     palette: Annotated[
-        str | None, typer.Option(help="Colours to keep with them: voc or cityscapes.")
+        str | None, typer.Option(help="Colours to keep with them: voc, cityscapes or okabe-ito.")
     ] = None,
     crf: Annotated[
         str | None, typer.Option(metavar="PRESET", help="CRF parameters to keep with them.")

@@ -40,7 +40,9 @@ Normalization = Annotated[
 ]
 Palette = Annotated[
     str | None,
-    typer.Option(help="Colours of the labels: voc or cityscapes. Default: the weights', or voc."),
+    typer.Option(
+        help="Colours of the labels: voc, cityscapes or okabe-ito. Default: the weights', or voc."
+    ),
 ]
 Exif = Annotated[
     bool,

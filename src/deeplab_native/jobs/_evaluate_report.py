@@ -8,14 +8,17 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from .. import __version__, metrics
+from .. import __version__, metrics, viz
 from .._files import atomic_path
 from ..metrics import SegmentationScores, segmentation_scores
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 JSON, FIGURE = "evaluation.json", "evaluation.png"
 CLASSES_CSV, TRIMAP_CSV = "classes.csv", "trimap.csv"
@@ -28,7 +31,6 @@ MEASURES = {
     "mean_class_accuracy_present": "class accuracy, classes present",
     "pixel_accuracy": "pixel accuracy",
 }
-_LINES = ("-", "--", "-.", ":")
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,7 @@ class Report:
             written.append(folder / TRIMAP_CSV)
             _write_csv(written[-1], self._trimap_rows())
         written.append(folder / FIGURE)
-        figure = self._figure()
-        with atomic_path(folder / FIGURE) as temporary:
-            figure.savefig(temporary, dpi=110)
+        viz.save_figure(folder / FIGURE, self._figure())
         written.append(folder / JSON)
         with atomic_path(folder / JSON) as temporary:
             # NaN is no JSON: null
@@ -130,33 +130,18 @@ class Report:
             "variants": variants,
         }
 
-    def _figure(self) -> Any:
-        from matplotlib.figure import Figure
-
-        rows = len(self.classes) * len(self.variants)
-        trimaps = self._has_trimaps()
-        height = min(40, max(4.5, 1.2 + 0.16 * rows))
-        figure = Figure(figsize=(12 if trimaps else 7, height), layout="constrained")
-        figure.suptitle(self.title, parse_math=False)  # names may hold dollar signs
-        axes = figure.subplots(1, 2 if trimaps else 1, squeeze=False)[0]
-        thickness = 0.8 / len(self.variants)
-        places = np.arange(len(self.classes))
-        for i, (name, variant) in enumerate(self.variants.items()):
-            values = variant.scores.class_iou.nan_to_num(0).numpy() * 100
-            text = f"{name}: mean {percent(variant.scores.mean_iou)} %"
-            axes[0].barh(places - 0.4 + thickness * (i + 0.5), values, thickness, label=text)
-        axes[0].set_yticks(places, self.classes, parse_math=False)
-        axes[0].set(xlabel="IoU, %", xlim=(0, 100), ylim=(len(places) - 0.4, -0.6))
-        # below the bars, which it must not hide
-        axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, fontsize="small")
-        if trimaps:
-            for i, (name, variant) in enumerate(self.variants.items()):
-                curve = [scores.mean_iou * 100 for scores in variant.trimaps]
-                axes[1].plot(range(1, len(curve) + 1), curve, _LINES[i % 4], label=name)
-            axes[1].set(xlabel="trimap width w, pixels", ylabel="mean IoU, %")
-            axes[1].grid(alpha=0.3)
-            axes[1].legend(fontsize="small")
-        return figure
+    def _figure(self) -> Figure:
+        curves = {
+            name: [scores.mean_iou for scores in variant.trimaps]
+            for name, variant in self.variants.items()
+        }
+        return viz.draw_evaluation(
+            {name: v.scores.class_iou.numpy() for name, v in self.variants.items()},
+            self.classes,
+            curves if self._has_trimaps() else None,
+            means={name: v.scores.mean_iou for name, v in self.variants.items()},
+            title=self.title,
+        )
 
 
 def _measures(scores: SegmentationScores) -> dict[str, float | None]:

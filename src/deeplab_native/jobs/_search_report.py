@@ -8,12 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
+from .. import __version__, viz
 from .._files import atomic_path
 from ..crf import CRFParams
 from ..crf.search import Candidate, Figures, figures
 from ._search import Found, Plan
-from ._search_figure import save_heatmap
+from ._search_figure import draw_coarse_grid
 
 BEST, CANDIDATES, HEATMAP = "best.json", "candidates.csv", "heatmap.png"
 
@@ -25,7 +25,7 @@ def write_results(plan: Plan, found: Found, out: Path, seconds: float) -> list[P
     text = json.dumps(best_record(plan, found, seconds), indent=2) + "\n"
     with atomic_path(out / BEST) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    save_heatmap(out / HEATMAP, found)
+    viz.save_figure(out / HEATMAP, draw_coarse_grid(found.search))
     return written
 
 

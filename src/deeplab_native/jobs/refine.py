@@ -110,7 +110,8 @@ def refine(
             there says what they were made with.
         crf: parameters, or parameters and how they are used; None: those of "voc-resnet101".
         scores_format: how the scores are read.
-        palette: colours of the labels, "voc" or "cityscapes", and of masks in colours.
+        palette: colours of the labels, "voc", "cityscapes" or "okabe-ito", and of masks in
+            colours.
         confidence: the probability that a label of a mask is right.
         exif: whether photographs and masks are turned upright by their EXIF orientation.
         overlay: whether to write the labels over the photographs, too, to output/overlays/.

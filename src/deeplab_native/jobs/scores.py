@@ -238,8 +238,13 @@ class Masks:
         unary.check_confidence(self.confidence)
 
     def colours(self) -> Mapping[str, np.ndarray]:
-        """By name: VOC's 21 and its void, or the 19 of Cityscapes and black; (256, 3), else -1."""
-        number, void = {"voc": (21, (224, 224, 192)), "cityscapes": (19, (0, 0, 0))}[self.palette]
+        """By name: those that the set has, and what it draws void in; (256, 3), else -1."""
+        voc_void = (224, 224, 192)
+        number, void = {
+            "voc": (21, voc_void),
+            "cityscapes": (19, (0, 0, 0)),
+            "okabe-ito": (8, voc_void),
+        }[self.palette]
         colours = np.full((256, 3), -1)
         colours[:number] = viz.named_palette(self.palette)[:number]
         colours[UNSURE] = void

@@ -116,7 +116,7 @@ def segment(
             package's weights, which were trained so, unless there are tiles; with others none.
         crf: parameters, or parameters and how they are used; "weights": those of the weights, or
             of "voc-resnet101"; a function of those of the weights (or None); None: no CRF.
-        palette: colours of the labels, "voc" or "cityscapes"; None: those of the weights, or VOC's.
+        palette: colours of the labels, of `viz.PALETTES`; None: those of the weights, or VOC's.
         overlay: whether to write the labels over the photographs, too.
         save_scores: folder for NAME.npy, the net's scores before softmax and CRF, as `refine`,
             `evaluate` and `search_crf` take them: (L, h, w) float16 (float32 where a value is

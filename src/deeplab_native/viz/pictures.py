@@ -1,7 +1,4 @@
-"""Pictures of label maps: colour maps, label PNGs, overlays.
-
-Pillow is imported when a file is written, so the colour maps cost nothing but NumPy.
-"""
+"""Label maps as pixels: label PNGs, overlays, outlines."""
 
 from __future__ import annotations
 
@@ -11,53 +8,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ._files import atomic_path
+from .._files import atomic_path
+from .palettes import check_palette
 
-VOC_CLASSES = (
-    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
-    "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
-    "train", "tvmonitor",
-)  # fmt: skip
-
-# The 19 evaluated classes of Cityscapes in the order of their train ids
-_CITYSCAPES = (
-    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153),
-    (153, 153, 153), (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152),
-    (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100),
-    (0, 80, 100), (0, 0, 230), (119, 11, 32),
-)  # fmt: skip
-
-PALETTES = ("voc", "cityscapes")
 _LARGE = 3 << 21  # bytes of a picture above which zlib's default takes seconds
 _ROWS_BYTES = 1 << 20  # of a picture that are worked on at once
-
-
-def voc_palette(n: int = 256) -> np.ndarray:
-    """The PASCAL VOC colour map: (n, 3) uint8, n at most 256.
-
-    The bits of a label are dealt out to red, green and blue in turn, from the colours' highest bit
-    down (VOCdevkit, VOClabelcolormap.m): labels that are close get colours that are far apart.
-    """
-    if not 1 <= n <= 256:
-        raise ValueError(f"n: expected 1 to 256 colours, got {n}")
-    labels = np.arange(n)
-    colours = np.zeros((n, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            colours[:, channel] |= ((labels >> (3 * bit + channel) & 1) << (7 - bit)).astype(
-                np.uint8
-            )
-    return colours
-
-
-def named_palette(name: str) -> np.ndarray:
-    """(256, 3) uint8 colours: "voc", or "cityscapes" (19 train ids; VOC's colours above them)."""
-    colours = voc_palette()
-    if name == "cityscapes":
-        colours[: len(_CITYSCAPES)] = _CITYSCAPES
-    elif name != "voc":
-        raise ValueError(f"unknown palette {name!r} (choose from {', '.join(PALETTES)})")
-    return colours
 
 
 def save_png(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
@@ -87,7 +42,7 @@ def save_label_png(
     from PIL import Image
 
     image = Image.fromarray(_check_labels(labels, 256).astype(np.uint8))
-    image.putpalette(_check_palette(palette).tobytes())  # turns the image into mode "P"
+    image.putpalette(check_palette(palette).tobytes())  # turns the image into mode "P"
     with atomic_path(path) as temporary:
         image.save(temporary, format="PNG")
 
@@ -109,7 +64,7 @@ def overlay(
         raise ValueError(f"image: expected (H, W, 3) uint8, got {image.shape} {image.dtype}")
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: expected 0 to 1, got {alpha}")
-    palette = _check_palette(palette)
+    palette = check_palette(palette)
     labels = _check_labels(labels, len(palette))
     if labels.shape != image.shape[:2]:
         raise ValueError(f"labels: expected the image's size {image.shape[:2]}, got {labels.shape}")
@@ -156,12 +111,3 @@ def _check_labels(labels: np.ndarray, number: int) -> np.ndarray:
             f"labels: expected 0 to {number - 1}, got {labels.min()} to {labels.max()}"
         )
     return labels
-
-
-def _check_palette(palette: np.ndarray | None) -> np.ndarray:
-    palette = voc_palette() if palette is None else np.asarray(palette)
-    if palette.dtype != np.uint8 or palette.ndim != 2 or palette.shape[1:] != (3,):
-        raise ValueError(f"palette: expected (n, 3) uint8, got {palette.shape} {palette.dtype}")
-    if not 1 <= len(palette) <= 256:
-        raise ValueError(f"palette: expected 1 to 256 colours, got {len(palette)}")
-    return palette

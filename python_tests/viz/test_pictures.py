@@ -1,4 +1,4 @@
-"""Colour maps, label PNGs and overlays."""
+"""Colours of labels, label PNGs and overlays."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ def test_voc_palette_of_a_wrong_size(n):
 def test_named_palettes():
     assert np.array_equal(viz.named_palette("voc"), viz.voc_palette())
     assert viz.named_palette("cityscapes")[0].tolist() == [128, 64, 128]
+    assert viz.named_palette("okabe-ito")[1].tolist() == [230, 159, 0]
+    assert np.array_equal(viz.named_palette("okabe-ito")[8:], viz.voc_palette()[8:])
     assert {len(viz.named_palette(name)) for name in viz.PALETTES} == {256}
     with pytest.raises(ValueError, match="cityscapes"):
         viz.named_palette("nope")
