@@ -15,7 +15,7 @@ from ..models.predict import predict
 from ..weights import EMBEDDED, EMBEDDED_SIDE, load_model
 from .workspace import Labelling
 
-EMBEDDED_NAME = "Embedded: cats, cows, dogs, horses, persons, sheep"
+EMBEDDED_NAME = "Embedded: animals and persons"
 
 
 class Nets:

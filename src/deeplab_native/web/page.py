@@ -11,23 +11,23 @@ from ..crf import PRESETS, CRFParams
 from ..demo.photo import CREDIT, photograph
 from .sessions import Sessions
 from .view import Asked, answer, take_example
-from .workspace import MODES
+from .workspace import MODES, MOST_ITERATIONS
 
 _ASSETS = Path(__file__).with_name("assets")
 _MODES = dict(zip(("A network", "Scribbles", "A file"), MODES, strict=True))
 # label, information, least, most, step
 _SLIDERS = (
-    ("w1", "pull of like colours", 0, 20, 0.5),
-    ("sigma_alpha", "its reach, in pixels", 1, 160, 1),
-    ("sigma_beta", "which colours are alike", 1, 60, 0.5),
-    ("w2", "pull of neighbours", 0, 20, 0.5),
-    ("sigma_gamma", "its reach, in pixels", 0.5, 20, 0.5),
+    ("w1", "weight of appearance", 0, 20, 0.5),
+    ("sigma_alpha", "its reach in pixels", 1, 160, 1),
+    ("sigma_beta", "its reach in colour", 1, 60, 0.5),
+    ("w2", "weight of smoothness", 0, 20, 0.5),
+    ("sigma_gamma", "its reach in pixels", 0.5, 20, 0.5),
 )
 _EMBEDDED = "of the embedded network"
 _EMBEDDED_PARAMS = CRFParams(5, 70, 4, 3, 3)
 _SCRIBBLES = "for scribbles"
 _SCRIBBLES_PARAMS = CRFParams(10, 80, 13, 3, 3)
-_ITERATIONS, _MOST_ITERATIONS = 10, 30
+_ITERATIONS = 10
 _PICTURES, _LABELS = "image/png,image/jpeg,image/webp", "image/png,.npy,.npz"
 _TITLE = """<h1>deeplab_native</h1>
 <p>Sharp outlines for any segmentation: the fully connected CRF, on your own photographs. All of it
@@ -42,11 +42,11 @@ def build(sessions: Sessions, nets: list[str]) -> gr.Blocks:
         secret = gr.State("")
         gr.HTML(_TITLE, elem_id="dn-title", padding=False)
         with gr.Row(equal_height=False, elem_id="dn-columns"):
-            with gr.Column(scale=5, min_width=320, elem_id="dn-controls"):
+            with gr.Column(scale=5, min_width=300, elem_id="dn-controls"):
                 photo, example, examples = _photo()
                 mode, net, draw, labels, panels = _labelling(nets)
                 preset, sliders, iterations, confidence = _parameters(list(presets))
-            with gr.Column(scale=7, min_width=320):
+            with gr.Column(scale=7, min_width=300, elem_id="dn-side"):
                 gr.HTML("<h2>Result</h2>", padding=False)
                 result = _widget("result", {}, elem_id="dn-result")
 
@@ -109,10 +109,10 @@ def style() -> dict[str, Any]:
         font=fonts,
         font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
     )
-    return {"theme": theme, "css_paths": [_ASSETS / "page.css"], "head": _HEAD}
-
-
-_HEAD = '<meta name="color-scheme" content="light dark">'
+    # in the head as it is: Gradio's `css` gets other selectors, not all of which work
+    css = (_ASSETS / "page.css").read_text(encoding="utf-8")
+    head = f'<meta name="color-scheme" content="light dark"><style>{css}</style>'
+    return {"theme": theme, "head": head}
 
 
 def _photo() -> tuple[Any, gr.Button, dict[str, Any]]:
@@ -180,7 +180,7 @@ def _parameters(
         ]
         iterations = gr.Slider(
             0,
-            _MOST_ITERATIONS,
+            MOST_ITERATIONS,
             _ITERATIONS,
             step=1,
             label="iterations",

@@ -17,6 +17,7 @@ from ..jobs._label_map import LabelMap
 from .workspace import Labelling, Photo, Workspace
 
 JPEG, PNG, NPZ = "image/jpeg", "image/png", "application/octet-stream"
+FILES = ("photo.png", "mask.png", "overlay.png", "probabilities.npz", "labelling.png")
 _QUALITY = 88
 _INK = 0.85  # the share of a scribble's colour
 
@@ -47,11 +48,12 @@ def picture(workspace: Workspace, what: str, label: int = 0, iteration: int = 0)
 
 
 def download(workspace: Workspace, what: str) -> tuple[bytes, str]:
-    """Content and media type of a file: mask.png, overlay.png, probabilities.npz or labelling.png.
+    """Content and media type of a file, one of `FILES`.
 
     The mask is a palette PNG whose pixels are the labels. The probabilities have an array of that
     name, (L, H, W) float32, whose index is the label. The labelling is the scribbles, 255 = unsure,
-    as `refine` and `deeplab-native crf` take it. Raises ValueError as `picture`.
+    as `refine` and `deeplab-native crf` take it; the photograph is the copy that is worked on.
+    Raises ValueError as `picture`.
     """
     photo, labelling, refined = workspace.photo, workspace.labelling, workspace.refined
     if photo is None or labelling is None or refined is None:
@@ -71,10 +73,9 @@ def download(workspace: Workspace, what: str) -> tuple[bytes, str]:
         file = io.BytesIO()
         np.savez_compressed(file, probabilities=_by_label(refined.q, labelling.given.labels))
         return file.getvalue(), NPZ
-    raise ValueError(
-        f"file {what!r}: expected mask.png, overlay.png, probabilities.npz, or of scribbles "
-        "labelling.png"
-    )
+    if what == "photo.png":
+        return _written(what, lambda path: viz.save_png(path, photo.pixels)), PNG
+    raise ValueError(f"file {what!r}: expected {', '.join(FILES)} (the last of scribbles alone)")
 
 
 def _over(photo: Photo, labelling: Labelling, labels: np.ndarray) -> np.ndarray:

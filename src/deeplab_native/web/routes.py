@@ -105,8 +105,8 @@ def add_routes(app: FastAPI, sessions: Sessions, limits: Limits) -> None:
     def download(secret: str, name: str) -> Response:
         def work(session: Session) -> Response:
             content, kind = pictures.download(session.workspace, name)
-            head = {"content-disposition": f'attachment; filename="{name}"'}
-            return Response(content, media_type=kind, headers=head)
+            # without a name: the page's link says it
+            return Response(content, media_type=kind, headers={"content-disposition": "attachment"})
 
         return _unkept(asked(secret, work))
 

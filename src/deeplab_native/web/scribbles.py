@@ -104,6 +104,8 @@ def _label(value: Any, place: int) -> Label:
 
 def _stroke(value: Any, labels: int) -> Stroke:
     label, width = value["label"], float(value["width"])
+    if not isinstance(value["points"], list):
+        raise ValueError("points of a stroke: expected a list")
     points = tuple(float(number) for number in value["points"])
     if type(label) is not int or not (label == ERASER or 0 <= label < labels):
         raise ValueError(f"label of a stroke: expected {ERASER} to {labels - 1}")

@@ -94,12 +94,13 @@ class Sessions:
         now = self._clock()
         with self._lock:
             left = sum(session.nbytes() for session in self._sessions.values())
+            last = next(reversed(self._sessions), None)  # in use, and its own size is bounded
             for secret, session in list(self._sessions.items()):
+                size = session.nbytes()
                 idle = now - session.used > self._limits.idle
-                # the last one stays: it is in use, and its own size is bounded
-                many = len(self._sessions) > self._limits.sessions or left > self._limits.memory
-                if idle or (many and len(self._sessions) > 1):
-                    left -= session.nbytes()
+                many = len(self._sessions) > self._limits.sessions
+                if idle or (secret != last and (many or (size and left > self._limits.memory))):
+                    left -= size
                     del self._sessions[secret]
             there = self._sessions
             self._secrets = {page: s for page, s in self._secrets.items() if s in there}

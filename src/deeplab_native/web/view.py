@@ -15,7 +15,7 @@ from ..crf import CRFParams
 from .recipes import command, python_code
 from .scribbles import Scribbles
 from .sessions import Session, Sessions, Upload
-from .workspace import Workspace
+from .workspace import Photo, Workspace
 
 GONE = "This page was idle for too long, or too many are open: load it again."
 _EXPECTED = (ValueError, TypeError, OSError, MemoryError, RuntimeError)
@@ -54,7 +54,7 @@ def answer(sessions: Sessions, secret: str, asked: Asked) -> dict[str, Any]:
 def take_example(sessions: Sessions, secret: str, name: str, photo: np.ndarray) -> None:
     """A photograph that is there; nothing where the session is gone, which `answer` says."""
     try:
-        sessions.run(secret, lambda session: session.workspace.set_photo(photo, name))
+        sessions.run(secret, lambda session: session.workspace.set_photo(photo, name, example=True))
     except (KeyError, TimeoutError):
         return
 
@@ -78,6 +78,7 @@ def _answer(session: Session, secret: str, asked: Asked) -> dict[str, Any]:
             "number": workspace.photos,
             "height": height,
             "width": width,
+            "copy": _copy_name(workspace.photo),
         }
         shown["notes"] = _notes(workspace)
     return shown
@@ -110,6 +111,16 @@ def _read_upload(workspace: Workspace, what: str, upload: Upload, confidence: fl
         except _EXPECTED as error:
             text = one_line(error).replace(str(path), upload.name).replace(folder, "")
             raise ValueError(text.replace("`", "")) from None
+
+
+def _copy_name(photo: Photo) -> str | None:
+    """Of a file of the pixels that are worked on, which a visitor has not."""
+    if photo.example:
+        return photo.name
+    if not photo.is_copy:
+        return None
+    height, width = photo.pixels.shape[:2]
+    return f"{Path(photo.name).stem}_{width}x{height}.png"
 
 
 def _notes(workspace: Workspace) -> list[str]:

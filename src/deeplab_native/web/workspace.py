@@ -27,6 +27,7 @@ from .limits import Limits, check_labelling, check_photo
 from .scribbles import Scribbles
 
 MODES = ("network", "scribbles", "file")
+MOST_ITERATIONS = 30  # what is computed cannot be stopped
 _NORMALIZATION = "symmetric"
 _TOP_SCORE = 10.0  # where the colours of the score maps end
 
@@ -39,12 +40,19 @@ class Photo(NamedTuple):
         pixels: (H, W, 3) uint8, the copy that is worked on.
         size: (height, width) of the photograph itself, turned upright.
         notes: on how it was read.
+        example: whether it is not the visitor's own.
     """
 
     name: str
     pixels: np.ndarray
     size: tuple[int, int]
     notes: tuple[str, ...] = ()
+    example: bool = False
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the visitor has no file of these pixels."""
+        return self.example or self.pixels.shape[:2] != self.size
 
 
 class Labelling(NamedTuple):
@@ -101,13 +109,15 @@ class Workspace:
         picture = read_picture(path)
         self.set_photo(picture.pixels, name, picture.notes)
 
-    def set_photo(self, pixels: np.ndarray, name: str, notes: tuple[str, ...] = ()) -> None:
+    def set_photo(
+        self, pixels: np.ndarray, name: str, notes: tuple[str, ...] = (), *, example: bool = False
+    ) -> None:
         """All that was known of another photograph goes."""
         size = pixels.shape[0], pixels.shape[1]
         height, width = self.limits.working_size(*size)
         if (height, width) != size:
             pixels = np.array(fromarray(pixels).resize((width, height), reducing_gap=3.0))
-        self.photo = Photo(name, pixels, size, notes)
+        self.photo = Photo(name, pixels, size, notes, example)
         self.photos += 1
         self._kept.clear()
         self._forget()
@@ -168,16 +178,17 @@ class Workspace:
 
         `Refined.q` are the marginals (L, H, W) of the labels of the labelling.
         """
+        if iterations > MOST_ITERATIONS:
+            raise ValueError(f"iterations: expected at most {MOST_ITERATIONS}, got {iterations}")
         settings = CRFSettings(params, iterations, _NORMALIZATION)
         if self.refined is not None and settings == self.settings:
             return self.refined
         unary, image = self._crf_inputs()
         labels = self._labelling().given.labels
         start = perf_counter()
-        if unary.shape[1] == 1:  # one label everywhere: nothing to decide
-            q = torch.ones_like(unary)[0]
-        else:
-            q = settings.refine(unary, image)[0]
+        # of one label everywhere there is nothing to decide
+        alone = unary.shape[1] == 1
+        q = (torch.ones_like(unary) if alone else settings.refine(unary, image))[0]
         seconds = perf_counter() - start
         before = self._labelling().given.before(unary)
         self.settings, self._beliefs = settings, None

@@ -83,9 +83,10 @@ function fill(next) {
   if (last) iteration.value = next.iterations;
   const aspect = `${next.photo.width} / ${next.photo.height}`;
   for (const figure of element.querySelectorAll('figure')) figure.style.setProperty('--aspect', aspect);
+  const changed = `; ${(100 * next.changed).toFixed(1)} % of the pixels changed`;
   facts.textContent = `${next.milliseconds} ms for the CRF of ${next.photo.width} × ` +
-    `${next.photo.height} pixels, ${next.labels.length} labels; ` +
-    `${(100 * next.changed).toFixed(1)} % of the ${next.mode === 'scribbles' ? 'painted ' : ''}pixels changed`;
+    `${next.photo.height} pixels and ${next.labels.length} labels` +
+    (next.mode === 'scribbles' ? '' : changed);
   const percent = (share) => `${(100 * share).toFixed(1)} %`;
   one('.dn-legend tbody').replaceChildren(...next.labels
     .filter((label) => label.before >= 5e-4 || label.after >= 5e-4)
@@ -101,7 +102,9 @@ function fill(next) {
     }));
   for (const link of element.querySelectorAll('.dn-files a')) {
     link.href = `download/${page.secret}/${link.dataset.file}`;
-    link.hidden = link.dataset.file === 'labelling.png' && next.mode !== 'scribbles';
+    link.hidden = (link.dataset.file === 'labelling.png' && next.mode !== 'scribbles') ||
+      (link.dataset.file === 'photo.png' && !next.photo.copy);
+    if (link.dataset.file === 'photo.png') link.download = next.photo.copy ?? '';
   }
   one('.dn-command').textContent = next.command;
   one('.dn-python').textContent = next.python;
