@@ -92,7 +92,7 @@ def remove_leftovers(folders: Iterable[Path]) -> None:
     """
     for folder in folders:
         for path in folder.iterdir():
-            if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            if TEMPORARY.fullmatch(path.name) and path.is_file():
                 path.unlink(missing_ok=True)
 
 
@@ -114,4 +114,5 @@ def sole_writer(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{12}(\.[^.]*)?")
+# what `atomic_path` names its files
+TEMPORARY = re.compile(r"\..*\.[0-9a-f]{12}(\.[^.]*)?")

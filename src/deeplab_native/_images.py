@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
+
+
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 
 class Picture(NamedTuple):
@@ -238,9 +241,17 @@ def by_stem(folder: Path, suffixes: Collection[str], what: str) -> dict[str, Pat
     Raises NotADirectoryError or FileNotFoundError for the folder, ValueError where none is there
     (`what` names them) or two have the same name.
     """
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in suffixes or path.is_dir():
+    there = (p for p in sorted(folder.iterdir()) if p.suffix.lower() in suffixes)
+    return named_once(folder, (path for path in there if not path.is_dir()), suffixes, what)
+
+
+def named_once(
+    folder: object, paths: Iterable[AnyPath], suffixes: Collection[str], what: str
+) -> dict[str, AnyPath]:
+    """`by_stem` of the paths in a folder that are known already, in their order."""
+    found: dict[str, AnyPath] = {}
+    for path in paths:
+        if path.name.startswith(".") or path.suffix.lower() not in suffixes:
             continue
         other = found.setdefault(path.stem, path)
         if other != path:

@@ -100,7 +100,9 @@ class Bars:
             for note in progress.notes:
                 err.print(f"warning: {note}", soft_wrap=True)
         assert self._task is not None
-        self._bars.update(self._task, completed=progress.done, rate=progress.rate)
+        self._bars.update(
+            self._task, completed=progress.done, total=progress.total, rate=progress.rate
+        )
         self.last = progress
         if progress.error is not None:
             if self._errors and progress.total > 1:  # of one, the command's own error says it

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import _crf_volume, options
+from ._ray import RayRefineOptions, report_result
 from .option_groups import CRFOptions, RunOptions, ScoreOptions, expanded
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ EXAMPLES = """[bold]Examples[/]
 
 [cyan]deeplab-native crf scan.nii.gz scores.npy --window -160 240 -o labels.nii.gz[/]  a CT scan
 
-[cyan]deeplab-native crf photos/ scores/ -o labels/[/]  all pairs of a name, and resumes"""
+[cyan]deeplab-native crf photos/ scores/ -o labels/[/]  all pairs of a name, and resumes
+
+[cyan]deeplab-native crf shards/ shards/ -o out/ --ray auto[/]  tar shards that hold both"""
 
 _IMAGE = "The photograph, any picture that Pillow reads; a volume, .nii or .nii.gz; or a folder."
 _ARRAY = (
@@ -55,9 +58,11 @@ _Q = "Also write Q, (labels, H, W) float32. Of folders: the folder for them."
 
 @expanded
 def run(
-    image: Annotated[Path, typer.Argument(help=_IMAGE)],
-    scores: Annotated[Path, typer.Argument(help=_ARRAY)],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help=_OUTPUT)] = None,
+    images: Annotated[str, typer.Argument(metavar="IMAGE", help=_IMAGE)],
+    given: Annotated[str, typer.Argument(metavar="SCORES", help=_ARRAY)],
+    results: Annotated[
+        str | None, typer.Option("-o", "--output", metavar="PATH", help=_OUTPUT)
+    ] = None,
     overlay: Annotated[bool | None, _OVERLAY] = None,
     save_probabilities: Annotated[Path | None, typer.Option(metavar="FILE.npz", help=_Q)] = None,
     palette: options.Palette = None,
@@ -72,13 +77,28 @@ def run(
     reading: ScoreOptions,
     crf: CRFOptions,
     running: RunOptions,
+    cluster: RayRefineOptions,
 ) -> None:
     """Refine the scores of any segmentation network with the fully connected CRF."""
     from ..jobs._refine_image import Outputs, Settings
 
+    cluster.check_left_out()
+    if cluster.ray is not None:
+        left_out = {
+            "--overlay": bool(overlay),
+            "--save-probabilities": save_probabilities is not None,
+            "--window": window is not None,
+        }
+        _check_left_out(left_out, "one machine", "run on several")
+        chosen = replace(crf.settings(), lattice=lattice)
+        settings = Settings(chosen, reading.format(), palette or "voc", confidence, exif)
+        _on_ray(images, given, results, settings, running, cluster)
+        return
+    image, scores = Path(images), Path(given)
+    output = None if results is None else Path(results)
     if _crf_volume.is_asked_for(image, scores):
-        given = {"--overlay": overlay, "--palette": palette, "--no-exif": exif is False}
-        _check_left_out({name: bool(value) for name, value in given.items()}, "pictures", "volume")
+        of_pictures = {"--overlay": overlay, "--palette": palette, "--no-exif": exif is False}
+        _check_left_out({n: bool(value) for n, value in of_pictures.items()}, "pictures", "volume")
         _check_left_out(_of_folders(running), "folders", "volume")
         how = window, confidence, lattice, reading, crf, running
         _crf_volume.run(image, scores, output, save_probabilities, *how)
@@ -151,6 +171,29 @@ def _folders(
     if done.failed:
         report.print_failed(done.failed, done.refined + done.skipped + len(done.failed), "failed")
         raise typer.Exit(1)
+
+
+def _on_ray(
+    images: str,
+    scores: str,
+    output: str | None,
+    settings: Settings,
+    running: RunOptions,
+    cluster: RayRefineOptions,
+) -> None:
+    from .. import jobs
+    from . import report
+
+    if output is None:
+        raise ValueError("--output: expected a folder for the results (give --output DIR)")
+    with report.bar("are done") as progress:
+        done = jobs.ray.refine(
+            images, scores, output,
+            crf=settings.crf, scores_format=settings.scores, palette=settings.palette,
+            confidence=settings.confidence, exif=settings.exif, progress=progress,
+            **cluster.arguments(running),
+        )  # fmt: skip
+    report_result(done, running.json)
 
 
 def _one_image(

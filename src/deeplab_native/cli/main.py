@@ -24,6 +24,7 @@ from . import (
     serve,
     train,
 )
+from ._ray import with_address
 from .errors import with_advice
 
 
@@ -38,7 +39,7 @@ class _OneLineErrors(TyperGroup):
         own, rest = [_as_now(a) for a in args[:end]], args[end:]
         if "--debug" in own:
             own = ["--debug", *(a for a in own if a != "--debug")]
-        return super().parse_args(ctx, [*own, *rest])
+        return super().parse_args(ctx, [*with_address(own), *rest])
 
     def invoke(self, ctx: Any) -> Any:
         try:

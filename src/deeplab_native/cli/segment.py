@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options, weights_words
+from ._ray import RayOptions, report_result
 from .names import MODELS
 from .option_groups import CRFOptions, RunOptions, expanded
 
@@ -24,12 +25,14 @@ EXAMPLES = f"""[bold]Examples[/]
 
 [cyan]deeplab-native segment street.png --weights city.safetensors --tile 513[/]
 
+[cyan]deeplab-native segment 's3://bucket/{{000..127}}.tar' -o s3://bucket/masks --ray auto[/]
+
 [cyan]deeplab-native segment photos/ -o labels/ --save-scores scores/[/]  for crf-search, evaluate
 
 [bold]Output[/]
 
 DIR/NAME.png, the class of every pixel as an 8-bit palette PNG; DIR/overlays/NAME.png; \
-DIR/classes.json, the names of the classes by index.
+DIR/classes.json, the names of the classes by index. With --ray DIR/masks, DIR/manifest.
 
 [bold]Networks[/]  ([cyan]deeplab-native info[/] describes them)
 
@@ -61,14 +64,14 @@ _FULL_SCORES = "Write them at that of the photograph: exact, and about 60 times 
 @expanded
 def run(
     images: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="IMAGE...", help="Photographs, any that Pillow reads, or folders of them."
         ),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results.")
-    ] = Path("deeplab-native-segment"),
+        str, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results.")
+    ] = "deeplab-native-segment",
     model: options.Model = None,
     weights: Annotated[Path | None, typer.Option(metavar="FILE", help=_WEIGHTS)] = None,
     num_classes: options.NumClasses = None,
@@ -85,21 +88,33 @@ def run(
     *,
     crf: CRFOptions,
     running: RunOptions,
+    cluster: RayOptions,
 ) -> None:
     """Segment photographs with DeepLab v2."""
     from .. import jobs
     from . import console, report
 
     crf.settings()  # a wrong value is an error before the net is built
+    cluster.check_left_out()
+    asked: dict[str, Any] = {
+        "model": model, "weights": weights, "num_classes": num_classes, "multi_scale": multi_scale,
+        "tile": tile, "overlap": overlap, "longest_side": longest_side,
+        "crf": crf.settings if use_crf else None, "palette": palette, "exif": exif,
+    }  # fmt: skip
+    if cluster.ray is not None:
+        if save_scores is not None:
+            raise ValueError("--save-scores is for one machine (leave it out with --ray)")
+        with weights_words.in_options(), report.bar("are done") as progress:
+            many = jobs.ray.segment(
+                images, output, **asked, progress=progress, **cluster.arguments(running)
+            )
+        report_result(many, running.json)
+        return
     bar = report.bar("are done", None if running.json else _line)
     with weights_words.in_options(), bar as progress:
         done = jobs.segment(
-            images, output,
-            model=model, weights=weights, num_classes=num_classes, multi_scale=multi_scale,
-            tile=tile, overlap=overlap, longest_side=longest_side,
-            crf=crf.settings if use_crf else None,
-            palette=palette, overlay=overlay, save_scores=save_scores, full_scores=full_scores,
-            exif=exif, progress=progress, **running.arguments(),
+            images, output, **asked, overlay=overlay, save_scores=save_scores,
+            full_scores=full_scores, progress=progress, **running.arguments(),
         )  # fmt: skip
     origin = str(weights) if weights is not None else "weights of the package"
     if weights is None and model is not None:

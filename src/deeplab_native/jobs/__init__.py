@@ -2,8 +2,8 @@
 
 Each job takes folders and writes files, on worker processes, and keeps a record in its output
 folder: the same call goes on where an interrupted one stopped. The command line is made of these
-functions. (For one picture in memory, as array, PIL image or tensor, there is
-`deeplab_native.refine`.) They have these arguments in common:
+functions; `jobs.ray` has `segment` and `refine` for a cluster. (For one picture in memory, as
+array, PIL image or tensor, there is `deeplab_native.refine`.) They have these arguments in common:
 
 - `resume`: whether to go on from what is in the output folder; else results there are an error
 - `overwrite`: whether to begin anew in a folder that has results
@@ -24,6 +24,7 @@ A script that calls them with workers does so under `if __name__ == "__main__":`
 does that uses `multiprocessing`.
 """
 
+from . import ray
 from ._progress import Cancelled, ImagesFailedError, Progress
 from .evaluate import EvaluateResult, evaluate
 from .refine import RefineResult, refine
@@ -43,6 +44,7 @@ __all__ = [
     "SearchResult",
     "SegmentResult",
     "evaluate",
+    "ray",
     "refine",
     "search_crf",
     "segment",

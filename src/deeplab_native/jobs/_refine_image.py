@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -115,7 +116,7 @@ def load(image: Path, scores: Path, settings: Settings) -> Loaded:
     except ValueError as error:
         if TURNED in photo.notes and "no match for the image" in str(error):
             raise ValueError(
-                f"{error}; {image.name} was turned upright by its EXIF orientation (give "
+                f"{error}; the photograph was turned upright by its EXIF orientation (give "
                 "`exif=False` for scores of the picture as it is stored)"
             ) from None
         raise
@@ -128,35 +129,65 @@ def refine(
     loaded: Loaded, settings: Settings, device: str = "cpu", *, probabilities: bool = True
 ) -> Refined:
     """The CRF on scores and a photograph; of a large one without `probabilities` labels alone."""
+    (found,) = refine_alike([loaded], settings, device, probabilities=probabilities)
+    return found
+
+
+def alike(loaded: Loaded) -> tuple[int, int, int]:
+    """(H, W, L): `refine_alike` takes those together that have the same."""
+    height, width, _ = loaded.photo.shape
+    return height, width, len(loaded.scores.labels)
+
+
+def refine_alike(
+    loaded: Sequence[Loaded],
+    settings: Settings,
+    device: str = "cpu",
+    *,
+    probabilities: bool = True,
+) -> list[Refined]:
+    """`refine` of several with as many labels and pixels, as one batch: the same bits as alone.
+
+    Large images go one by one. `seconds` are those of the batch, shared equally.
+    """
+    height, width, _ = loaded[0].photo.shape
+    scale = settings.crf.scale_of(height * width, like := torch.empty(0, device=device))
+    if in_bands(scale, height * width, like):
+        return [_in_bands(one, settings, scale, probabilities=probabilities) for one in loaded]
+    unaries = [one.scores.energies((height, width)) for one in loaded]
+    images = [torch.from_numpy(one.photo).permute(2, 0, 1)[None] for one in loaded]
+    start = perf_counter()
+    unary, image = (many[0] if len(many) == 1 else torch.cat(many) for many in (unaries, images))
+    q = settings.crf.refine(unary.to(device), image.to(device)).cpu()
+    seconds = (perf_counter() - start) / len(loaded)
+    found = []
+    for one, energies, own in zip(loaded, unaries, q, strict=True):
+        after = one.scores.labels[own.max(0).indices.numpy()]
+        found.append(Refined(own, one.scores.before(energies), after, seconds, scale))
+    return found
+
+
+def _in_bands(loaded: Loaded, settings: Settings, scale: float, *, probabilities: bool) -> Refined:
     height, width, _ = loaded.photo.shape
     image = torch.from_numpy(loaded.photo).permute(2, 0, 1)
-    like = torch.empty(0, device=device)
-    scale = settings.crf.scale_of(height * width, like)
     start = perf_counter()
-    if in_bands(scale, height * width, like):
-        if settings.crf.lattice != "standard":
-            raise ValueError(
-                f"lattice: expected 'standard' for a picture of {height} x {width} at scale "
-                f"{scale}, got {settings.crf.lattice!r} (give scale 1, or less of the picture)"
-            )
-        how = {**settings.crf.how(), "scale": scale}
-        given, scores = loaded.scores, loaded.scores.small((height, width))
-        q = None
-        if probabilities:
-            q = marginals_of_large_images([scores], image[None], settings.crf.params, **how)[0]
-        found = label_large_image(scores, image, settings.crf.params, **how)
-        labels = given.labels.astype(np.uint8)
-        before = labels[found.before.numpy()]
-        if isinstance(given, LabelMap):
-            before = given.whole((height, width))
-        seconds = perf_counter() - start
-        return Refined(q, before, labels[found.after.numpy()], seconds, scale)
-    unary = loaded.scores.energies((height, width))
-    start = perf_counter()
-    q = settings.crf.refine(unary.to(device), image[None].to(device))[0].cpu()
+    if settings.crf.lattice != "standard":
+        raise ValueError(
+            f"lattice: expected 'standard' for a picture of {height} x {width} at scale "
+            f"{scale}, got {settings.crf.lattice!r} (give scale 1, or less of the picture)"
+        )
+    how = {**settings.crf.how(), "scale": scale}
+    given, scores = loaded.scores, loaded.scores.small((height, width))
+    q = None
+    if probabilities:
+        q = marginals_of_large_images([scores], image[None], settings.crf.params, **how)[0]
+    found = label_large_image(scores, image, settings.crf.params, **how)
+    labels = given.labels.astype(np.uint8)
+    before = labels[found.before.numpy()]
+    if isinstance(given, LabelMap):
+        before = given.whole((height, width))
     seconds = perf_counter() - start
-    after = loaded.scores.labels[q.max(0).indices.numpy()]
-    return Refined(q, loaded.scores.before(unary), after, seconds, scale)
+    return Refined(q, before, labels[found.after.numpy()], seconds, scale)
 
 
 def write(outputs: Outputs, loaded: Loaded, refined: Refined, settings: Settings) -> None:

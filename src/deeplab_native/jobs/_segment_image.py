@@ -126,27 +126,34 @@ class Job(NamedTuple):
 
     def need(self) -> int:
         """Bytes of memory that it takes at the least; 0 where the file does not say."""
-        height: int
-        width: int
         try:
             with Image.open(self.image) as picture:
-                height, width = picture.height, picture.width
+                size = picture.height, picture.width
         except Exception:  # whatever it is, reading the image will say so
             return 0
-        labels, pixels, crf = self.net.num_classes or 21, height * width, self.settings.crf
-        like = torch.empty(0)
-        scale = None if crf is None else crf.scale_of(pixels, like)
-        if self.net.device == "cpu" and in_bands(scale, pixels, like):
-            need = least_bytes_in_bands(labels, pixels, scale or 0)
-        else:
-            need = 4 * 2 * labels * pixels  # scores and probabilities
-            if crf is not None:
-                need += least_bytes_of_crf(labels, pixels, [2, 5])
-        if self.settings.full_scores:
-            need += 6 * labels * pixels
-        side = self.settings.tile or self.settings.longest_side
-        seen = min(side, height) * min(side, width) if side else height * width
-        return need + BYTES_A_PIXEL * seen
+        on_cpu = self.net.device == "cpu"
+        return least_bytes(size, self.net.num_classes or 21, self.settings, on_cpu=on_cpu)
+
+
+def least_bytes(
+    size: tuple[int, int], labels: int, settings: Settings, *, on_cpu: bool = True
+) -> int:
+    """Of memory, what net and CRF take for an image of this (height, width)."""
+    height, width = size
+    pixels, crf = height * width, settings.crf
+    like = torch.empty(0)
+    scale = None if crf is None else crf.scale_of(pixels, like)
+    if on_cpu and in_bands(scale, pixels, like):
+        need = least_bytes_in_bands(labels, pixels, scale or 0)
+    else:
+        need = 4 * 2 * labels * pixels  # scores and probabilities
+        if crf is not None:
+            need += least_bytes_of_crf(labels, pixels, [2, 5])
+    if settings.full_scores:
+        need += 6 * labels * pixels
+    side = settings.tile or settings.longest_side
+    seen = min(side, height) * min(side, width) if side else pixels
+    return need + BYTES_A_PIXEL * seen
 
 
 def segment_image(job: Job) -> dict[str, bytes]:
@@ -167,14 +174,16 @@ def segment_with(
     torch.set_num_threads(job.threads)
     photo, notes = read_picture(job.image, exif=job.settings.exif)
     start = perf_counter()
-    labels, scale, scores = _labels(network, photo, job.settings, progress)
+    wanted = job.outputs.scores is not None
+    (found,), scale = label_alike(network, [photo], job.settings, progress, scores=wanted)
+    labels, scores = found
     seconds = perf_counter() - start
     colours = job.settings.palette()
     with nothing_left((), job.outputs.paths()) as keep:  # all or none
         viz.save_label_png(job.outputs.labels, labels, colours)
         if job.outputs.overlay is not None:
             viz.save_png(job.outputs.overlay, viz.overlay(photo, labels, colours))
-        if job.outputs.scores is not None:
+        if job.outputs.scores is not None and scores is not None:
             _save_scores(job.outputs.scores, network, scores, labels.shape, job.settings)
         keep()
     counts = viz.count_labels(labels)
@@ -189,15 +198,31 @@ def segment_with(
     return {"summary": json.dumps(summary).encode()}
 
 
-def _labels(
-    network: DeepLab, photo: np.ndarray, settings: Settings, progress: TileProgress | None
-) -> tuple[np.ndarray, float | None, SmallScores]:
-    """(H, W) integers, the scale of the CRF, if there is one, and the net's scores."""
+class Found(NamedTuple):
+    """(H, W) integers, and the net's scores where they are wanted."""
+
+    labels: np.ndarray
+    scores: SmallScores | None
+
+
+def label_alike(
+    network: DeepLab,
+    photos: Sequence[np.ndarray],
+    settings: Settings,
+    progress: TileProgress | None = None,
+    *,
+    scores: bool = False,
+) -> tuple[list[Found], float | None]:
+    """Labels of photographs (H, W, 3) of one size, and the scale of the CRF, if there is one.
+
+    Net and CRF take them as one batch, but large images and tiles one by one. Each has the labels
+    that it has alone.
+    """
     crf = settings.crf
     weight = next(network.parameters())
-    pixels = photo.shape[0] * photo.shape[1]
+    height, width, _ = photos[0].shape
     params = None if crf is None else crf.params
-    scale = None if crf is None else crf.scale_of(pixels, weight)
+    scale = None if crf is None else crf.scale_of(height * width, weight)
     how = {} if crf is None else {**crf.how(), "scale": scale}
     seen: dict[str, Any] = {
         "tile": settings.tile,
@@ -205,21 +230,31 @@ def _labels(
         "progress": progress,
         "longest_side": settings.longest_side,
     }
-    if in_bands(scale, pixels, weight):
-        scores = small_scores(network, photo, **seen)
-        image = torch.from_numpy(photo).permute(2, 0, 1)
-        return label_large_image(scores, image, params, **how).after.numpy(), scale, scores
-    prediction = predict(
-        network,
-        photo,
-        crf=params,
-        **how,
-        **seen,
-        # photographs of a folder have few sizes
-        graph=settings.tile is None,
-    )
-    found = SmallScores(prediction.scores.cpu(), photo.shape[:2], aligned=True)
-    return prediction.labels.cpu().numpy(), scale, found
+    found = []
+    if in_bands(scale, height * width, weight):
+        for photo in photos:
+            small = small_scores(network, photo, **seen)
+            image = torch.from_numpy(photo).permute(2, 0, 1)
+            labels = label_large_image(small, image, params, **how).after.numpy()
+            found.append(Found(labels, small if scores else None))
+        return found, scale
+    together = 1 if settings.tile is not None else len(photos)
+    for first in range(0, len(photos), together):
+        batch = torch.from_numpy(np.stack(photos[first : first + together]))
+        prediction = predict(
+            network,
+            batch.permute(0, 3, 1, 2),
+            crf=params,
+            **how,
+            **seen,
+            # photographs of a folder have few sizes
+            graph=settings.tile is None,
+        )
+        of_each = prediction.scores.cpu() if scores else [None] * len(batch)
+        for labels, full in zip(prediction.labels.cpu().numpy(), of_each, strict=True):
+            own = None if full is None else SmallScores(full, (height, width), aligned=True)
+            found.append(Found(labels, own))
+    return found, scale
 
 
 def _save_scores(

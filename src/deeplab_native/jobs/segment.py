@@ -13,28 +13,18 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any, Literal
 
-from .. import viz
 from .._files import nothing_left
 from ..crf import CRFParams
 from ..models import DeepLab
 from ..models.tiles import Progress as TileProgress
-from ..models.tiles import check_tiling
-from ..weights import EMBEDDED_SIDE, check_file
 from ._engine import Task, collect, unfinished, workplace
 from ._execution import Execution
 from ._progress import Progress, Tally
 from ._record import Record, state_of
+from ._segment_asked import Asked, class_names
 from ._segment_files import CLASSES, Results, photographs
-from ._segment_image import (
-    Job,
-    Net,
-    Settings,
-    colours_of,
-    describe,
-    segment_image,
-    segment_with,
-)
-from .settings import CRFSettings, FromWeights, check_device
+from ._segment_image import Job, Settings, describe, segment_image, segment_with
+from .settings import CRFSettings, FromWeights
 
 RECORD = "segment.sqlite"
 PRELOAD = "deeplab_native.jobs._segment_image"  # which imports torch
@@ -138,36 +128,22 @@ def segment(
         Cancelled: `cancel` said so.
     """
     how = Execution(workers, threads, memory, progress, cancel)
-    if weights is not None:
-        check_file(weights)
-    if palette is not None:
-        viz.named_palette(palette)
-    check_tiling(tile, overlap, None, DeepLab.output_stride)
-    check_device(device, kernels=crf is not None)
+    asked = Asked(
+        model, weights, num_classes, multi_scale, tile, overlap, longest_side, crf, palette, exif,
+        device,
+    )  # fmt: skip
     if full_scores and save_scores is None:
         raise ValueError("`full_scores`: no scores are saved (give `save_scores`, a folder)")
-    if longest_side is not None and tile is not None:
-        raise ValueError("`longest_side` and `tile`: expected one of them")
     given = [Path(path) for path in ([images] if isinstance(images, str | Path) else images)]
     files = photographs(given)
     results = Results(Path(output), overlay, None if save_scores is None else Path(save_scores))
     results.check(given, files)
-    if isinstance(model, DeepLab):
-        if workers:
-            raise ValueError(f"`workers` {workers}: a net that is here works here (give 0)")
-        net, network = Net(), model
-    else:
-        file = Path(weights).resolve() if weights else None
-        net = Net(model, file, num_classes, multi_scale, device)
-        network = net.load()
-        if longest_side is None and tile is None and net.embedded:
-            longest_side = EMBEDDED_SIDE
+    if isinstance(model, DeepLab) and workers:
+        raise ValueError(f"`workers` {workers}: a net that is here works here (give 0)")
+    net, network, settings = asked.load()
+    settings = replace(settings, full_scores=full_scores)
     if workers is None and (len(files) == 1 or network is model):
         how = replace(how, workers=0)
-    settings = Settings(
-        CRFSettings.chosen(crf, network.crf),
-        tile, overlap, longest_side, colours_of(palette, network), exif, full_scores,
-    )  # fmt: skip
     how = how.for_tasks(len(files), device)
     made_by = {**net.as_record(), **settings.as_record()}
     if network is model:
@@ -224,11 +200,3 @@ def _record(
         results.folder, "segment", RECORD, {},
         resume=resume, overwrite=overwrite, folders=results.folders(),
     )  # fmt: skip
-
-
-def class_names(network: DeepLab) -> tuple[str, ...]:
-    """Those of its weights; VOC's where there are as many; or numbers."""
-    names = network.class_names
-    if names is None and network.num_classes == len(viz.VOC_CLASSES):
-        names = viz.VOC_CLASSES
-    return tuple(names or (f"class {i}" for i in range(network.num_classes)))

@@ -20,7 +20,7 @@ from .evaluation import (
 from .figures import heat, save_figure, to_png, to_svg
 from .heat_maps import draw_heat_maps
 from .palettes import PALETTES, VOC_CLASSES, named_palette, voc_palette
-from .pictures import boundaries, count_labels, overlay, save_label_png, save_png
+from .pictures import boundaries, count_labels, label_png, overlay, save_label_png, save_png
 
 __all__ = [
     "PALETTES",
@@ -37,6 +37,7 @@ __all__ = [
     "draw_heat_maps",
     "draw_trimap_curve",
     "heat",
+    "label_png",
     "named_palette",
     "overlay",
     "save_figure",

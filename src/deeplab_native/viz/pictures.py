@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterator
+from io import BytesIO
 
 import numpy as np
 
@@ -39,12 +40,20 @@ def save_label_png(
     them (VOC's colours when None). Raises ValueError for labels outside 0..255, which a palette
     cannot hold.
     """
+    content = label_png(labels, palette)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def label_png(labels: np.ndarray, palette: np.ndarray | None = None) -> bytes:
+    """The bytes of the file that `save_label_png` writes; raises what it does."""
     from PIL import Image
 
     image = Image.fromarray(_check_labels(labels, 256).astype(np.uint8))
     image.putpalette(check_palette(palette).tobytes())  # turns the image into mode "P"
-    with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG")
+    content = BytesIO()
+    image.save(content, format="PNG")
+    return content.getvalue()
 
 
 def overlay(
