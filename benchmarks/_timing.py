@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import itertools
 import json
 import os
@@ -22,6 +21,7 @@ import torch
 import deeplab_native
 from deeplab_native import _C
 from deeplab_native._files import atomic_path
+from deeplab_native._machine import cores, cpu_model, now
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ def machine_info() -> dict[str, Any]:
     """What a figure depends on beside the code: processor, threads, versions, date, commit."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
-        "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cpu": cpu_model(),
+        "cores": cores(),
         "load_1min": round(os.getloadavg()[0], 2),
         "gpu": gpu,
         "threads": torch.get_num_threads(),
@@ -120,15 +120,8 @@ def machine_info() -> dict[str, Any]:
         "python": platform.python_version(),
         "deeplab_native": deeplab_native.__version__,
         "commit": _commit(),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": now().isoformat(timespec="seconds"),
     }
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
 
 
 def _commit() -> str | None:

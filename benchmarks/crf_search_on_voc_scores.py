@@ -37,9 +37,10 @@ from deeplab_native import CRFParams, dense_crf
 from deeplab_native.crf.candidates import Fixed, Sample
 from deeplab_native.crf.search import Grid
 from deeplab_native.jobs._execution import Execution
+from deeplab_native.jobs._reports import paste
 from deeplab_native.jobs._search import PRELOAD, Plan, run
 from deeplab_native.jobs._search_files import Item
-from deeplab_native.jobs._search_report import best_record, paste
+from deeplab_native.jobs._search_report import best_record
 from deeplab_native.jobs._workers import run_jobs
 
 MOST_W = 40

@@ -27,6 +27,7 @@ LAYERS = (
         "_image_range",
         "_images",
         "_late",
+        "_machine",
         "_memory",
         "_native",
         "_variants",

@@ -31,7 +31,8 @@ from python_tests.data.dataset_cases import VOID, draw, save_list
 
 pytestmark = pytest.mark.usefixtures("quick_workers")
 
-RESULTS = ["classes.csv", "counts.sqlite", "evaluation.json", "evaluation.png", "trimap.csv"]
+RESULTS = ["classes.csv", "counts.sqlite", "evaluation.json", "evaluation.png", "report.html"]
+RESULTS += ["trimap.csv"]
 
 
 def mean_iou(matrix):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ IMAGES, LABELS = 6, 4
 PARAMS = CRFParams(3, 9, 20, 1, 2)
 # what may differ between two runs that do the same: how long they took
 _TIMED = {"best.json", "crf.json"}
+_DATE = re.compile(rb"<time .*?</time>")  # of a report
 
 
 def write_folders(top: Path) -> None:
@@ -63,9 +65,11 @@ JOBS: dict[str, Callable[..., Any]] = {
 
 
 def results(output: Path) -> dict[str, bytes]:
-    """What the files hold, but for records and times."""
+    """What the files hold, but for records, times and the date of a report."""
     return {
-        str(path.relative_to(output)): b"" if path.name in _TIMED else path.read_bytes()
+        str(path.relative_to(output)): b""
+        if path.name in _TIMED
+        else _DATE.sub(b"", path.read_bytes())
         for path in sorted(output.rglob("*"))
         if path.is_file() and path.suffix != ".sqlite"
     }

@@ -24,8 +24,8 @@ EXAMPLES = """[bold]Examples[/]
 [cyan]deeplab-native crf-search photos/ scores/ labels/ -o search/ --w1 4:10:2
 --sigma-alpha 40,60,80 --sigma-beta 3:13:5 --rounds 1 --classes 8,12,15[/]
 
-OUTPUT gets search.sqlite, from which the same command goes on, best.json, candidates.csv and
-heatmap.png."""
+OUTPUT gets report.html, to look at, best.json, candidates.csv, heatmap.png, and search.sqlite, from
+which the same command goes on."""
 
 _GRID, _DATA = "Grid", "Data"
 _ROWS = 10  # of the table; candidates.csv has all
@@ -86,6 +86,7 @@ def run(
     seed: Annotated[int, _data(help="Which ones.")] = 0,
     names: Annotated[Path | None, _data("--list", metavar="FILE", help=_LIST)] = None,
     exif: options.Exif = True,
+    write_report: options.Report = True,
     *,
     reading: ScoreOptions,
     running: RunOptions,
@@ -106,7 +107,7 @@ def run(
     from ..crf.candidates import Fixed
     from ..crf.search import Grid
     from ..data import read_ids
-    from . import report
+    from . import repeat, report
 
     try:
         with report.bar("are done", errors=False) as progress:
@@ -116,7 +117,8 @@ def run(
                 fixed=Fixed(w2, sigma_gamma, iterations, normalization, void, band),
                 classes=chosen, count=count, seed=seed,
                 names=None if names is None else read_ids(names),
-                scores_format=reading.format(), exif=exif, progress=progress, **running.arguments(),
+                scores_format=reading.format(), exif=exif, progress=progress,
+                report=write_report, command=repeat.command(), **running.arguments(),
             )  # fmt: skip
     except jobs.ImagesFailedError as error:
         report.explain(error)
@@ -125,7 +127,7 @@ def run(
 
 
 def _print(done: SearchResult, as_json: bool, kind: str) -> None:
-    from ..jobs._search_report import paste
+    from ..jobs._reports import paste
     from . import console, report
     from .errors import in_options
 

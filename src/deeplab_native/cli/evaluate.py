@@ -27,8 +27,8 @@ EXAMPLES = """[bold]Examples[/]
 [cyan]deeplab-native evaluate folder shapes/ --scores logits/ --w1 10 -o results/[/]
 
 The same command again goes on where it was interrupted; images whose files have changed are counted
-anew. OUTPUT gets evaluation.json, classes.csv,
-trimap.csv, evaluation.png, and counts.sqlite, the counts of every image."""
+anew. OUTPUT gets report.html, to look at, evaluation.json, classes.csv, trimap.csv, evaluation.png,
+and counts.sqlite, the counts of every image."""
 
 _DATASET = f"One of {', '.join(DATASETS)}."
 _MAPS = (
@@ -68,6 +68,7 @@ def run(
     use_crf: Annotated[bool, typer.Option("--crf/--no-crf", help=_CRF)] = True,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help=_BAD)] = False,
     exif: options.Exif = True,
+    write_report: options.Report = True,
     *,
     choice: DatasetOptions,
     reading: ScoreOptions,
@@ -76,7 +77,7 @@ def run(
 ) -> None:
     """Evaluate weights or score maps on a data set, before and after the CRF."""
     from .. import jobs
-    from . import console, report
+    from . import console, repeat, report
 
     if weights is not None and scores is None:
         for option in reading.given():
@@ -92,7 +93,8 @@ def run(
                 crf=crf.settings if use_crf else None,
                 single_scale=single_scale, multi_scale=multi_scale, trimap=trimap,
                 mean_over=mean_over and [name.strip() for name in mean_over.split(",")],
-                skip_bad=skip_bad, exif=exif, root=root, progress=progress, **running.arguments(),
+                skip_bad=skip_bad, exif=exif, root=root, progress=progress,
+                report=write_report, command=repeat.command(), **running.arguments(),
             )  # fmt: skip
     except jobs.ImagesFailedError as error:
         what = "are left out" if skip_bad else "failed, so that no figures are written"

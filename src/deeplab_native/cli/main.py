@@ -20,6 +20,7 @@ from . import (
     evaluate,
     export_onnx,
     info,
+    repeat,
     segment,
     serve,
     train,
@@ -39,7 +40,9 @@ class _OneLineErrors(TyperGroup):
         own, rest = [_as_now(a) for a in args[:end]], args[end:]
         if "--debug" in own:
             own = ["--debug", *(a for a in own if a != "--debug")]
-        return super().parse_args(ctx, [*with_address(own), *rest])
+        own = with_address(own)
+        repeat.remember([*own, *rest])
+        return super().parse_args(ctx, [*own, *rest])
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -51,6 +51,14 @@ Exif = Annotated[
         help="Turn photographs upright by their EXIF orientation, as telephones write it.",
     ),
 ]
+Report = Annotated[
+    bool,
+    typer.Option(
+        "--report/--no-report",
+        help="Write report.html, too: one file with tables, figures and pictures.",
+        rich_help_panel=RUN,
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(

@@ -20,9 +20,9 @@ EXAMPLES = """[bold]Examples[/]
 
 [cyan]torchrun --no-python --nproc-per-node 4 deeplab-native train voc.yaml -o runs/voc[/]
 
-Ctrl-C and SIGTERM write a checkpoint first. OUTPUT gets net.safetensors, checkpoints/,
-training.csv, validation.csv, pictures/, tensorboard/ and config.yaml, the configuration with all
-its defaults."""
+Ctrl-C and SIGTERM write a checkpoint first. OUTPUT gets net.safetensors, report.html, to look at,
+checkpoints/, training.csv, validation.csv, pictures/, tensorboard/ and config.yaml, the
+configuration with all its defaults."""
 
 # of the extra `train`: module and package
 _EXTRA = (
@@ -77,6 +77,7 @@ def run(
     ] = None,
     threads: options.Threads = None,
     resume: options.Resume = False,
+    write_report: options.Report = True,
     json: options.Json = False,
     list_: Annotated[
         bool,
@@ -90,7 +91,7 @@ def run(
     from ..training.config_file import find_config, load_config
     from ..training.memory import keep_freed_memory
     from ..training.run import train
-    from . import console
+    from . import console, repeat
 
     keep_freed_memory()
     overrides = [*(changes or [])]
@@ -101,7 +102,7 @@ def run(
     if threads is not None:
         overrides.append(f"threads={threads}")
     chosen = load_config(find_config(config), overrides)
-    outcome = train(chosen, output, resume=resume)
+    outcome = train(chosen, output, resume=resume, report=write_report, command=repeat.command())
     failures = outcome.failures
     if failures:
         console.err.print(f"{len(failures)} samples could not be used:")

@@ -17,6 +17,11 @@ array, PIL image or tensor, there is `deeplab_native.refine`.) They have these a
 - `cancel`: asked between images, a few times a second: once it is true all workers are ended and
   `Cancelled` is raised. `threading.Event().is_set` is one
 
+`evaluate` and `search_crf` also have:
+
+    report      whether report.html is written, too: one file with tables, figures and pictures
+    command     what the report says to repeat it by
+
 Images that cannot be used are named in the result, or in an `ImagesFailedError` where there is no
 result without them. An argument in a message is in backticks.
 

@@ -30,6 +30,8 @@ from .settings import CRFSettings
 SINGLE, MULTI, SCORES = "single scale", "multi-scale", "scores"
 AFTER = " + CRF"
 ABOUT = "about"  # beside the variants
+SMALL = "small: "  # in front of a variant's name: its labels as a picture
+SMALL_SIDE = 320  # pixels
 # of a net without tiles, at the least: two maps of 64 channels at full size, as VGG's first layer
 BYTES_A_PIXEL = 2 * 64 * 4
 
@@ -172,7 +174,11 @@ class Job(NamedTuple):
 
 
 def count_image(job: Job) -> dict[str, bytes]:
-    """In a worker: `pack`ed trimap counts of every variant, and ABOUT, how the files were read."""
+    """In a worker, of one image.
+
+    `pack`ed trimap counts and a small picture of the labels of every variant, and ABOUT, how the
+    files were read.
+    """
     torch.set_num_threads(job.threads)
     settings, classes = job.settings, job.reader.num_classes
     sample = job.reader.read(job.entry)
@@ -180,10 +186,11 @@ def count_image(job: Job) -> dict[str, bytes]:
         notes = [f"photograph: {note}" for note in header_notes(file, exif=job.reader.exif)]
     about: dict[str, Any] = {"notes": notes}
     found = settings.source.labels(sample, settings.crf, classes, about)
-    counts = {
-        name: pack(_count(sample.labels, predicted, classes, settings)) for name, predicted in found
-    }
-    return {**counts, ABOUT: json.dumps(about).encode()}
+    parts: dict[str, bytes] = {}
+    for name, predicted in found:
+        parts[name] = pack(_count(sample.labels, predicted, classes, settings))
+        parts[SMALL + name] = pack_small(small(predicted.numpy()))
+    return {**parts, ABOUT: json.dumps(about).encode()}
 
 
 def _count(
@@ -214,6 +221,27 @@ def unpack(content: bytes, shape: tuple[int, ...]) -> np.ndarray:
         raise ValueError("damaged counts: a place outside the classes")
     flat[places] = values
     return flat.reshape(shape)
+
+
+def small(values: np.ndarray) -> np.ndarray:
+    """Every so many rows and columns of (H, W): what a report shows."""
+    step = -(-max(values.shape) // SMALL_SIDE)
+    return values[::step, ::step]
+
+
+def pack_small(labels: np.ndarray) -> bytes:
+    """(h, w) labels of at most SMALL_SIDE, below 256: one or two kilobytes."""
+    shape = np.array(labels.shape, "<u2").tobytes()
+    return shape + zlib.compress(np.ascontiguousarray(labels, np.uint8).tobytes(), 6)
+
+
+def unpack_small(content: bytes) -> np.ndarray:
+    """Raises ValueError for what `pack_small` did not make."""
+    try:
+        height, width = np.frombuffer(content[:4], "<u2").tolist()
+        return np.frombuffer(zlib.decompress(content[4:]), np.uint8).reshape(height, width)
+    except zlib.error as error:
+        raise ValueError(f"damaged labels: {error}") from None
 
 
 def check_weights(net: Net, num_classes: int) -> Metadata:

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,15 @@ import torch
 from .. import __version__, metrics, viz
 from .._files import atomic_path
 from ..metrics import SegmentationScores, segmentation_scores
+from ._evaluate_examples import Example
+from ._reports import REPORT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 JSON, FIGURE = "evaluation.json", "evaluation.png"
 CLASSES_CSV, TRIMAP_CSV = "classes.csv", "trimap.csv"
-RESULTS = (JSON, FIGURE, CLASSES_CSV, TRIMAP_CSV)
+RESULTS = (JSON, REPORT, FIGURE, CLASSES_CSV, TRIMAP_CSV)
 # What a table or a curve shows of SegmentationScores, by its name there
 MEASURES = {
     "mean_iou": "mean IoU",
@@ -57,7 +59,8 @@ class Variant:
 class Report:
     """Everything that is written.
 
-    `about` are facts for the JSON file; `mean_over` the classes of the means, None for all.
+    `about` are facts for the JSON file; `mean_over` the classes of the means, None for all;
+    `examples` images that are worth a look.
     """
 
     title: str
@@ -65,9 +68,13 @@ class Report:
     variants: dict[str, Variant]
     about: dict[str, Any]
     mean_over: list[int] | None
+    examples: list[Example] = field(default_factory=list)
 
-    def write(self, folder: Path) -> list[Path]:
-        """Each file whole or not at all; the JSON file last, so that it is never ahead of them."""
+    def write(self, folder: Path, html: viz.HTMLReport | None = None) -> list[Path]:
+        """Each file whole or not at all; the JSON file last, so that it is never ahead of them.
+
+        Without `html` a report of an earlier run goes, which would say something else.
+        """
         written = [folder / CLASSES_CSV]
         _write_csv(written[0], self._class_rows())
         if self._has_trimaps():
@@ -75,6 +82,11 @@ class Report:
             _write_csv(written[-1], self._trimap_rows())
         written.append(folder / FIGURE)
         viz.save_figure(folder / FIGURE, self._figure())
+        if html is None:
+            (folder / REPORT).unlink(missing_ok=True)
+        else:
+            written.append(folder / REPORT)
+            html.write(written[-1])
         written.append(folder / JSON)
         with atomic_path(folder / JSON) as temporary:
             # NaN is no JSON: null
@@ -128,6 +140,10 @@ class Report:
             "means over": [self.classes[i] for i in chosen],
             "pixels": next(iter(self.variants.values())).scores.pixels,
             "variants": variants,
+            "examples": [
+                {**one._asdict(), "mean_iou": {n: _number(v) for n, v in one.mean_iou.items()}}
+                for one in self.examples
+            ],
         }
 
     def _figure(self) -> Figure:

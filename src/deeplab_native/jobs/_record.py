@@ -96,6 +96,13 @@ class Record:
             else:
                 yield from self._database.execute(f"{query} WHERE variant = ?", (part,))
 
+    def result(self, image: str, part: str) -> bytes | None:
+        """Of one image, or None where that part is not there."""
+        query = "SELECT packed FROM counts WHERE image = ? AND variant = ?"
+        with self._errors():
+            row = self._database.execute(query, (image, part)).fetchone()
+        return None if row is None else bytes(row[0])
+
     def damaged(self, image: str, why: object) -> ValueError:
         """The error to raise for results that cannot be what `add` was given."""
         return ValueError(f"{self.path}: {image}: {why} {ADVICE}")

@@ -10,30 +10,39 @@ from typing import Any
 
 from .. import __version__, viz
 from .._files import atomic_path
-from ..crf import CRFParams
 from ..crf.search import Candidate, Figures, figures
+from ._reports import REPORT
 from ._search import Found, Plan
-from ._search_figure import draw_coarse_grid
+from ._search_html import draw_coarse_grid
 
 BEST, CANDIDATES, HEATMAP = "best.json", "candidates.csv", "heatmap.png"
 
 
-def write_results(plan: Plan, found: Found, out: Path, seconds: float) -> list[Path]:
-    """Each file whole or not at all."""
-    written = [out / BEST, out / CANDIDATES, out / HEATMAP]
+def write_results(
+    plan: Plan, found: Found, out: Path, seconds: float, html: viz.HTMLReport | None
+) -> list[Path]:
+    """Each file whole or not at all.
+
+    Without `html` a report of an earlier run goes, which would say something else.
+    """
+    written = [out / CANDIDATES, out / HEATMAP]
     _write_csv(out / CANDIDATES, found)
+    best = found.search.best
+    title = (
+        "Coarse grid; the best of all: "
+        f"w1 = {best.candidate.w1:g}, sigma_alpha = {best.candidate.sigma_alpha:g}, "
+        f"sigma_beta = {best.candidate.sigma_beta:g}, {best.figures.mean_iou:.3%}"
+    )
+    viz.save_figure(out / HEATMAP, draw_coarse_grid(found.search, columns=4, title=title))
+    if html is None:
+        (out / REPORT).unlink(missing_ok=True)
+    else:
+        written.insert(0, out / REPORT)
+        html.write(out / REPORT)
     text = json.dumps(best_record(plan, found, seconds), indent=2) + "\n"
     with atomic_path(out / BEST) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    viz.save_figure(out / HEATMAP, draw_coarse_grid(found.search))
-    return written
-
-
-def paste(params: CRFParams) -> str:
-    """The parameters as Python code."""
-    # 12 digits: exact for steps that were halved ten times
-    values = ", ".join(f"{name}={value:.12g}" for name, value in asdict(params).items())
-    return f"CRFParams({values})"
+    return [out / BEST, *written]
 
 
 def _write_csv(path: Path, found: Found) -> None:

@@ -16,6 +16,8 @@ from ..crf import CRFParams
 from ..data import SegmentationDataset
 from ..metrics import AROUND, TRIMAP_WIDTHS
 from ._engine import Task, check_output_folder, collect, unfinished, workplace
+from ._evaluate_examples import choose, mean_iou_present, shots
+from ._evaluate_html import build
 from ._evaluate_image import (
     ABOUT,
     Job,
@@ -30,6 +32,7 @@ from ._evaluate_report import RESULTS, Report, Variant
 from ._execution import Execution
 from ._progress import About, ImagesFailedError, Progress, Tally
 from ._record import Record
+from ._reports import machine_of
 from .scores import ScoreFormat
 from .settings import CRFSettings, FromWeights, check_device
 
@@ -89,14 +92,16 @@ def evaluate(
     memory: int | None = None,
     progress: Callable[[Progress], None] | None = None,
     cancel: Callable[[], bool] | None = None,
+    report: bool = True,
+    command: str | None = None,
 ) -> EvaluateResult:
     """Evaluates weights or score maps on a data set, before and after the CRF.
 
     Args:
         dataset: of `deeplab_native.data`, whole or a `subset`.
-        output: folder for evaluation.json, classes.csv, trimap.csv, evaluation.png, and
-            counts.sqlite, the counts of every image. Images whose files have changed since they
-            were counted are counted anew.
+        output: folder for report.html, evaluation.json, classes.csv, trimap.csv, evaluation.png,
+            and counts.sqlite, the counts of every image. Images whose files have changed since
+            they were counted are counted anew.
         weights: a net: .safetensors written by `weights.save`.
         scores: instead of a net, the folder of .npy, .npz or .pt score maps named like the images.
         scores_format: how they are read.
@@ -112,7 +117,8 @@ def evaluate(
         exif: whether photographs are turned upright by their EXIF orientation.
         root: folder of the data set; None: the one that all its files are in.
         device: of the net and the CRF: "cpu", "cuda" or "cuda:N".
-        resume, overwrite, workers, threads, memory, progress, cancel: see `deeplab_native.jobs`.
+        resume, overwrite, workers, threads, memory, progress, cancel, report, command: see
+            `deeplab_native.jobs`.
 
     Raises:
         ValueError, OSError: arguments that do not go together, files or a record that cannot be
@@ -130,11 +136,11 @@ def evaluate(
     top = _root_of(dataset) if root is None else Path(root)
     check_output_folder(out, [top, *([Path(scores)] if scores is not None else [])])
     if isinstance(source, Net):
-        found = check_weights(source, len(dataset.classes)).crf
+        params = check_weights(source, len(dataset.classes)).crf
     else:
         _check_scores(source, dataset)
-        found = None
-    chosen = CRFSettings.chosen(crf, found)
+        params = None
+    chosen = CRFSettings.chosen(crf, params)
     settings = Settings(source, chosen and chosen.exact(), around, widths)
     how = how.for_tasks(len(dataset), device)
     record = {
@@ -158,19 +164,25 @@ def evaluate(
         if failed and not (skip_bad and names):
             raise ImagesFailedError(failed, tally.total)
         shape = (widths + 1, len(dataset.classes), len(dataset.classes))
-        variants = {
-            name: Variant.of(_total(kept, name, names, shape), over) for name in settings.variants()
-        }
+        sums = {name: _total(kept, name, names, shape, over) for name in settings.variants()}
+        about = json.loads(json.dumps(record, default=os.fspath))
+        found = Report(
+            dataset.title,
+            dataset.classes,
+            {name: Variant.of(total, over) for name, (total, _) in sums.items()},
+            {**about, "images": len(names), "left out": failed},
+            over,
+            choose({name: by_image for name, (_, by_image) in sums.items()}),
+        )
+        html = None
+        if report:
+            pictures = {e.image: shots(e, dataset, reader, kept) for e in found.examples}
+            html = build(found, pictures, command=command, machine=machine_of(device))
         understood = _understood(kept, names)
-    about = json.loads(json.dumps(record, default=os.fspath))
-    report = Report(
-        dataset.title, dataset.classes, variants,
-        {**about, "images": len(names), "left out": failed}, over,
-    )  # fmt: skip
     return EvaluateResult(
-        report, settings, len(names), tally.finished, tally.skipped, failed,
+        found, settings, len(names), tally.finished, tally.skipped, failed,
         understood.kinds, understood.notes,
-        report.write(out), tally.seconds,
+        found.write(out, html), tally.seconds,
     )  # fmt: skip
 
 
@@ -189,17 +201,25 @@ def _count(tasks: list[Task], kept: Record, how: Execution) -> Tally:
     return tally
 
 
-def _total(kept: Record, variant: str, names: Iterable[str], shape: tuple[int, ...]) -> np.ndarray:
-    """The sum of the images' counts."""
+def _total(
+    kept: Record,
+    variant: str,
+    names: Iterable[str],
+    shape: tuple[int, ...],
+    classes: list[int] | None,
+) -> tuple[np.ndarray, dict[str, float]]:
+    """The sum of the images' counts, and the mean IoU of every image."""
     wanted = set(names)
-    total = np.zeros(shape, np.int64)
+    total, by_image = np.zeros(shape, np.int64), {}
     for image, _, packed in kept.results(variant):
         if image in wanted:
             try:
-                total += unpack(packed, shape)
+                counts = unpack(packed, shape)
             except ValueError as error:
                 raise kept.damaged(image, error) from None
-    return total
+            total += counts
+            by_image[image] = mean_iou_present(counts.sum(0), classes)
+    return total, by_image
 
 
 def _understood(kept: Record, names: Iterable[str]) -> About:

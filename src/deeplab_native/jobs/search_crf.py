@@ -13,8 +13,10 @@ from ..crf.search import Figures, Grid, figures
 from ._engine import check_output_folder
 from ._execution import Execution
 from ._progress import Progress, shortened
+from ._reports import machine_of
 from ._search import Found, Plan, run
 from ._search_files import FolderLoader, Folders, draw
+from ._search_html import build
 from ._search_report import best_record, write_results
 from .scores import ScoreFormat
 from .settings import check_device
@@ -48,21 +50,24 @@ class SearchResult:
 
     def notes(self) -> list[str]:
         """What should be known of the best parameters before they are used, a line each."""
-        about = self.found.about
-        notes = [f"{note}: {shortened(images)}" for note, images in about.notes.items()]
-        if len(about.kinds) > 1:
-            kinds = ", ".join(f"{n} {kind}" for kind, n in about.kinds.items())
-            notes.append(f"the scores are of several kinds: {kinds} (`kind` says it for all)")
-        search = self.found.search
-        edges = search.rounds[0].grid.at_edge(search.best.candidate)
-        if edges:
-            notes.append(
-                f"the best {' and '.join(edges)} is at the end of the coarse grid or beyond: "
-                "a wider grid may have a better one"
-            )
-        if search.best.figures.mean_iou <= self.before.mean_iou:
-            notes.append("no candidate has a higher mean IoU than the scores alone")
-        return notes
+        return _notes(self.found, self.before)
+
+
+def _notes(found: Found, before: Figures) -> list[str]:
+    notes = [f"{note}: {shortened(images)}" for note, images in found.about.notes.items()]
+    if len(found.about.kinds) > 1:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in found.about.kinds.items())
+        notes.append(f"the scores are of several kinds: {kinds} (`kind` says it for all)")
+    search = found.search
+    edges = search.rounds[0].grid.at_edge(search.best.candidate)
+    if edges:
+        notes.append(
+            f"the best {' and '.join(edges)} is at the end of the coarse grid or beyond: "
+            "a wider grid may have a better one"
+        )
+    if search.best.figures.mean_iou <= before.mean_iou:
+        notes.append("no candidate has a higher mean IoU than the scores alone")
+    return notes
 
 
 def search_crf(
@@ -88,6 +93,8 @@ def search_crf(
     memory: int | None = None,
     progress: Callable[[Progress], None] | None = None,
     cancel: Callable[[], bool] | None = None,
+    report: bool = True,
+    command: str | None = None,
 ) -> SearchResult:
     """Searches the CRF parameters for a net's scores, coarse to fine, as the DeepLab paper did.
 
@@ -99,8 +106,8 @@ def search_crf(
         scores: folder of .npy, .npz or .pt files named like the images; what is here is searched
             on.
         labels: folder of label PNGs, palette or grey, whose value is the class.
-        output: folder for search.sqlite, from which the same call goes on, best.json,
-            candidates.csv and heatmap.png.
+        output: folder for search.sqlite, from which the same call goes on, report.html,
+            best.json, candidates.csv and heatmap.png.
         grid: the coarse grid; None: the paper's.
         rounds: finer grids after it, each around the best with half the steps.
         fixed: w2, sigma_gamma, iterations, normalization, void and the width of the band along
@@ -111,7 +118,8 @@ def search_crf(
         scores_format: how the scores are read.
         exif: whether photographs are turned upright by their EXIF orientation.
         device: "cpu", "cuda" or "cuda:N".
-        resume, overwrite, workers, threads, memory, progress, cancel: see `deeplab_native.jobs`.
+        resume, overwrite, workers, threads, memory, progress, cancel, report, command: see
+            `deeplab_native.jobs`.
 
     Raises:
         ImagesFailedError: images that cannot be used, before the first CRF.
@@ -139,12 +147,17 @@ def search_crf(
     start = perf_counter()
     found = run(plan, out, how, resume=resume, overwrite=overwrite)
     seconds = perf_counter() - start
+    before = figures(found.before.counts, found.classes)
+    html = None
+    if report:
+        notes = _notes(found, before)
+        html = build(plan, found, notes, command=command, machine=machine_of(device))
     return SearchResult(
         plan.fixed.params(found.search.best.candidate),
-        figures(found.before.counts, found.classes),
+        before,
         found,
         plan,
         len(items),
-        write_results(plan, found, out, seconds),
+        write_results(plan, found, out, seconds, html),
         seconds,
     )

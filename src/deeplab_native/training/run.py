@@ -15,6 +15,7 @@ from .folders import check_folder, prepare, restore
 from .interruption import Interruption
 from .loop import CHECKPOINTS, Loop, Outcome
 from .processes import make_fabric
+from .report import machine_of, write_report
 from .setup import build_model, describe_data, open_data
 
 if TYPE_CHECKING:
@@ -23,11 +24,19 @@ if TYPE_CHECKING:
 WEIGHTS = "net.safetensors"
 
 
-def train(config: Config, out: str | os.PathLike[str], *, resume: bool = False) -> Outcome:
+def train(
+    config: Config,
+    out: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    report: bool = True,
+    command: str | None = None,
+) -> Outcome:
     """Trains a net as the configuration says.
 
     `out` gets `net.safetensors` (of the averaged weights with `ema`), `checkpoints/`,
-    `training.csv`, `validation.csv`, `tensorboard/`, `pictures/` and `config.yaml`. The first
+    `training.csv`, `validation.csv`, `tensorboard/`, `pictures/`, `config.yaml` and, at its end,
+    `report.html`. The first
     SIGINT or SIGTERM writes a checkpoint and ends the run. A run that goes on gives the same
     weights, to the bit, as one that was not interrupted, on the same machine and threads (on a GPU
     as far as its kernels are deterministic). All processes must see `out` in one file system.
@@ -38,6 +47,8 @@ def train(config: Config, out: str | os.PathLike[str], *, resume: bool = False) 
         config: of `load_config`.
         out: the folder; it must be empty or new without `resume`.
         resume: goes on from the last whole checkpoint there; without one it begins anew.
+        report: whether report.html is written: curves, figures and pictures in one file.
+        command: what the report says to repeat it by.
 
     Raises:
         ValueError: `out` has files already, or a checkpoint of another configuration, or another
@@ -69,4 +80,13 @@ def train(config: Config, out: str | os.PathLike[str], *, resume: bool = False) 
             with loop.averaged():
                 save(loop.net, out / WEIGHTS)
             outcome.weights = out / WEIGHTS
+            if report:
+                classes = data.train.classes, data.train.palette.tolist()
+                write_report(
+                    out,
+                    title=f"{config.model.name} on {data.train.title}",
+                    colours=list(zip(*classes, strict=True)),
+                    command=command,
+                    machine=machine_of(fabric.device),
+                )
     return outcome

@@ -113,7 +113,5 @@ def picture(
     image: np.ndarray, labels: np.ndarray, predicted: np.ndarray, palette: np.ndarray
 ) -> np.ndarray:
     """(H, 3 W, 3) uint8: the photograph, its labels over it (void white), the prediction."""
-    known = np.where(labels == VOID, 0, labels)
-    truth = viz.overlay(image, known, palette)
-    truth[labels == VOID] = 255
+    truth = viz.overlay(image, labels, palette, void=VOID)
     return np.concatenate([image, truth, viz.overlay(image, predicted, palette)], axis=1)

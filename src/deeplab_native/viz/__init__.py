@@ -7,6 +7,8 @@ never.
 
 >>> figure = draw_confusion_matrix(counts, classes)
 >>> save_figure("confusion.svg", figure)
+
+`HTMLReport` puts figures, tables and pictures into one file that needs no other.
 """
 
 from .belief_maps import draw_belief_maps
@@ -21,10 +23,13 @@ from .figures import heat, save_figure, to_png, to_svg
 from .heat_maps import draw_heat_maps
 from .palettes import PALETTES, VOC_CLASSES, named_palette, voc_palette
 from .pictures import boundaries, count_labels, label_png, overlay, save_label_png, save_png
+from .report import HTMLReport, Shot
 
 __all__ = [
     "PALETTES",
     "VOC_CLASSES",
+    "HTMLReport",
+    "Shot",
     "Spread",
     "boundaries",
     "count_labels",

@@ -27,7 +27,7 @@ def draw_heat_maps(
     y_label: str,
     value_label: str,
     framed: tuple[str, int, int] | None = None,
-    columns: int = 4,
+    columns: int = 2,
     title: str | None = None,
 ) -> Figure:
     """Values by colour, and as numbers where there is room; the colours are those of all panels.

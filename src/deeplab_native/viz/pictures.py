@@ -61,12 +61,15 @@ def overlay(
     labels: np.ndarray,
     palette: np.ndarray | None = None,
     alpha: float = 0.5,
+    *,
+    void: int | None = None,
 ) -> np.ndarray:
     """The photograph with the labels' colours over it: (H, W, 3) uint8.
 
     image (H, W, 3) uint8; labels (H, W) integers below the number of colours. Label 0, the
     background, keeps the photograph's own colours; a light line runs along every change of label.
-    `alpha` is the share of the label's colour, 0..1.
+    `alpha` is the share of the label's colour, 0..1. Pixels of the label `void`, which may be
+    beyond the colours, are white.
     """
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -74,6 +77,9 @@ def overlay(
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: expected 0 to 1, got {alpha}")
     palette = check_palette(palette)
+    unknown = None if void is None else np.asarray(labels) == void
+    if unknown is not None:
+        labels = np.where(unknown, 0, labels)
     labels = _check_labels(labels, len(palette))
     if labels.shape != image.shape[:2]:
         raise ValueError(f"labels: expected the image's size {image.shape[:2]}, got {labels.shape}")
@@ -84,6 +90,8 @@ def overlay(
         mixed = image[rows][inside] * (1 - share) + palette[labels[rows][inside]] * share
         pixels[rows][inside] = np.rint(mixed)
     pixels[boundaries(labels)] = 255
+    if unknown is not None:
+        pixels[unknown] = 255
     return pixels
 
 
