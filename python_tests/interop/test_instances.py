@@ -181,5 +181,5 @@ def test_ultralytics():
     given.masks = None
     with pytest.raises(ValueError, match="have no masks"):
         refine_detections(given)
-    with pytest.raises(TypeError, match=r"expected supervision\.Detections or Ultralytics' Results"):
+    with pytest.raises(TypeError, match=r"expected supervision\.Detections or Ultralytics'"):
         refine_detections(coarse(), photo())
