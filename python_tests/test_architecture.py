@@ -36,7 +36,7 @@ LAYERS = (
     ("_annotations",),
     ("metrics", "ops", "pydensecrf", "viz"),
     ("crf", "data", "layers"),
-    ("models",),
+    ("interop", "models"),
     ("weights",),
     ("hub",),
     ("demo", "jobs", "training"),

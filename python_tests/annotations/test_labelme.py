@@ -110,7 +110,7 @@ def test_the_photograph(tmp_path):
     assert shape_mask(beside.shapes[0], SIZE).sum() == 15
     with pytest.raises(ValueError, match="imageHeight x imageWidth 7 x 30, but the picture has 20"):
         read_labelme(document(imageData=base64_png(pixels), imageHeight=7)).image()
-    with pytest.raises(ValueError, match="give the file, so that 'photo.png' is found by it"):
+    with pytest.raises(ValueError, match=r"give the file, so that 'photo\.png' is found by it"):
         read_labelme(document()).image()
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # `as`: these names are the package's own, not imports of thi
     from . import crf as crf
     from . import data as data
     from . import hub as hub
+    from . import interop as interop
     from . import jobs as jobs
     from . import layers as layers
     from . import metrics as metrics
@@ -78,6 +79,7 @@ _MODULES = (
     "crf",
     "data",
     "hub",
+    "interop",
     "jobs",
     "layers",
     "metrics",

@@ -1,6 +1,6 @@
 """Masks in the files of annotation programs: COCO's and LabelMe's."""
 
-from .coco import Coco, CocoImage, read_coco, segmentation_like, segmentation_mask
+from .coco import Coco, CocoImage, read_coco, read_results, segmentation_like, segmentation_mask
 from .documents import write_document
 from .labelme import LabelMe, Shape, labelme_shapes, read_labelme, shape_mask
 from .polygons import coco_polygons, fill_polygons
@@ -18,6 +18,7 @@ __all__ = [
     "labelme_shapes",
     "read_coco",
     "read_labelme",
+    "read_results",
     "segmentation_like",
     "segmentation_mask",
     "shape_mask",

@@ -35,12 +35,14 @@ class Coco:
         images: by their id.
         categories: the names, by their id.
         annotations: of each image, by its id, as they are in the file; () where it has none.
+        document: the file's JSON.
         path: the file; None where its content was given.
     """
 
     images: Mapping[int | str, CocoImage] = field(repr=False)
     categories: Mapping[int, str]
     annotations: Mapping[int | str, Sequence[Mapping[str, Any]]] = field(repr=False)
+    document: Mapping[str, Any] = field(repr=False)
     path: Path | None = None
 
     def label_map(self, image_id: int | str, numbers: Mapping[int, int]) -> np.ndarray:
@@ -104,7 +106,20 @@ def read_coco(source: object, *, name: str = "document") -> Coco:
         if category_id not in categories:
             raise ValueError(f"{at}: category_id {category_id} is none of {short(categories)}")
         of[id_].append(annotation)
-    return Coco(images, categories, of, path)
+    return Coco(images, categories, of, document, path)
+
+
+def read_results(source: object, *, name: str = "document") -> list[Mapping[str, Any]]:
+    """A net's results in COCO's form, [{"image_id": ..., "segmentation": ..., ...}, ...].
+
+    Raises:
+        TypeError: something else than a file or a list.
+        FileNotFoundError, ValueError: the file is not there, or holds something else.
+    """
+    listed, path = read_document(source, name, list)
+    for i, result in enumerate(listed):
+        entry(result, "image_id", (int, str), f"{path or f'`{name}`'}: [{i}]")
+    return list(listed)
 
 
 def segmentation_mask(segmentation: object, size: tuple[int, int], where: str) -> np.ndarray:

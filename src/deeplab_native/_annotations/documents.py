@@ -13,19 +13,20 @@ from .._files import atomic_path
 from .rle import short
 
 
-def read_document(source: object, name: str) -> tuple[Mapping[str, Any], Path | None]:
-    """A JSON object and the file that it is of, None where it was given as it is.
+def read_document(source: object, name: str, kind: type = dict) -> tuple[Any, Path | None]:
+    """A JSON object or list, and the file that it is of, None where it was given as it is.
 
     Args:
         source: a file, or what was read of one.
         name: of the argument, for errors.
+        kind: what is wanted, `dict` or `list`.
 
     Raises:
         TypeError: something else.
         FileNotFoundError: the file is not there.
-        ValueError: it is no JSON object.
+        ValueError: it is no JSON of that kind.
     """
-    if isinstance(source, Mapping):
+    if isinstance(source, Mapping if kind is dict else kind):
         return source, None
     if not isinstance(source, str | os.PathLike):
         raise TypeError(
@@ -42,12 +43,13 @@ def read_document(source: object, name: str) -> tuple[Mapping[str, Any], Path | 
     except (ValueError, RecursionError) as error:
         said = None if _begins_like_json(path) else what_else(path)
         raise ValueError(f"{path}: no JSON: {said or error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: expected a JSON object {{...}}, got {short(found)}")
+    if not isinstance(found, kind):
+        wanted = "a JSON object {...}" if kind is dict else "a JSON list [...]"
+        raise ValueError(f"{path}: expected {wanted}, got {short(found)}")
     return found, path
 
 
-def write_document(path: str | os.PathLike[str], document: Mapping[str, Any]) -> None:
+def write_document(path: str | os.PathLike[str], document: Any) -> None:
     """Writes a JSON file, whole or not at all."""
     with atomic_path(path) as temporary:
         text = json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False)

@@ -173,7 +173,7 @@ def shape_mask(shape: Shape, size: tuple[int, int]) -> np.ndarray:
     return drawn
 
 
-def labelme_shapes(mask: np.ndarray, label: str, **entries: Any) -> list[dict[str, Any]]:
+def labelme_shapes(mask: np.ndarray, label: str, /, **entries: Any) -> list[dict[str, Any]]:
     """A mask as LabelMe's polygons, one for each connected part.
 
     `shape_mask` makes the mask again of them, pixel by pixel, holes included: the polygon's path
