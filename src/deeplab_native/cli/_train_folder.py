@@ -167,12 +167,15 @@ def _finish(
         "failures": list(outcome.failures.values()),
         "next": commands,
     }
+    hints = [*_hints(found)]
     facts = console.facts(
         ("held out", f"{len(held_out)} photographs, {output / EVALUATION}"),
         ("pictures", f"{output / EXAMPLES}: photograph, labels, network, with the CRF"),
         ("weights", str(outcome.weights)),
     )
     console.result(as_json, values, *_tables(found), facts)
+    for hint in hints:
+        console.err.print(hint, soft_wrap=True)
     if not as_json:
         console.out.print("next", style="bold")
         for command in commands:
@@ -193,6 +196,21 @@ def _tables(found: EvaluateResult) -> list[Any]:
         table.add_row(name, *(percent(float(v.scores.class_iou[i])) for v in variants))
     table.add_row("mean", *(percent(v.scores.mean_iou) for v in variants), style="bold")
     return [table]
+
+
+def _hints(found: EvaluateResult) -> Iterator[str]:
+    """What the figures say that a reader may not see."""
+    before, *after = (v.scores for v in found.report.variants.values())
+    unseen = [
+        n for n, iou in zip(found.report.classes, before.class_iou, strict=True) if iou != iou
+    ]
+    if unseen:
+        yield f"in no held-out photograph, and so without a figure: {', '.join(unseen)}"
+    if after and after[0].mean_iou < before.mean_iou:
+        yield (
+            "the CRF does not help here: leave it out with segment --no-crf, or find parameters "
+            "that suit these scores with segment --save-scores and crf-search"
+        )
 
 
 def _reduced_to(config: Config, longest_side: int | None) -> int | None:

@@ -39,8 +39,8 @@ def split_by_name(names: Collection[str], share: float = SHARE) -> Split:
     count = sum(share_of(name) < share for name in order)
     count = min(max(count, 1), len(order) - 1)
     note = (
-        f"{count} of {len(order)} photographs are held out, by a hash of their names: the same "
-        "ones every time (lists in train.txt and val.txt say it otherwise)"
+        f"held out: {count} of {len(order)} photographs, by a hash of their names, and so the same "
+        "every time (lists in train.txt and val.txt say it otherwise)"
     )
     return Split(sorted(order[count:]), sorted(order[:count]), [note])
 
@@ -63,7 +63,7 @@ def split_of(root: Path, names: Sequence[str]) -> Split:
     if not there:
         split = split_by_name(names)
     else:
-        notes = [f"photographs by {' and '.join(lists[part].name for part in there)}"]
+        notes = [f"held out: by {' and '.join(lists[part].name for part in there)}"]
         rest = {part: sorted({*names} - {*listed}) for part, listed in there.items()}
         train = there["train"] if "train" in there else rest["val"]
         val = there["val"] if "val" in there else rest["train"]
@@ -81,7 +81,7 @@ def split_of(root: Path, names: Sequence[str]) -> Split:
         split = Split(train, val, notes)
     if len(split.val) < FEW:
         split.notes.append(
-            f"{len(split.val)} held out are few: their figures vary much with the choice"
+            f"so few held out, {len(split.val)}, make figures that vary much with the choice"
         )
     return split
 

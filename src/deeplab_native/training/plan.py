@@ -24,7 +24,8 @@ _BATCH = {"cpu": 8, "cuda": 16}
 # of training MobileNetV2, measured: of a pixel of a crop, at either stride
 _BYTES_A_PIXEL = {16: 1800, 8: 2900}
 _PASSES, _AT = 100, 20  # over so few photographs; over n times as many, n^-0.3 of them
-_LEAST_UPDATES = 200
+_LEAST_UPDATES = 200  # where there is the time
+_FEWEST = 10
 _HEAD = 0.15  # of the updates, before them
 _FOR_UPDATES = 0.85  # of the time; the rest is for validation
 
@@ -72,7 +73,7 @@ def crop_and_batch(device: str, longest: int, memory: int | None) -> tuple[int, 
 
 def updates_within(minutes: float, pace: Pace) -> int:
     """Updates of the whole net, with those of the head before them; ten at the least."""
-    return max(10, int(_FOR_UPDATES * 60 * minutes / (pace.whole + _HEAD * pace.head)))
+    return max(_FEWEST, int(_FOR_UPDATES * 60 * minutes / (pace.whole + _HEAD * pace.head)))
 
 
 def plan_run(
@@ -114,7 +115,9 @@ def plan_run(
     head = config.schedule.head_first.iterations
     took = (config.schedule.iterations * pace.whole + head * pace.head) / _FOR_UPDATES / 60
     passes = config.iterations * config.batch / images
-    why = "" if updates < most else f", as many as {minutes or MINUTES:g} minutes allow"
+    budget = f"{minutes or MINUTES:g} minutes"
+    why = f", the fewest (not within {budget})" if updates == _FEWEST else f", within {budget}"
+    why = "" if updates < most else why
     notes.insert(
         0,
         f"{config.iterations} updates of {pace.whole:.2f} s ({head} of the head alone, "
