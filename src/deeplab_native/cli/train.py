@@ -1,4 +1,4 @@
-"""`deeplab-native train`: a net from a configuration file and a data set."""
+"""`deeplab-native train`: a net from photographs and labels, or from a configuration."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from typing import Annotated
 import typer
 
 from . import options
+from ._train_folder import run_folder, stop_if_interrupted
 
 EXAMPLES = """[bold]Examples[/]
+
+[cyan]deeplab-native train photos/ -o runs/mine[/]  photos/images/ and photos/labels/, or LabelMe's
+or COCO's JSON: classes, held-out photographs, schedule and time are chosen, and said
 
 [cyan]deeplab-native train voc.yaml --data-root VOCdevkit -o runs/voc[/]
 
@@ -22,7 +26,7 @@ EXAMPLES = """[bold]Examples[/]
 
 Ctrl-C and SIGTERM write a checkpoint first. OUTPUT gets net.safetensors, report.html, to look at,
 checkpoints/, training.csv, validation.csv, pictures/, tensorboard/ and config.yaml, the
-configuration with all its defaults."""
+configuration with all its defaults; of a folder also data/, evaluation/ and examples/."""
 
 # of the extra `train`: module and package
 _EXTRA = (
@@ -31,6 +35,14 @@ _EXTRA = (
     ("yaml", "pyyaml"),
     ("tensorboard", "tensorboard"),
 )
+
+
+_WHAT = (
+    "Folder with images/ and labels/ (PNG), or with LabelMe's or COCO's JSON; or a YAML file, or a "
+    "configuration that --list names."
+)
+_MINUTES = "Time for a folder's run. Default: what so few photographs need, at most 15."
+_SIDE = "Larger photographs of a folder are reduced to this. Default: 513."
 
 
 def _check_extra() -> None:
@@ -61,7 +73,7 @@ def _list(wanted: bool) -> None:
 def run(
     config: Annotated[
         str,
-        typer.Argument(metavar="CONFIG", help="YAML file, or a configuration that --list names."),
+        typer.Argument(metavar="FOLDER|CONFIG", help=_WHAT),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the run.")],
     data_root: Annotated[
@@ -75,6 +87,8 @@ def run(
         str | None,
         typer.Option(help="cpu or cuda, for accelerator. Default: the configuration's."),
     ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.01, metavar="M", help=_MINUTES)] = None,
+    longest_side: Annotated[int | None, typer.Option(min=33, metavar="PIXELS", help=_SIDE)] = None,
     threads: options.Threads = None,
     resume: options.Resume = False,
     write_report: options.Report = True,
@@ -86,13 +100,15 @@ def run(
         ),
     ] = False,
 ) -> None:
-    """Train a net on a data set."""
+    """Train a net on your photographs, or on a data set by a configuration."""
     _check_extra()
     from ..training.config_file import find_config, load_config
     from ..training.memory import keep_freed_memory
     from ..training.run import train
     from . import console, repeat
 
+    own = Path(config).is_dir()
+    _check_options(own, config, data_root, minutes, longest_side)
     keep_freed_memory()
     overrides = [*(changes or [])]
     if data_root is not None:
@@ -101,6 +117,12 @@ def run(
         overrides.append(f"accelerator={device}")
     if threads is not None:
         overrides.append(f"threads={threads}")
+    if own:
+        run_folder(
+            Path(config), output, minutes=minutes, longest_side=longest_side,
+            overrides=overrides, resume=resume, write_report=write_report, as_json=json,
+        )  # fmt: skip
+        return
     chosen = load_config(find_config(config), overrides)
     outcome = train(chosen, output, resume=resume, report=write_report, command=repeat.command())
     failures = outcome.failures
@@ -108,13 +130,7 @@ def run(
         console.err.print(f"{len(failures)} samples could not be used:")
         for message in failures.values():
             console.err.print(f"  {message}", soft_wrap=True)
-    if outcome.interrupted_by:
-        console.err.print(
-            f"interrupted after {outcome.iteration} of {chosen.iterations} iterations: "
-            "the same command with --resume goes on from there",
-            soft_wrap=True,
-        )
-        raise typer.Exit(128 + outcome.interrupted_by)
+    stop_if_interrupted(outcome, chosen)
     rows = [("iterations", str(outcome.iteration)), ("weights", str(outcome.weights))]
     if outcome.scores is not None:
         rows.insert(1, ("mean IoU", f"{100 * outcome.scores.mean_iou:.2f} %"))
@@ -126,3 +142,18 @@ def run(
     }
     if json or outcome.weights is not None:
         console.result(json, values, console.facts(*rows))
+
+
+def _check_options(
+    own: bool,
+    config: str,
+    data_root: Path | None,
+    minutes: float | None,
+    longest_side: int | None,
+) -> None:
+    """Raises ValueError for options of the other kind of run."""
+    if own and data_root is not None:
+        raise ValueError(f"--data-root: {config} is the data itself (leave it out)")
+    for option, value in (("--minutes", minutes), ("--longest-side", longest_side)):
+        if not own and value is not None:
+            raise ValueError(f"{option}: of a folder, and {config} is none (leave it out)")

@@ -112,7 +112,8 @@ def as_class_set(
 
     Args:
         classes: names; their number (the names are then "class 0", ...); a name of `CLASS_SETS`;
-            or a JSON file {"0": name, "1": name, ...}.
+            or a JSON file: [name, name, ...], {"0": name, "1": name, ...} or {name: 0, name: 1,
+            ...}.
 
     Raises:
         TypeError: something else.
@@ -143,25 +144,50 @@ def as_class_set(
 
 
 def _read_classes(path: Path) -> ClassSet:
-    names = read_json_object(path)
-    expected = [str(i) for i in range(len(names))]
-    if list(names) != expected or not all(isinstance(name, str) for name in names.values()):
+    numbers = class_numbers(read_json(path), path)
+    if sorted(numbers) != list(range(len(numbers))):
         raise ValueError(
-            f'{path}: expected class names by index, {{"0": "background", "1": ...}}, in order and '
-            f"without gaps; got the keys {', '.join(map(str, names))}"[:400]
+            f"{path}: expected class names of 0, 1, ... without gaps, got those of "
+            f"{', '.join(map(str, sorted(numbers)))}"[:400]
         )
     try:
-        return ClassSet(tuple(map(str, names.values())))
+        return ClassSet(tuple(numbers[i] for i in range(len(numbers))))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
+def class_numbers(content: object, path: Path) -> dict[int, str]:
+    """Class names by number: of [name, ...], {"0": name, ...} or {name: 0, ...}.
+
+    Raises ValueError that names the file for another form.
+    """
+    if isinstance(content, list):
+        pairs: list[tuple[object, object]] = list(enumerate(content))
+    elif isinstance(content, dict):
+        pairs = [(int(k), v) if k.isdecimal() else (v, k) for k, v in content.items()]
+    else:
+        pairs = []
+    found = {number: name for number, name in pairs if type(number) is int}
+    good = bool(pairs) and len(found) == len(pairs)
+    if not good or not all(isinstance(name, str) for name in found.values()):
+        raise ValueError(
+            f'{path}: expected class names, as a list ["background", ...] or by index, '
+            f'{{"0": "background", ...}}; got {json.dumps(content)}'[:400]
+        )
+    return {number: str(name) for number, name in found.items()}
+
+
+def read_json(path: Path) -> object:
+    """Raises OSError, or ValueError where the file is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: no JSON: {error}") from None
+
+
 def read_json_object(path: Path) -> dict[str, object]:
     """Raises OSError, or ValueError where the file is no JSON object."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: no JSON: {error}") from None
+    content = read_json(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}")
     return content

@@ -59,13 +59,21 @@ def find_config(name: str | os.PathLike[str]) -> Path:
     if str(name) in shipped:
         return shipped[str(name)]
     close = difflib.get_close_matches(str(name), shipped, n=1)
-    advice = f"did you mean {close[0]}?" if close else "expected a file, or one that --list names"
-    raise FileNotFoundError(f"{name}: no such configuration; {advice}")
+    advice = (
+        f"did you mean {close[0]}?"
+        if close
+        else "expected a folder of photographs, a YAML file, or a name that --list shows"
+    )
+    raise FileNotFoundError(f"{name}: no such folder or configuration; {advice}")
 
 
 def read_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> dict[str, Any]:
     """`load_config` without the check of its keys and values."""
-    content = _read(Path(path), ())
+    return merge_overrides(_read(Path(path), ()), overrides)
+
+
+def merge_overrides(content: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """The content of a file with "key.sub=value" each over it; `content` stays as it is."""
     for override in overrides:
         content = _merged(content, _parsed(override))
     return content

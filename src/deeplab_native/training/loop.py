@@ -122,9 +122,8 @@ class Loop:
         interruption: Interruption,
     ) -> None:
         config, fabric = self.config, self.fabric
-        for parameter in self._trunk:
-            parameter.requires_grad_(not rests)
-        steps = self._steps(start, stop, reporter, samples)
+        self.rest_trunk(rests)
+        steps = self.steps(start, stop, reporter, samples)
         self.net.train()
         window, logged = _Window(), start
         for iteration in range(start, stop):
@@ -163,7 +162,12 @@ class Loop:
         """One update; a method of its own, so that tests can come between."""
         steps.update(rate)
 
-    def _steps(
+    def rest_trunk(self, rests: bool) -> None:
+        """Whether the trunk keeps its weights, and no gradient is computed in it."""
+        for parameter in self._trunk:
+            parameter.requires_grad_(not rests)
+
+    def steps(
         self, start: int, stop: int, reporter: Reporter, samples: DeviceSamples | None
     ) -> Steps:
         """For the iterations from `start` to `stop` - 1."""

@@ -53,7 +53,8 @@ def load(
             which are otherwise taken for torchvision's.
         new_layers: layers that are new and so keep the net's values, whatever the file has for
             them: "classifier" (`model.classifiers()`), for other classes or weights of ImageNet,
-            or "head" (all that is named fc...). None: the file must have everything.
+            or "head" (all that is named fc...). The net may then have another `output_stride` than
+            the file says, as its filters are of any. None: the file must have everything.
         seed: of the filters that a smaller fc6 and fc7 take from those for ImageNet.
 
     Raises:
@@ -162,12 +163,18 @@ def _other_net(
     problems = []
     if checkpoint.metadata is not None:
         theirs = checkpoint.metadata
+        # a classifier that is new learns what it needs at the net's own stride
+        free = {"output_stride"} if new else set()
+        options = [
+            {key: value for key, value in one.items() if key not in free}
+            for one in (theirs.options, as_json(model.options))
+        ]
         takes_head = not all(key in new for key in own if _HEAD.fullmatch(key))
         # nets with the same keys and shapes may differ in their rates (ASPP-S, ASPP-L) or strides
         for what, a, b, matters in (
             ("net", theirs.model, model.name, takes_head),
             ("num_classes", theirs.num_classes, model.num_classes, not new),
-            ("options", theirs.options, as_json(model.options), True),
+            ("options", *options, True),
         ):
             if matters and a != b:
                 problems.append(f"{what}: {a} in the file, {b} in the net")
