@@ -27,6 +27,7 @@ LAYERS = (
         "_image_range",
         "_images",
         "_late",
+        "_logging",
         "_memory",
         "_native",
         "_variants",
@@ -42,6 +43,7 @@ LAYERS = (
     ("web",),
     ("",),  # the package's own __init__.py, which gives users the names of all
     ("cli",),
+    ("__main__",),
 )
 # The drop-in stands beside: these import one another and NumPy, nothing else, so no torch.
 DROP_IN = ("_C", "_image_range", "_memory", "pydensecrf")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -23,6 +25,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from .._logging import ROOT
 from .errors import in_options
 
 if TYPE_CHECKING:
@@ -33,6 +36,27 @@ if TYPE_CHECKING:
 # File names are printed as they are: brackets and colons in them are no markup
 out = Console(highlight=False, markup=False, emoji=False)
 err = Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+class _Lines(logging.Handler):
+    """A line on stderr for a record, above what moves there; with the time from `-vv` on."""
+
+    def __init__(self, verbose: int) -> None:
+        super().__init__()
+        self._times = verbose > 1
+
+    def emit(self, record: logging.LogRecord) -> None:
+        time = f"{datetime.now():%H:%M:%S} " if self._times else ""
+        err.print(f"{time}{record.levelname.lower()}: {record.getMessage()}", soft_wrap=True)
+
+
+def show_log(verbose: int) -> None:
+    """What the package logs: 1, what it decides; 2 or more, every step."""
+    package = logging.getLogger(ROOT)
+    for old in [handler for handler in package.handlers if isinstance(handler, _Lines)]:
+        package.removeHandler(old)
+    package.addHandler(_Lines(verbose))
+    package.setLevel(logging.DEBUG if verbose > 1 else logging.INFO)
 
 
 def status(text: str) -> Status:
