@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
@@ -59,9 +59,14 @@ def show_log(verbose: int) -> None:
     package.setLevel(logging.DEBUG if verbose > 1 else logging.INFO)
 
 
-def status(text: str) -> Status:
+def _is_watched() -> bool:
+    """Whether what moves can move. FORCE_COLOR alone makes rich take a file for a terminal."""
+    return err.is_terminal and err.file.isatty()
+
+
+def status(text: str) -> AbstractContextManager[object]:
     """A spinner while the `with` block runs; nothing where stderr is no terminal."""
-    return err.status(Text(text))
+    return err.status(Text(text)) if _is_watched() else nullcontext()
 
 
 def result(as_json: bool, values: dict[str, Any], *for_people: RenderableType) -> None:
@@ -110,7 +115,7 @@ class Bars:
             # over the last minutes: images differ, and one of them is a few seconds
             TimeRemainingColumn(),
             console=err,
-            disable=not err.is_terminal,
+            disable=not _is_watched(),
             speed_estimate_period=120,
         )
 
