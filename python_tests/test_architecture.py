@@ -27,6 +27,7 @@ LAYERS = (
         "_image_range",
         "_images",
         "_late",
+        "_logging",
         "_machine",
         "_memory",
         "_native",
@@ -43,6 +44,7 @@ LAYERS = (
     ("web",),
     ("",),  # the package's own __init__.py, which gives users the names of all
     ("cli",),
+    ("__main__",),
 )
 # The drop-in stands beside: these import one another and NumPy, nothing else, so no torch.
 DROP_IN = ("_C", "_image_range", "_memory", "pydensecrf")

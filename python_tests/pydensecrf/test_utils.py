@@ -1,7 +1,5 @@
 """deeplab_native.pydensecrf.utils: values by their formulas, and errors."""
 
-import logging
-
 import numpy as np
 import pytest
 
@@ -83,17 +81,17 @@ def test_unary_from_softmax(dtype):
         utils.unary_from_softmax(dtype(0.5))
 
 
-def test_deprecated(caplog):
-    with caplog.at_level(logging.WARNING):
+def test_deprecated():
+    with pytest.warns(DeprecationWarning, match="use unary_from_labels") as found:
         u = utils.compute_unary(LABELS, 3, GT_PROB=0.8)
-        assert "use unary_from_labels" in caplog.text
-        np.testing.assert_array_equal(u, utils.unary_from_labels(LABELS, 3, 0.8))
+    assert found[0].filename == __file__  # the caller's line
+    np.testing.assert_array_equal(u, utils.unary_from_labels(LABELS, 3, 0.8))
+    with pytest.warns(DeprecationWarning, match="use unary_from_softmax"):
         u = utils.softmax_to_unary(P)
-        assert "use unary_from_softmax" in caplog.text
-        np.testing.assert_array_equal(u, utils.unary_from_softmax(P, clip=None))
+    np.testing.assert_array_equal(u, utils.unary_from_softmax(P, clip=None))
+    with pytest.warns(DeprecationWarning, match="use unary_from_softmax"):
         u = utils.softmax_to_unary(P, 0.5)
-        np.testing.assert_array_equal(u, utils.unary_from_softmax(P, 0.5, None))
-    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
+    np.testing.assert_array_equal(u, utils.unary_from_softmax(P, 0.5, None))
 
 
 def test_create_pairwise_gaussian():

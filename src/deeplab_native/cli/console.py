@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -19,10 +22,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from .._logging import ROOT
 from .errors import in_options
 
 if TYPE_CHECKING:
@@ -35,9 +38,35 @@ out = Console(highlight=False, markup=False, emoji=False)
 err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
-def status(text: str) -> Status:
+class _Lines(logging.Handler):
+    """A line on stderr for a record, above what moves there; with the time from `-vv` on."""
+
+    def __init__(self, verbose: int) -> None:
+        super().__init__()
+        self._times = verbose > 1
+
+    def emit(self, record: logging.LogRecord) -> None:
+        time = f"{datetime.now():%H:%M:%S} " if self._times else ""
+        err.print(f"{time}{record.levelname.lower()}: {record.getMessage()}", soft_wrap=True)
+
+
+def show_log(verbose: int) -> None:
+    """What the package logs: 1, what it decides; 2 or more, every step."""
+    package = logging.getLogger(ROOT)
+    for old in [handler for handler in package.handlers if isinstance(handler, _Lines)]:
+        package.removeHandler(old)
+    package.addHandler(_Lines(verbose))
+    package.setLevel(logging.DEBUG if verbose > 1 else logging.INFO)
+
+
+def _is_watched() -> bool:
+    """Whether what moves can move. FORCE_COLOR alone makes rich take a file for a terminal."""
+    return err.is_terminal and err.file.isatty()
+
+
+def status(text: str) -> AbstractContextManager[object]:
     """A spinner while the `with` block runs; nothing where stderr is no terminal."""
-    return err.status(Text(text))
+    return err.status(Text(text)) if _is_watched() else nullcontext()
 
 
 def result(as_json: bool, values: dict[str, Any], *for_people: RenderableType) -> None:
@@ -86,7 +115,7 @@ class Bars:
             # over the last minutes: images differ, and one of them is a few seconds
             TimeRemainingColumn(),
             console=err,
-            disable=not err.is_terminal,
+            disable=not _is_watched(),
             speed_estimate_period=120,
         )
 

@@ -6,6 +6,7 @@ Nothing here imports torch: `--help` and usage errors answer at once.
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -32,14 +33,15 @@ from .errors import with_advice
 class _OneLineErrors(TyperGroup):
     """Errors become one line `error: ...` on stderr and exit code 1; `--debug` lets them through.
 
-    `--debug` is accepted before and after the command's name, and `--output` under its old name.
+    `--debug` and `--verbose` are accepted before and after the command's name, and `--output` under
+    its old name.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)
         own, rest = [_as_now(a) for a in args[:end]], args[end:]
-        if "--debug" in own:
-            own = ["--debug", *(a for a in own if a != "--debug")]
+        of_all = [a for a in own if a in _OF_ALL]
+        own = [*of_all, *(a for a in own if a not in _OF_ALL)]
         own = with_address(own)
         repeat.remember([*own, *rest])
         return super().parse_args(ctx, [*own, *rest])
@@ -57,6 +59,9 @@ class _OneLineErrors(TyperGroup):
             raise typer.Exit(1) from None
 
 
+_OF_ALL = ("--debug", "--verbose", "-v", "-vv")  # options of every command
+
+
 def _as_now(argument: str) -> str:
     """`--out` and `--out=DIR` were the name of `--output` in some commands."""
     name, equals, value = argument.partition("=")
@@ -66,7 +71,6 @@ def _as_now(argument: str) -> str:
 app = typer.Typer(
     cls=_OneLineErrors,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,  # a traceback is asked for with --debug, and then plain
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -87,8 +91,22 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "--verbose",
+            "-v",
+            count=True,
+            metavar="",
+            show_default=False,
+            help="Say on stderr what is decided; -vv: and what becomes of every image.",
+        ),
+    ] = 0,
 ) -> None:
-    pass
+    if verbose:
+        from .console import show_log
+
+        show_log(verbose)
 
 
 _COMMANDS = {
@@ -109,4 +127,11 @@ for name, command in _COMMANDS.items():
 
 def main() -> None:
     """Runs `deeplab-native` on the arguments of this process, and ends it with the status."""
-    app(prog_name="deeplab-native")
+    with warnings.catch_warnings():
+        warnings.showwarning = _in_one_line
+        app(prog_name="deeplab-native")
+
+
+def _in_one_line(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as the commands say their own, without the line of the source that it is of."""
+    print(f"warning: {message}", file=sys.stderr)

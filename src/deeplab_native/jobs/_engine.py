@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .._files import nothing_left, remove_leftovers, sole_writer
+from .._logging import logger
 from ._execution import Execution
 from ._progress import Cancelled, Tally
 from ._record import ADVICE, Record, remove_record
 from ._workers import Outcome
+
+_log = logger(__name__)
 
 
 class Task(NamedTuple):
@@ -36,11 +39,14 @@ class Task(NamedTuple):
 def unfinished(tasks: Iterable[Task], record: Record) -> list[Task]:
     """The tasks that are left to do."""
     done = record.done()
-    return [
+    every = list(tasks)
+    left = [
         task
-        for task in tasks
+        for task in every
         if done.get(task.name) != task.state or not all(path.is_file() for path in task.outputs)
     ]
+    _log.info("%s: %d of %d images are left to do", record.path, len(left), len(every))
+    return left
 
 
 def collect(
@@ -69,9 +75,11 @@ def collect(
             known = None
             if error is None:
                 known = keep(job, result)
+                _log.debug("%s: %s done", tally.stage, name(job))
                 tally.finished += weight(job)
             else:
                 tally.failed[name(job)] = error
+                _log.debug("%s: %s failed: %s", tally.stage, name(job), error)
                 tally.lost += weight(job)
             say(tally.progress(name(job), error, known))
     if tally.done < tally.total:

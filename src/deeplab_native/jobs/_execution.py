@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 
+from .._logging import logger
 from .._memory import available_memory
 from ._progress import Progress
 from ._workers import Outcome, run_here, run_jobs
 
+_log = logger(__name__)
 _THREADS_PER_CORE = 4  # more only wait for each other, and thousands cannot be started at all
 
 
@@ -48,6 +50,10 @@ class Execution:
         shared = max(1, cores // workers) if workers else torch.get_num_threads()
         threads = self.threads or shared
         memory = available_memory() if self.memory is None else self.memory
+        _log.info(
+            "%d images on %s: %d worker processes of %d threads, %.1f GB of memory",
+            *(tasks, device, workers, threads, memory / 1e9),
+        )
         return Execution(workers, threads, memory, self.progress, self.cancel)
 
     def outcomes(

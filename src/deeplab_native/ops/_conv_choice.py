@@ -11,9 +11,12 @@ import torch
 
 from .. import _C
 from .._autograd import transforms_active
+from .._logging import logger
 from .._native import convolutions_use_tf32, memory_format
 from ._conv_checks import computing_dtype, same_bits_asked
 from .atrous_im2col import Pair
+
+_log = logger(__name__)
 
 # The least rate from which a copy to channels_last pays on the CPU, of layers with many filters and
 # of few filters in training. `benchmarks/bench_conv.py` says below its table what it should be.
@@ -111,6 +114,7 @@ def _decide(
         )
         choice = measured_choice(problem) if keeps_size else None
         if choice is not None:
+            _log.debug("%s: %s, as it was measured", problem, choice)
             return choice
     if same_bits and not channels_last and dtype != torch.bfloat16:
         # Asked for the same bits, torch leaves cuDNN out of dilated convolutions of contiguous maps

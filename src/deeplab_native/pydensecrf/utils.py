@@ -6,8 +6,8 @@ these functions accept more, or refuse what went wrong silently. Lists are taken
 
 from __future__ import annotations
 
-import logging
 import math
+import warnings
 from collections.abc import Sequence
 from numbers import Number
 from typing import Any
@@ -71,9 +71,13 @@ def unary_from_labels(
 
 
 def compute_unary(labels: ArrayLike, M: int, GT_PROB: float = 0.5) -> Floats:
-    """Deprecated, and logs a warning: `unary_from_labels(labels, M, GT_PROB)`."""
-    logging.warning("compute_unary is deprecated: use unary_from_labels")
+    """Deprecated by pydensecrf, a DeprecationWarning: `unary_from_labels(labels, M, GT_PROB)`."""
+    _deprecated("compute_unary", "unary_from_labels")
     return unary_from_labels(labels, M, GT_PROB)
+
+
+def _deprecated(name: str, successor: str) -> None:
+    warnings.warn(f"{name} is deprecated: use {successor}", DeprecationWarning, stacklevel=3)
 
 
 def unary_from_softmax(
@@ -110,8 +114,8 @@ def unary_from_softmax(
 
 
 def softmax_to_unary(sm: ArrayLike, GT_PROB: float = 1) -> Floats:
-    """Deprecated, and logs a warning: `unary_from_softmax(sm, GT_PROB, clip=None)`."""
-    logging.warning("softmax_to_unary is deprecated: use unary_from_softmax")
+    """Deprecated by pydensecrf, too: `unary_from_softmax(sm, GT_PROB, clip=None)`."""
+    _deprecated("softmax_to_unary", "unary_from_softmax")
     return unary_from_softmax(sm, None if GT_PROB == 1 else GT_PROB, clip=None)
 
 

@@ -20,6 +20,11 @@ from rich.progress import (
 _err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
+def _is_watched() -> bool:
+    """Whether a bar can move. FORCE_COLOR alone makes rich take a file for a terminal."""
+    return _err.is_terminal and _err.file.isatty()
+
+
 def say(text: str) -> None:
     """A line on stderr."""
     _err.print(text, soft_wrap=True)
@@ -43,7 +48,7 @@ class Reporter:
             TimeRemainingColumn(),
             console=_err,
             speed_estimate_period=600,  # seconds: validations are not to change it much
-            disable=quiet or not _err.is_terminal,
+            disable=quiet or not _is_watched(),
         )
 
     def __enter__(self) -> Reporter:
@@ -64,7 +69,7 @@ class Reporter:
         assert self._task is not None
         state = f"loss {loss:.4f}, lr {lr:.2e}, {rate:.1f} images/s"
         self._bar.update(self._task, state=state)
-        if not _err.is_terminal:
+        if not _is_watched():
             share = (perf_counter() - self._since) / max(1, iteration - self._start)
             left = _clock(share * (self.total - iteration))
             self.say(f"iteration {iteration}/{self.total}: {state}, {left} left")

@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 
+from .._logging import logger
 from ..models.base import DeepLab
 from .checkpoint import Checkpoint, check_file, read_checkpoint
 from .metadata import as_json
 from .state_dict import plain
 from .vgg_head import HEAD_KEYS, convolutions, is_classification_head
 
+_log = logger(__name__)
 NEW_LAYERS = ("classifier", "head")
 CLASSIFIER = re.compile(r"(fc1|fc8)[._].*")  # keys of files; a net says it with classifiers()
 _HEAD = re.compile(r"fc\d.*")
@@ -94,6 +96,11 @@ def load_checkpoint(
     with torch.no_grad():
         for key, tensor in tensors.items():
             own[key].copy_(tensor)
+    _log.info(
+        "%s, as those of %s: %d tensors into %s, %d kept",
+        *(checkpoint.path, checkpoint.source.name, len(tensors), model.name),
+        len(own) - len(tensors),
+    )
     if checkpoint.metadata is not None:
         metadata = checkpoint.metadata
         # names and colours are those of the classifier
