@@ -8,7 +8,16 @@ from contextvars import ContextVar
 
 _PROGRAM = "deeplab-native"
 # they say how a run goes on, or what is printed; without them it is the same from the start
-_OF_THIS_RUN = {"--debug", "--json", "--resume", "--no-resume", "--overwrite"}
+_OF_THIS_RUN = {
+    "--debug",
+    "--verbose",
+    "-v",
+    "-vv",
+    "--json",
+    "--resume",
+    "--no-resume",
+    "--overwrite",
+}
 _arguments: ContextVar[tuple[str, ...]] = ContextVar("arguments", default=())
 
 
