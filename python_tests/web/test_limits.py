@@ -52,7 +52,7 @@ def test_a_picture_of_100_megapixels_is_never_decoded(tmp_path, monkeypatch, che
     path.write_bytes(empty_png(*size))
     assert path.stat().st_size < 200_000
     monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("decoded"))
-    with pytest.raises(ValueError, match=r"are 100\.0 megapixels; expected at most 24|decompression bomb"):
+    with pytest.raises(ValueError, match=r"(are 100\.0 megapixels|far too many pixels); expected at"):
         check(path, Limits())
 
 

@@ -114,6 +114,12 @@ def _check_pixels(path: Path, limits: Limits) -> None:
             width, height = image_size(path)
         except OSError as error:
             raise ValueError(f"{path}: damaged or cut off: {error} (save it again)") from None
+        except ValueError as error:
+            if "decompression bomb" not in str(error):
+                raise
+            raise ValueError(
+                f"{path}: far too many pixels; expected at most {limits.pixels / 1e6:g} megapixels"
+            ) from None
     if width * height > limits.pixels:
         raise ValueError(
             f"{path}: {width} x {height} are {width * height / 1e6:.1f} megapixels; expected at "

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,15 +26,11 @@ _CONNECTIONS = 256
 
 def check_gradio() -> None:
     """Raises ModuleNotFoundError with the extra's name where it is not installed."""
-    # before it is imported: it would call its makers' server
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    try:
-        import gradio  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{error.name} is missing (install it with pip install 'deeplab_native[web]')"
-        ) from None
+    for package in ("gradio", "uvicorn"):
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(
+                f"{package} is missing (install it with pip install 'deeplab_native[web]')"
+            )
 
 
 def listen(host: str = LOOPBACK, port: int | None = None) -> socket.socket:
@@ -79,6 +76,9 @@ def make_app(
     hosts: names that requests may call it by; None: any.
     """
     check_gradio()
+    # before it is imported: it would call its makers' server
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_OFFLINE"] = "1"
     import gradio
     from fastapi import FastAPI
 
@@ -135,8 +135,8 @@ def serve(
     limits = limits or Limits()
     bound = listen(host, port)
     try:
-        # behind our own checks, for what a decoder finds that the header did not say
-        Image.MAX_IMAGE_PIXELS = limits.pixels
+        # Pillow refuses twice as many as this, behind our own check
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, limits.pixels)
         local = bound.getsockname()[0].startswith("127.") or bound.getsockname()[0] == "::1"
         names = _LOCAL | {host.lower(), f"[{host.lower()}]"}
         app, sessions = make_app(Nets(weights), limits, names if local else None)
