@@ -17,7 +17,7 @@ from typing import Any
 
 import griffe
 
-_JOINT = re.compile(r"^( +)([*\w]+(?:, [*\w]+)+):(?= )", re.M)
+_JOINT = re.compile(r"^( +)([*\w]+(?:,\s+[*\w]+)+):(?=\s)", re.M)
 _SECTION = re.compile(r"(^(?:Args|Attributes):\n)((?: .*(?:\n|\Z)|\n)*)", re.M)
 _JOINED = (griffe.DocstringSectionParameters, griffe.DocstringSectionAttributes)
 _EXAMPLE = re.compile(r"(?:^Examples?:\n)?^( *)(>>> .*(?:\n\1\S.*)*)", re.M)
@@ -67,7 +67,7 @@ class _Docstring(griffe.Docstring):
 
 def _apart(entries: str, joint: dict[str, str]) -> str:
     def split(match: re.Match[str]) -> str:
-        indent, names = match.groups()
+        indent, names = match[1], " ".join(match[2].split())
         *others, last = names.split(", ")
         joint.update(dict.fromkeys((*others, last), names))
         return "".join(f"{indent}{name}: .\n" for name in others) + f"{indent}{last}:"
