@@ -139,16 +139,27 @@ def _commit() -> str | None:
     return done.stdout.strip()
 
 
-def write_results(args: argparse.Namespace, results: Sequence[object], **more: object) -> None:
-    """What there is so far, where --json asks for it; more: of the machine.
+def write_results(args: argparse.Namespace, results: object, **more: object) -> None:
+    """What there is so far, where --json and --html ask for it; more: of the machine.
 
     After every case: a run that is ended early leaves what it had.
     """
+    if not (args.json or args.html):
+        return
+    given = {key: value for key, value in vars(args).items() if key not in ("json", "html")}
+    arguments = {key: _plain(value) for key, value in given.items()}
+    machine = machine_info() | more
+    write_document(args, {"machine": machine, "arguments": arguments, "results": results})
+
+
+def write_document(args: argparse.Namespace, document: Mapping[str, Any]) -> None:
+    """The same of results that have a form of their own."""
     if args.json:
-        arguments = {key: value for key, value in vars(args).items() if key != "json"}
-        arguments = {k: _plain(v) for k, v in arguments.items()}
-        machine = machine_info() | more
-        write_json(args.json, {"machine": machine, "arguments": arguments, "results": results})
+        write_json(args.json, document)
+    if args.html:
+        from _html import write_html
+
+        write_html(args.html, document)
 
 
 def _plain(value: Any) -> Any:

@@ -25,6 +25,7 @@ from rich.table import Table
 
 from _cuda_timing import graphed
 from _head import ROTATED, head_functions, run
+from _outputs import add_outputs
 from _timing import machine_info, time_paired, write_results
 from deeplab_native import upsample_unary
 
@@ -109,7 +110,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="default: torch's own setting")
     parser.add_argument("--min-runs", type=int, default=9)
     parser.add_argument("--min-time", type=float, default=0.3, help="seconds of each variant")
-    parser.add_argument("--json", metavar="PATH", help="write the results there")
+    add_outputs(parser)
     return parser.parse_args()
 
 

@@ -37,6 +37,7 @@ from rich.table import Table
 from _conv_cases import Case, cases
 from _cuda_timing import graphed
 from _head import head_functions, head_ratios
+from _outputs import add_outputs
 from _timing import machine_info, rotate, time_paired, write_results
 from deeplab_native.ops.atrous_conv import atrous_conv2d
 
@@ -180,7 +181,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--min-time", type=float, help="seconds of each variant; default: 1, --quick 0.1"
     )
-    parser.add_argument("--json", metavar="PATH", help="write the results there")
+    add_outputs(parser)
     args = parser.parse_args()
     for name, default in (DEFAULTS_CUDA if args.device == "cuda" else DEFAULTS_CPU).items():
         if getattr(args, name) is None:

@@ -30,6 +30,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from _crf_cuda import bench_cuda, table_cuda
+from _outputs import add_outputs
 from _timing import machine_info, time_paired, write_results
 from crf_on_voc_scores import load
 from deeplab_native import CRFParams, MeanField, dense_crf
@@ -252,7 +253,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--no-peer", action="store_true", help="leave pydensecrf out")
     parser.add_argument("--min-runs", type=int, default=9)
     parser.add_argument("--min-time", type=float, default=0.0, help="seconds of each variant")
-    parser.add_argument("--json", metavar="PATH", help="write the results there")
+    add_outputs(parser)
     args = parser.parse_args()
     args.threads = sorted(set(args.threads))
     if args.threads[0] < 1:

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
+from _outputs import add_outputs
 from _timing import machine_info, time_paired, write_results
 from bench_crf import Case, peer, peer_crf, with_threads
 from crf_on_voc_scores import NUM_LABELS, load
@@ -115,7 +116,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, torch.get_num_threads()])
     parser.add_argument("--runs", type=int, default=3, help="of each variant, on each photo")
     parser.add_argument("--iterations", type=int, default=10)
-    parser.add_argument("--json", metavar="PATH", help="write the results there, after each photo")
+    add_outputs(parser)
     args = parser.parse_args()
     args.threads = sorted(set(args.threads))
     for name, least in (("threads", args.threads[0]), ("runs", args.runs)):

@@ -26,6 +26,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from _outputs import add_outputs
 from _timing import machine_info, time_paired, write_results
 from deeplab_native import DenseCRFLoss, permutohedral_filter
 from deeplab_native.demo.photo import photograph
@@ -154,7 +155,7 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, metavar="LIBRARY", help="made of rloss's filter")
     parser.add_argument("--min-runs", type=int, default=5)
     parser.add_argument("--min-time", type=float, default=0.3, help="seconds of each variant")
-    parser.add_argument("--json", metavar="PATH", help="write the results there")
+    add_outputs(parser)
     args = parser.parse_args()
     args.filter = filter_of_ours if args.peer is None else of_library(args.peer)
     args.peer = None if args.peer is None else args.peer.name  # for the record of the run

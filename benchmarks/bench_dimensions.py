@@ -27,6 +27,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from _outputs import add_outputs
+
 DIMENSIONS = [5, 16, 24, 32, 48, 64]
 ITERATIONS = 2  # beyond the first, which also prepares what all share
 
@@ -135,7 +137,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--labels", type=int, default=21)
     parser.add_argument("--threads", type=int, default=1, help="of ours")
     parser.add_argument("--peers", type=Path, metavar="FOLDER", help="with pydensecrf")
-    parser.add_argument("--json", metavar="PATH", help="write the results there")
+    add_outputs(parser)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if any(not 3 <= d <= 64 for d in args.dims):

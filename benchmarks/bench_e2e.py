@@ -27,6 +27,7 @@ from torch.nn.functional import interpolate
 
 import deeplab_native
 from _cuda_timing import time_cuda
+from _outputs import add_outputs
 from _timing import machine_info, time_paired, write_results
 from deeplab_native import CRFParams, dense_crf, models
 from deeplab_native.demo.photo import photograph
@@ -181,7 +182,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one small case, few runs")
     parser.add_argument("--min-runs", type=int, default=5)
     parser.add_argument("--min-time", type=float, default=0.5, help="seconds of each stage")
-    parser.add_argument("--json", metavar="PATH", help="write the results there")
+    add_outputs(parser)
     args = parser.parse_args()
     if args.device != "cpu" and not torch.cuda.is_available():
         parser.error(f"--device {args.device}: torch finds no GPU")

@@ -25,6 +25,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from _outputs import add_outputs
 from _timing import time_paired, write_results
 from bench_crf import Case, inputs
 from deeplab_native import dense_crf, gauss_transform
@@ -102,7 +103,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--min-runs", type=int, default=3)
     parser.add_argument("--min-time", type=float, default=0.0, help="seconds of each variant")
-    parser.add_argument("--json", metavar="PATH", help="write the results there")
+    add_outputs(parser)
     return parser.parse_args()
 
 
@@ -118,8 +119,7 @@ def main() -> None:
                 one = bench(case, unary.to(args.device), image.to(args.device), args)
                 results.append({**one, "threads": threads})
     Console(width=120).print(table(results, f"The exact mean field on {args.device}"))
-    if args.json:
-        write_results(args, results)
+    write_results(args, results)
 
 
 if __name__ == "__main__":

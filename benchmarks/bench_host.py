@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from _head import RATES, fused, sum_of_branches
-from _timing import machine_info, write_json
+from _outputs import add_outputs
+from _timing import machine_info, write_results
 from deeplab_native import atrous_conv2d
 
 CHANNELS, FILTERS, SIZE = 8, 3, 3
@@ -55,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--calls", type=int, default=200, help="of a round")
-    parser.add_argument("--json", metavar="PATH", help="write the results there")
+    add_outputs(parser)
     args = parser.parse_args()
     torch.set_num_threads(1)
     results = {}
@@ -71,8 +72,7 @@ def main() -> None:
     for name in results["no_grad"]:
         table.add_row(name, *(f"{results[mode][name]:.1f}" for mode in MODES))
     Console().print(table)
-    if args.json:
-        write_json(args.json, {"machine": machine, "arguments": vars(args), "results": results})
+    write_results(args, results)
 
 
 if __name__ == "__main__":

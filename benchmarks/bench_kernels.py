@@ -21,6 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import deeplab_native as dn
 from _nvcc import short_name
+from _outputs import add_outputs
 from _timing import write_results
 from bench_crf import Case, sample
 
@@ -76,7 +77,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
     parser.add_argument("--quick", action="store_true", help="small inputs")
     parser.add_argument("--top", type=int, default=8, help="kernels that are printed of each call")
-    parser.add_argument("--json", metavar="PATH", help="write the results there")
+    add_outputs(parser)
     return parser.parse_args()
 
 

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from _timing import machine_info, write_json
+from _outputs import add_outputs
+from _timing import machine_info, write_document
 
 COMMAND = [sys.executable, "-c", "from deeplab_native.cli.main import main; main()"]
 VOID = 255
@@ -104,7 +105,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=6000, help="longer side, in pixels")
     parser.add_argument("--runs", type=int, default=3, help="of each command; the fastest counts")
     parser.add_argument("--exact", action="store_true", help="compare with --scale 1")
-    parser.add_argument("--json", type=Path, help="also write the result there")
+    add_outputs(parser)
     arguments = parser.parse_args()
     names = sorted(path.stem for path in (arguments.folder / "scores").glob("*.npy"))
     names = names[:: max(1, len(names) // arguments.photos)][: arguments.photos]
@@ -132,8 +133,7 @@ def main() -> None:
         if arguments.exact:
             results |= compare(arguments.folder, names, arguments.side, to)
             print(f"mean {results['mean_agreement']:.3f} %, mean IoU {results['mean_iou']}")
-    if arguments.json:
-        write_json(arguments.json, results)
+    write_document(arguments, results)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from _outputs import add_outputs
 from _timing import machine_info, rotate, time_paired, write_results
 from deeplab_native import permutohedral_filter
 from deeplab_native.demo.photo import photograph
@@ -101,7 +102,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peer", metavar="MODULE", help="with MONAI's phl_filter")
     parser.add_argument("--min-runs", type=int, default=5)
     parser.add_argument("--min-time", type=float, default=0.3, help="seconds of each variant")
-    parser.add_argument("--json", metavar="PATH", help="write the results there")
+    add_outputs(parser)
     args = parser.parse_args()
     for sigmas in args.sigmas:
         if not re.fullmatch(r"[\d.]+/[\d.]+", sigmas):

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from _cuda_timing import copy_bandwidth, time_cuda
+from _outputs import add_outputs
 from _timing import machine_info, time_function, write_results
 from deeplab_native import batch_to_space, space_to_batch
 
@@ -74,7 +75,7 @@ def bench(
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--min-time", type=float, default=0.2, help="seconds of each variant")
-    parser.add_argument("--json", metavar="PATH", help="write the results there")
+    add_outputs(parser)
     parser.add_argument("--quick", action="store_true", help="one small case, on the CPU")
     return parser.parse_args()
 

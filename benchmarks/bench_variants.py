@@ -16,7 +16,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -24,6 +23,7 @@ from rich.table import Table
 
 from _cuda_timing import capture, in_turn
 from _emulated import on_the_emulated_kernels
+from _outputs import add_outputs
 from _timing import time_paired, write_results
 from _variant_cases import CASES, Case
 from deeplab_native import _variants
@@ -88,7 +88,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--switch", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--emulated", action="store_true", help="small, on the emulated kernels")
     parser.add_argument("--min-time", type=float, default=0.05, help="seconds of each choice")
-    parser.add_argument("--json", type=Path)
+    add_outputs(parser)
     return parser.parse_args()
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from _outputs import add_outputs
 from _timing import write_results
 from deeplab_native import CRFParams, MeanField, dense_crf
 
@@ -173,7 +174,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, help="also at this fraction of the resolution")
     parser.add_argument("--runs", type=int, default=3, help="of each, in turn; the least counts")
     parser.add_argument("--no-peer", action="store_true")
-    parser.add_argument("--json", metavar="PATH", help="write the results there")
+    add_outputs(parser)
     args = parser.parse_args()
     results = []
     for *size, labels in args.case or [[136, 136, 136, 2]]:
