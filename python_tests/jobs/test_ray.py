@@ -92,7 +92,7 @@ def test_the_own_cluster_is_of_this_machine_alone(cluster):
     assert ray.cluster_resources()["CPU"] == 2
 
 
-def test_a_killed_worker_changes_nothing(cluster, alone, tmp_path):
+def test_a_killed_worker_changes_nothing(cluster, alone, tmp_path, capfd):
     photos, labels = alone
     said, killed = [], []
 
@@ -117,6 +117,7 @@ def test_a_killed_worker_changes_nothing(cluster, alone, tmp_path):
     assert (said[0].done, said[0].total) == (0, NUMBER)
     assert (said[-1].done, said[-1].total, said[-1].failed) == (NUMBER, NUMBER, 0)
     assert said[-1].rate > 0
+    assert capfd.readouterr() == ("", "")
     again = jobs.ray.segment(photos, tmp_path / "out", shard_images=5)
     assert (again.images, again.skipped, again.shards) == (0, NUMBER, 0)
 
