@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 _LEAST_STORE = 128 << 20  # bytes of Ray's object store; 75 MB are the least it takes
 # For a cluster of our own: its ports are of 127.0.0.1 alone, as on systems where Ray has no others
@@ -126,16 +126,26 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _loopback() -> Iterator[None]:
-    """As _OWN says, where Ray was imported before and has read it."""
-    from ray._private import ray_constants as known
-
-    before = known.ENABLE_RAY_CLUSTER
-    known.ENABLE_RAY_CLUSTER = False
+def _set(module: object, name: str, value: object) -> Iterator[None]:
+    """What Ray has no argument for, where this version of it has it."""
+    if not hasattr(module, name):
+        yield
+        return
+    before = getattr(module, name)
+    setattr(module, name, value)
     try:
         yield
     finally:
-        known.ENABLE_RAY_CLUSTER = before
+        setattr(module, name, before)
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """As _OWN says, where Ray was imported before and has read it."""
+    from ray._private import ray_constants
+
+    with _set(ray_constants, "ENABLE_RAY_CLUSTER", False):
+        yield
 
 
 @contextmanager
@@ -153,16 +163,18 @@ def _nothing_said() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Ray Data's bars and log lines are for whoever writes pipelines."""
+    """Ray Data's bars, log lines and news of tasks on stdout are for whoever writes pipelines."""
+    from ray._private import worker
     from ray.data import DataContext
 
-    context: Any = DataContext.get_current()
     logger = logging.getLogger("ray.data")
-    level, bars = logger.level, context.enable_progress_bars
+    level = logger.level
     logger.setLevel(logging.ERROR)
-    context.enable_progress_bars = False
     try:
-        yield
+        with (
+            _set(DataContext.get_current(), "enable_progress_bars", False),
+            _set(worker, "_worker_logs_enabled", False),
+        ):
+            yield
     finally:
         logger.setLevel(level)
-        context.enable_progress_bars = bars

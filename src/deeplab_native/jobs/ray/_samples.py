@@ -101,18 +101,23 @@ def _content(url: str) -> bytes | Path:
 
 
 class _Info(tarfile.TarInfo):
-    """As tarfile's own, but it leaves behind whether the archive's end was seen."""
+    """As tarfile's own, but it says where it sees the archive's end."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> _Info:
         try:
             return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            archive.pax_headers = {**archive.pax_headers, _ENDED: ""}
+            if isinstance(archive, _Tar):
+                archive.ended = True
             raise
 
 
-_ENDED = "deeplab_native.ended"
+class _Tar(tarfile.TarFile):
+    """Whose end is known: tarfile takes the end of the file for it."""
+
+    tarinfo = _Info
+    ended = False
 
 
 def _of_tar(unit: Unit, columns: Columns, refine: bool) -> Iterator[Sample]:
@@ -122,7 +127,7 @@ def _of_tar(unit: Unit, columns: Columns, refine: bool) -> Iterator[Sample]:
     try:
         with (
             open_url(unit.url) as file,
-            tarfile.open(fileobj=file, mode="r|*", tarinfo=_Info) as tar,
+            _Tar.open(fileobj=file, mode="r|*") as tar,
         ):
             for info in tar:
                 if not info.isfile():
@@ -143,7 +148,7 @@ def _of_tar(unit: Unit, columns: Columns, refine: bool) -> Iterator[Sample]:
                 else:
                     content = tar.extractfile(info)
                     members[suffix.lower()] = b"" if content is None else content.read()
-            if _ENDED not in tar.pax_headers:
+            if not tar.ended:
                 raise tarfile.ReadError("its end is missing")
     except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         if last is not None and not isinstance(_sample(last, members, columns, refine).error, str):
