@@ -80,9 +80,8 @@ def classes_of_indices(counts: Counter[int], listed: dict[Any, str] | None, root
         table = {**number, VOID: number.get(VOID, VOID)}
         return Classes(ClassSet(tuple(listed[v] for v in kept)), table, note)
     if set(counts) == _MASK:
-        table, names = {0: 0, 255: 1}, (BACKGROUND, "foreground")
         note = "the labels are masks of 0 and 255 alone: background and foreground"
-        return Classes(ClassSet(names), table, note)
+        return Classes(ClassSet((BACKGROUND, "foreground")), {0: 0, 255: 1}, note)
     names = tuple(BACKGROUND if value == 0 else f"class {value}" for value in values)
     said = ", ".join(map(str, values))
     note = f"{len(names)} classes by the values of the labels, {said} (255 is void); {_NAME_THEM}"
