@@ -63,7 +63,7 @@ def test_a_name_means_the_same_everywhere(reference):
         # of a data set, of a convert, of the photographs
         *("--images", "--labels", "--classes", "--crf", "--no-crf", "--palette", "--device"),
         *("-o", "--output", "--weights", "--seed", "--multi-scale", "--overlay", "--no-overlay"),
-        *("--num-classes", "--list"),
+        *("--num-classes", "--list", "--longest-side"),
     }
     meanings: dict[str, set[str]] = {}
     for command in reference.commands().values():

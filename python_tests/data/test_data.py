@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 import struct
@@ -234,3 +235,10 @@ def grey_png(labels, bits):
         + chunk(b"IDAT", zlib.compress(lines))
         + chunk(b"IEND", b"")
     )
+
+
+@pytest.mark.parametrize("content", [["a", "b"], {"0": "a", "1": "b"}, {"b": 1, "a": 0}])
+def test_class_files_of_every_form(tmp_path, content):
+    path = tmp_path / "classes.json"
+    path.write_text(json.dumps(content))
+    assert data.as_class_set(path).names == ("a", "b")

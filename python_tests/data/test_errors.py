@@ -90,9 +90,10 @@ def test_bad_lists(tmp_path):
     ("content", "words"),
     [
         ("[", "no JSON"),
-        ("[1]", "expected a JSON object, got list"),
+        ("[1]", "expected class names, as a list"),
+        ("7", "expected class names, .* got 7"),
         ('{"0": "a", "2": "b"}', "without gaps"),
-        ('{"0": "a", "1": 3}', "class names by index"),
+        ('{"0": "a", "1": 3}', "class names, as a list .* or by index"),
         ('{"0": "a", "1": "a"}', "got a repeatedly"),
         ("{}", "1 to 255 classes, got 0"),
     ],

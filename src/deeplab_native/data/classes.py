@@ -161,15 +161,13 @@ def class_numbers(content: object, path: Path) -> dict[int, str]:
 
     Raises ValueError that names the file for another form.
     """
+    pairs: list[tuple[object, object]] = [(None, content)]
     if isinstance(content, list):
-        pairs: list[tuple[object, object]] = list(enumerate(content))
+        pairs = list(enumerate(content))
     elif isinstance(content, dict):
         pairs = [(int(k), v) if k.isdecimal() else (v, k) for k, v in content.items()]
-    else:
-        pairs = []
     found = {number: name for number, name in pairs if type(number) is int}
-    good = bool(pairs) and len(found) == len(pairs)
-    if not good or not all(isinstance(name, str) for name in found.values()):
+    if len(found) < len(pairs) or not all(isinstance(name, str) for name in found.values()):
         raise ValueError(
             f'{path}: expected class names, as a list ["background", ...] or by index, '
             f'{{"0": "background", ...}}; got {json.dumps(content)}'[:400]

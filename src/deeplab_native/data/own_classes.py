@@ -71,20 +71,26 @@ def classes_of_indices(counts: Counter[int], listed: dict[Any, str] | None, root
     values = sorted(set(counts) - {VOID})
     if listed is not None:
         listed = _numbered(listed, root)
-        number = {value: i for i, value in enumerate(sorted(listed))}
-        if sorted(listed) == [0, 1] and set(counts) == _MASK:
+        voids = [value for value, name in listed.items() if name.lower() in _VOID_NAMES]
+        kept = [value for value in sorted(listed) if value not in voids]
+        number = {value: i for i, value in enumerate(kept)} | dict.fromkeys(voids, VOID)
+        if kept == [0, 1] and set(counts) == _MASK:
             number[VOID] = 1
-        note = f"{len(listed)} classes of {CLASSES_FILE}"
+        note = f"{len(kept)} classes of {CLASSES_FILE}{_as_void(listed, voids)}"
         table = {**number, VOID: number.get(VOID, VOID)}
-        return Classes(ClassSet(tuple(listed[v] for v in sorted(listed))), table, note)
+        return Classes(ClassSet(tuple(listed[v] for v in kept)), table, note)
     if set(counts) == _MASK:
-        table, names = {0: 0, 255: 1}, (BACKGROUND, "foreground")
         note = "the labels are masks of 0 and 255 alone: background and foreground"
-        return Classes(ClassSet(names), table, note)
+        return Classes(ClassSet((BACKGROUND, "foreground")), {0: 0, 255: 1}, note)
     names = tuple(BACKGROUND if value == 0 else f"class {value}" for value in values)
     said = ", ".join(map(str, values))
     note = f"{len(names)} classes by the values of the labels, {said} (255 is void); {_NAME_THEM}"
     return Classes(ClassSet(names), {v: i for i, v in enumerate(values)} | {VOID: VOID}, note)
+
+
+def _as_void(listed: Mapping[Any, str], voids: list[Any]) -> str:
+    names = ", ".join(listed[value] for value in voids)
+    return f"; {names} does not count" if voids else ""
 
 
 def _numbered(listed: dict[Any, str], root: Path) -> dict[Any, str]:
@@ -108,7 +114,7 @@ def classes_of_colours(
         voids = [c for c, name in listed.items() if name.lower() in _VOID_NAMES]
         named = {c: name for c, name in listed.items() if c not in voids}
         labels = {c: i for i, c in enumerate(named)} | dict.fromkeys(voids, VOID)
-        note = f"{len(named)} classes of {CLASSES_FILE}, by their colours"
+        note = f"{len(named)} classes of {CLASSES_FILE}, by their colours{_as_void(listed, voids)}"
     else:
         background = [(0, 0, 0)] if (0, 0, 0) in counts else []
         kept = [c for c in colours if c not in ((0, 0, 0), _VOC_VOID)]

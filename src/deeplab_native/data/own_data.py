@@ -184,7 +184,7 @@ def _check_known(
             names = ", ".join(classes.class_set.names[:20])
             raise ValueError(
                 f"{path}: {values[unknown[0]]} pixels of {what}, which classes.json does not have: "
-                f"its classes are {names} (add it there, or change the labels to 255, void)"
+                f"its classes are {names} (add it there; what is called void does not count)"
             )
 
 

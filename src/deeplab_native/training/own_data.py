@@ -99,4 +99,4 @@ def _write_text(path: Path, text: str) -> None:
 def describe_source(data: OwnData) -> str:
     """What was found, in one line."""
     width, height = np.median([pair.size for pair in data.pairs.values()], axis=0)
-    return f"{len(data.pairs)} photographs with {data.what}, {width:.0f} x {height:.0f} in the mean"
+    return f"{len(data.pairs)} photographs with {data.what}; median size {width:.0f} x {height:.0f}"
