@@ -47,6 +47,7 @@ def page(tmp_path):
             viewport=PHONE,
             color_scheme="dark",
         )
+        context.set_default_timeout(300_000)  # a limit that only a hang exceeds
         yield context.pages[0]
         context.close()
 
