@@ -95,7 +95,7 @@ def nets(clone: Path | None) -> Iterator[tuple[str, nn.Module, Forward] | tuple[
 
 
 def _of_eight(image: torch.Tensor) -> torch.Tensor:
-    """Padded as segmentation_models.pytorch asks for: its sizes are multiples of 8, ours 8 m + 1."""
+    """Padded as segmentation_models.pytorch asks for, to multiples of 8; ours are 8 m + 1."""
     return nn.functional.pad(image, (0, -image.shape[3] % 8, 0, -image.shape[2] % 8))
 
 

@@ -108,3 +108,16 @@ def test_activation_maps(recipes, scene):
     assert right(plain) < 0.85 and right(refined) > right(plain) + 0.05
     walked = random_walk(maps, photos, sigma_rgb=15, sigma_xy=6, steps=8)
     assert refined.shape == truth.shape and walked.shape == maps.shape
+
+
+def test_pseudo_labels(recipes, scene):
+    """Most pixels get a label, and of these fewer are wrong than of the maps' own."""
+    photos, truth, _ = scene
+    maps = torch.stack([(truth[0] == label).float() for label in (1, 2)])
+    maps = nn.functional.avg_pool2d(maps, 9, 1, 4)  # not sure of any outline
+    labels = recipes["pseudo_labels"](photos[0], maps)
+    known = labels != 255
+    plain = nn.functional.pad(maps, (0, 0, 0, 0, 1, 0), value=0.3).argmax(0)
+    wrong = (labels != truth[0])[known].float().mean()
+    assert known.float().mean() > 0.7 and set(labels.unique().tolist()) <= {0, 1, 2, 255}
+    assert wrong < 0.8 * (plain != truth[0]).float().mean()
