@@ -74,6 +74,6 @@ def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_names_that_are_no_text(tmp_path):
-    """Of files on a disk of another encoding."""
-    report("fa\udce7ade $x_1$ 猫").write(tmp_path / "r.html")
+    """Of files on a disk of another encoding; and what no SVG may hold."""
+    report("fa\udce7ade $x_1$ 猫\x1b").write(tmp_path / "r.html")
     assert "fa?ade $x_1$ 猫" in Page(tmp_path / "r.html").text
