@@ -49,7 +49,8 @@ def test_evaluation(top, tmp_path):
     overall = page.table("all together")
     for name, key in (("mean IoU", "mean_iou"), ("pixel accuracy", "pixel_accuracy")):
         assert overall[name][:2] == [percent(before[key]), percent(after[key])]
-        assert f"{name} {percent(after[key])} % {percent(before[key])} % before the CRF" in page.text
+        said = f"{name} {percent(after[key])} % {percent(before[key])} % before the CRF"
+        assert said in page.text
     curve = page.table("w, pixels")
     assert curve["scores + CRF"][2] == percent(after["trimap"][2]["mean_iou"])
     assert "deeplab-native evaluate" in page.text
