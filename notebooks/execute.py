@@ -54,6 +54,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
                 notebook,
                 km=manager,
                 timeout=SECONDS,
+                startup_timeout=SECONDS,
                 resources={"metadata": {"path": folder}},
                 record_timing=False,
                 coalesce_streams=True,
