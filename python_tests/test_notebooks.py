@@ -14,11 +14,6 @@ pytest.importorskip("ipykernel")
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 MOST_BYTES = 400_000
-pytestmark = [
-    # of the libraries that run notebooks
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:(jupyter_client|nbclient|traitlets|zmq)"),
-    pytest.mark.filterwarnings("ignore::RuntimeWarning:(asyncio|jupyter_client|nbclient|zmq)"),
-]
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 
 
@@ -34,7 +29,7 @@ def execute():
 def kinds(notebook) -> list[list[tuple[str, ...]]]:
     """Of each cell of code its outputs: the stream's name, or the types of what is shown."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    return [[tuple(o.get("data", {"": 0})) + (o.get("name", ""),) for o in c.outputs] for c in cells]
+    return [[(o.get("name", ""), *sorted(o.get("data", ()))) for o in c.outputs] for c in cells]
 
 
 def lines(notebook) -> list[str]:
