@@ -1,4 +1,4 @@
-"""The notebooks run, in a fresh kernel and without a network, and give outputs of the kept kinds."""
+"""The notebooks run, in a new kernel and without a network, and give outputs of the kept kinds."""
 
 from __future__ import annotations
 
