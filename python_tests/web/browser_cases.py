@@ -19,7 +19,7 @@ _OPTIONS = (
     "--disable-component-update",
     "--disable-sync",
 )
-SECONDS = 120  # which only a hang exceeds
+SECONDS = 60  # which only a hang exceeds
 
 
 class Tab:
