@@ -20,7 +20,6 @@ if find_spec("gradio") is None:
 from deeplab_native import CRFParams, refine
 from deeplab_native.demo.photo import photograph
 from deeplab_native.models import predict
-from deeplab_native.web.scribbles import Scribbles
 from deeplab_native.weights import EMBEDDED, EMBEDDED_SIDE, load_model
 from python_tests.web.server_cases import serving
 from python_tests.web.web_cases import empty_png, photo
@@ -92,7 +91,7 @@ def test_the_example_a_slider_the_divider_and_downloads(open_tab):
     one.page.wait_for_function("!document.querySelector('.dn-busy')")
     assert last != before
     settled = None
-    while settled != (settled := one.page.inner_text(".dn-command")):
+    while settled != (settled := one.page.locator(".dn-command").text_content()):
         one.page.wait_for_timeout(1500)
     assert one.page.locator(".dn-after").screenshot() != shown
     alpha = float(settled.split("--sigma-alpha ")[1].split()[0])
@@ -103,7 +102,9 @@ def test_the_example_a_slider_the_divider_and_downloads(open_tab):
         assert np.array_equal(arrays["probabilities"].argmax(0), mask)
     with Image.open(io.BytesIO(one.download("Overlay"))) as over:
         assert over.size == (512, 600)
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(one.download("Photograph")))), photograph())
+    assert np.array_equal(
+        np.asarray(Image.open(io.BytesIO(one.download("Photograph")))), photograph()
+    )
 
     # the divider, dragged
     where = one.page.locator(".dn-line").bounding_box()["x"]
@@ -149,7 +150,9 @@ def test_scribbles(open_tab):
     one.page.get_by_label("Paint background").check()
     one.stroke((0.2, 0.2), (0.25, 0.8))
     last = one.wait_for_another(before)
-    one.page.wait_for_function("document.querySelector('.dn-legend').innerText.includes('background')")
+    one.page.wait_for_function(
+        "document.querySelector('.dn-legend').innerText.includes('background')"
+    )
     assert "bright" in one.page.inner_text(".dn-legend")
     drawn = labels_of(one.download("Scribbles"))
     assert drawn.shape == (240, 320) and {*np.unique(drawn)} == {0, 1, 255}

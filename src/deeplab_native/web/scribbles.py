@@ -79,7 +79,8 @@ class Scribbles:
             radius = stroke.width / 2
             for x, y in (points[0], points[-1]):
                 draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=value)
-        return np.array(image)
+        painted: np.ndarray = np.array(image)
+        return painted
 
     def names(self) -> tuple[str, ...]:
         """By label."""

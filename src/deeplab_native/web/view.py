@@ -12,10 +12,11 @@ from .. import viz
 from .._errors import one_line
 from .._masks import UNSURE
 from ..crf import CRFParams
+from .given import Photo
 from .recipes import command, python_code
 from .scribbles import Scribbles
 from .sessions import Session, Sessions, Upload
-from .workspace import Photo, Workspace
+from .workspace import Workspace
 
 GONE = "This page was idle for too long, or too many are open: load it again."
 _EXPECTED = (ValueError, TypeError, OSError, MemoryError, RuntimeError)
