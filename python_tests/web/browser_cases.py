@@ -19,7 +19,7 @@ _OPTIONS = (
     "--disable-component-update",
     "--disable-sync",
 )
-SECONDS = 60  # which only a hang exceeds
+SECONDS = 200  # which only a hang exceeds
 
 
 class Tab:
@@ -72,6 +72,12 @@ class Tab:
             arg=[which, last],
         )
         return self.picture(which)
+
+    def wait_for_command(self, part: str) -> None:
+        """Waits until the result is that of parameters; slow answers may still be on their way."""
+        self.page.wait_for_function(
+            "(part) => document.querySelector('.dn-command').textContent.includes(part)", arg=part
+        )
 
     def upload(self, what: str, name: str, content: bytes) -> None:
         files = {"name": name, "mimeType": "image/png", "buffer": content}

@@ -88,7 +88,7 @@ class Scribbles:
 
     def palette(self, other: np.ndarray) -> np.ndarray:
         """(256, 3) uint8, those of `other` after the visitor's own."""
-        colours = other.copy()
+        colours: np.ndarray = other.copy()
         for i, label in enumerate(self.labels):
             colours[i] = label.colour
         return colours
