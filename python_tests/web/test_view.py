@@ -135,6 +135,15 @@ def test_nothing_drawn_or_given_yet_is_no_error(page):
     assert error.startswith("odd.npy: ") and "match for the image" in error
 
 
+def test_what_was_painted_on_the_last_photograph_is_not_of_this_one(page):
+    page.upload("photo", "photo.png", png())
+    assert page.ask("scribbles", drawn={**DRAWN, "photo": 1})["version"] == 1
+    page.upload("photo", "other.png", png())
+    shown = page.ask("scribbles", drawn={**DRAWN, "photo": 1})
+    assert "version" not in shown and "error" not in shown and shown["photo"]["number"] == 2
+    assert page.ask("scribbles", drawn={**DRAWN, "photo": 2})["version"] == 2
+
+
 def test_a_session_that_is_gone(page):
     page.sessions.close("page")
     assert page.ask() == {"secret": page.secret, "error": GONE, "gone": True}

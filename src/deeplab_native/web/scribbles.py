@@ -36,10 +36,11 @@ class Stroke:
 
 @dataclass(frozen=True)
 class Scribbles:
-    """All that was drawn, in its order."""
+    """All that was drawn, in its order; `photo` counts the photographs, None: on any."""
 
     labels: tuple[Label, ...] = ()
     strokes: tuple[Stroke, ...] = ()
+    photo: int | None = None
 
     @classmethod
     def read(cls, value: Any) -> Scribbles:
@@ -58,6 +59,7 @@ class Scribbles:
             read = cls(
                 tuple(_label(label, i) for i, label in enumerate(labels)),
                 tuple(_stroke(stroke, len(labels)) for stroke in strokes),
+                None if value.get("photo") is None else int(value["photo"]),
             )
         except (AttributeError, KeyError, TypeError, OverflowError) as error:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -66,6 +67,8 @@ def _answer(session: Session, secret: str, asked: Asked) -> dict[str, Any]:
     try:
         _read_uploads(session, asked.confidence)
         drawn = Scribbles.read(asked.drawn) if asked.mode == "scribbles" else Scribbles()
+        if drawn.photo not in (None, workspace.photos):  # on the last one
+            drawn = replace(drawn, strokes=())
         if workspace.photo is not None and not _is_waited_for(workspace, asked, drawn):
             workspace.label(asked.mode, asked.net, drawn, asked.confidence)
             workspace.refine(CRFParams(*map(float, asked.values)), int(asked.iterations))

@@ -42,7 +42,7 @@ function paint() {
 }
 function keep() {
   page.drawn = {photo, labels, strokes};
-  props.value = {labels, strokes};
+  props.value = page.drawn;
 }
 function send() {
   keep();
