@@ -103,7 +103,7 @@ def test_the_error_is_shown_and_the_last_result_stays(page, name, content, compl
     [
         ({"values": (4.0, 0.0, 13.0, 3.0, 3.0)}, "sigma_alpha: expected a positive"),
         ({"values": (float("nan"), 20.0, 13.0, 3.0, 3.0)}, "w1: expected a finite number"),
-        ({"values": (4.0, 20.0)}, "missing"),
+        ({"values": (4.0, 20.0)}, "values: expected the five of the CRF, got 2"),
         ({"values": ("a", 20.0, 13.0, 3.0, 3.0)}, "could not convert"),
         ({"iterations": -1}, "iterations"),
         ({"iterations": float("nan")}, "NaN"),

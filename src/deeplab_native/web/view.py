@@ -61,6 +61,12 @@ def take_example(sessions: Sessions, secret: str, name: str, photo: np.ndarray) 
         return
 
 
+def _params(values: tuple[float, ...]) -> CRFParams:
+    if len(values) != 5:
+        raise ValueError(f"values: expected the five of the CRF, got {len(values)}")
+    return CRFParams(*map(float, values))  # float says what it cannot take
+
+
 def _answer(session: Session, secret: str, asked: Asked) -> dict[str, Any]:
     workspace = session.workspace
     shown: dict[str, Any] = {"secret": secret}
@@ -71,7 +77,7 @@ def _answer(session: Session, secret: str, asked: Asked) -> dict[str, Any]:
             drawn = replace(drawn, strokes=())
         if workspace.photo is not None and not _is_waited_for(workspace, asked, drawn):
             workspace.label(asked.mode, asked.net, drawn, asked.confidence)
-            workspace.refine(CRFParams(*map(float, asked.values)), int(asked.iterations))
+            workspace.refine(_params(asked.values), int(asked.iterations))
             shown.update(_result(workspace))
     except _EXPECTED as error:
         shown["error"] = one_line(error)

@@ -81,7 +81,7 @@ class Workspace:
         self._check_labels(len(labels))
         if isinstance(given, LabelMap):
             given = given._replace(values=given.whole(photo.pixels.shape[:2]))
-        names = viz.VOC_CLASSES if len(labels) == len(viz.VOC_CLASSES) else ()
+        names: tuple[str, ...] = viz.VOC_CLASSES if len(labels) == len(viz.VOC_CLASSES) else ()
         if len(labels) == 2 and labels.tolist() == [0, 1]:
             names = ("background", "foreground")
         self._kept["file"] = None, Labelling("file", given, names, viz.voc_palette(), name)
