@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
@@ -66,7 +67,9 @@ def connected(address: str | None, store: int = 0) -> Iterator[None]:
     """
     check_ray()
     own = address in (None, "local")
-    with _environment({**_ALWAYS, **_OWN} if own else _ALWAYS):
+    with _environment({**_ALWAYS, **_OWN} if own else _ALWAYS), warnings.catch_warnings():
+        for kind in (DeprecationWarning, FutureWarning):  # what Ray says of its own code
+            warnings.filterwarnings("ignore", category=kind, module=r"ray\b")
         import ray
 
         if ray.is_initialized():
