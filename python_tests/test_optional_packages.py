@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 OPTIONAL = ["huggingface_hub", "hypothesis", "lightning", "onnx", "onnxruntime", "onnxscript"]
 OPTIONAL += ["pydantic", "tensorboard", "torchmetrics", "xdist", "yaml"]
 OPTIONAL += ["fastapi", "gradio", "playwright", "uvicorn"]
+OPTIONAL += ["nbclient", "nbformat", "pycocotools", "supervision", "transformers"]
 WITHOUT = f"""
 import sys
 sys.modules.update(dict.fromkeys({OPTIONAL}))  # None: neither found nor imported
