@@ -90,7 +90,8 @@ def main() -> None:
         parser.error("--update takes every file and architecture")
 
     def build(source: Path, arch: str, folder: str) -> list[dict]:
-        return parse(compile_cubin(nvcc, source, arch, folder), source.name, arch)
+        report = compile_cubin(nvcc, source, arch, folder, "-Werror=all-warnings")
+        return parse(report, source.name, arch)
 
     rows = for_each_build(build, args.sources, args.arch)
     version = nvcc_version(nvcc)

@@ -27,7 +27,8 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t 
                    cudaStream_t stream, Arguments... args) {
 #if defined(CUDA_EMU)
   (void)stream;
-  emu::launch(grid, block, shared_bytes, [&] { kernel(static_cast<Parameters>(args)...); });
+  emu::launch(reinterpret_cast<const void*>(kernel), grid, block, shared_bytes,
+              [&] { kernel(static_cast<Parameters>(args)...); });
 #else
   // clang-format off: it knows no >>>
   kernel<<<grid, block, shared_bytes, stream>>>(static_cast<Parameters>(args)...);

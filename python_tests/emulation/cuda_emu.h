@@ -123,13 +123,13 @@ inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t n, cudaMem
 
 namespace emu {
 template <class F>
-EMU_INTERNAL void launch(dim3 grid, dim3 dim, size_t smem, F&& body) {
+EMU_INTERNAL void launch(const void* kernel, dim3 grid, dim3 dim, size_t smem, F&& body) {
   const uint64_t n = uint64_t{dim.x} * dim.y * dim.z;
   if (n == 0 || n > kMaxThreads || dim.z > 64 || grid.x == 0 || grid.x > INT32_MAX || grid.y == 0 ||
       grid.z == 0 || grid.y > 65535 || grid.z > 65535) {
     last_error = cudaErrorInvalidConfiguration;
   } else if (last_error == cudaSuccess) {
-    run_grid(grid, dim, smem, std::forward<F>(body));
+    run_grid(kernel, grid, dim, smem, std::forward<F>(body));
   }
 }
 }  // namespace emu

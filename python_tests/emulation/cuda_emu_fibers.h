@@ -15,6 +15,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "cuda_emu_launches.h"
 #include "cuda_emu_sanitizers.h"
 
 #if !defined(__x86_64__)
@@ -36,11 +37,6 @@ emu_switch:
 .size emu_switch,.-emu_switch
 .popsection
 )");
-
-struct dim3 {
-  unsigned x, y, z;
-  constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
-};
 
 namespace emu {
 
@@ -74,6 +70,7 @@ struct Block {
   unsigned alive = 0, arrived = 0, generation = 0, idle = 0;
   void (*body)(void*) = nullptr;
   void* args = nullptr;
+  bool watched = true;     // by TSan
   std::vector<char> smem;  // dynamic shared memory
   // one object a moment: a late thread must not acquire what a fast one released later on
   Edge started, ended, barrier[2];
@@ -118,7 +115,9 @@ EMU_INTERNAL inline void fiber_main() {
   san_enter(nullptr);
   for (;;) {
     hb_acquire(&blk->started);
+    if (!blk->watched) san_ignore();
     blk->body(blk->args);
+    if (!blk->watched) san_watch();
     hb_release(&blk->ended);
     Fiber* f = cur;
     f->done = true;
@@ -164,8 +163,9 @@ EMU_INTERNAL inline void start_block(const std::vector<unsigned>& order) {
 }
 
 template <class F>
-EMU_INTERNAL void run_grid(dim3 grid, dim3 dim, size_t smem, F&& body) {
+EMU_INTERNAL void run_grid(const void* kernel, dim3 grid, dim3 dim, size_t smem, F&& body) {
   std::lock_guard<std::mutex> lock(device_mutex);
+  const Watch watch = count_launch(kernel, grid, dim, smem);
   Block& b = *blk;
   san_host(b.host);
   b.grid = grid, b.dim = dim, b.args = &body;
@@ -179,6 +179,7 @@ EMU_INTERNAL void run_grid(dim3 grid, dim3 dim, size_t smem, F&& body) {
       for (unsigned x = 0; x < grid.x; ++x) {
         b.idx = dim3(x, y, z);
         b.smem.assign(smem, char(0xCB));  // garbage, as on the device
+        b.watched = !kWatchesSome || watch.block(x + grid.x * (y + uint64_t{grid.y} * z));
         if (seed() > 1) std::shuffle(order.begin(), order.end(), shuffler);
         start_block(order);
       }
@@ -192,7 +193,7 @@ EMU_INTERNAL inline void barrier(const char* where) {  // threads that have ende
   const unsigned generation = b.generation;
   ++b.arrived;
   Edge* edge = &b.barrier[generation & 1];  // nobody can be two barriers ahead of another
-  hb_release(edge);
+  if (b.watched) hb_release(edge);
   while (b.generation == generation) {
     if (b.arrived == b.alive) {
       b.arrived = 0, b.idle = 0, ++b.generation;
@@ -200,7 +201,7 @@ EMU_INTERNAL inline void barrier(const char* where) {  // threads that have ende
       yield();
     }
   }
-  hb_acquire(edge);
+  if (b.watched) hb_acquire(edge);
 }
 
 EMU_INTERNAL inline void warp_sync(uint32_t mask, const char* where) {
@@ -212,7 +213,8 @@ EMU_INTERNAL inline void warp_sync(uint32_t mask, const char* where) {
   }
   f.where = where;
   f.wait_mask = mask;
-  hb_release(&f.arrived);
+  const bool watched = blk->watched;
+  if (watched) hb_release(&f.arrived);
   while (f.wait_mask) {
     const uint32_t need = mask & w.alive;
     bool all = true;
@@ -225,7 +227,7 @@ EMU_INTERNAL inline void warp_sync(uint32_t mask, const char* where) {
     }
     uint64_t votes = 0;  // the last lane serves them all, so disjoint masks may interleave
     for (uint32_t m = need; m; m &= m - 1) {
-      hb_acquire(&w.lane[__builtin_ctz(m)]->arrived);
+      if (watched) hb_acquire(&w.lane[__builtin_ctz(m)]->arrived);
       votes |= (w.lane[__builtin_ctz(m)]->post & 1) << __builtin_ctz(m);
     }
     for (uint32_t m = need; m; m &= m - 1) {
@@ -236,11 +238,11 @@ EMU_INTERNAL inline void warp_sync(uint32_t mask, const char* where) {
       else if (need >> g.source & 1)
         g.got = w.lane[g.source]->post;
       g.wait_mask = 0;
-      hb_release(&g.leaves);
+      if (watched) hb_release(&g.leaves);
     }
     blk->idle = 0;
   }
-  hb_acquire(&f.leaves);
+  if (watched) hb_acquire(&f.leaves);
 }
 
 template <class T>

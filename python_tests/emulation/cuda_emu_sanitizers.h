@@ -12,6 +12,9 @@
 #undef EMU_INTERNAL
 // the emulator's own state is not under test
 #define EMU_INTERNAL __attribute__((no_sanitize("thread"), noinline))
+// of the run time; its header has no word of them
+extern "C" void __tsan_ignore_thread_begin();
+extern "C" void __tsan_ignore_thread_end();
 #endif
 namespace emu {
 
@@ -52,7 +55,14 @@ void san_host(Fiber& host) {
 }
 inline void hb_release(Edge* edge) { __tsan_release(edge); }
 inline void hb_acquire(Edge* edge) { __tsan_acquire(edge); }
+// Between them TSan does not look at what the fiber that runs reads and writes.
+inline void san_ignore() { __tsan_ignore_thread_begin(); }
+inline void san_watch() { __tsan_ignore_thread_end(); }
+constexpr bool kWatchesSome = true;  // it is slow: a part of the blocks is enough
 #else
+inline void san_ignore() {}
+inline void san_watch() {}
+constexpr bool kWatchesSome = false;
 template <class Fiber>
 void san_create(Fiber&) {}
 inline void hb_release(Edge*) {}

@@ -45,7 +45,7 @@ def unfinished(tasks: Iterable[Task], record: Record) -> list[Task]:
         for task in every
         if done.get(task.name) != task.state or not all(path.is_file() for path in task.outputs)
     ]
-    _log.info("%s: %d of %d images are left to do", record.path, len(left), len(every))
+    _log.info("%s: to do: %d of %d images", record.path, len(left), len(every))
     return left
 
 

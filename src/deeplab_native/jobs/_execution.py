@@ -51,7 +51,7 @@ class Execution:
         threads = self.threads or shared
         memory = available_memory() if self.memory is None else self.memory
         _log.info(
-            "%d images on %s: %d worker processes of %d threads, %s of memory",
+            "images: %d, device: %s, worker processes: %d, threads of each: %d, memory: %s",
             *(tasks, device, workers, threads),
             "as much as there is" if memory is None else f"{memory / 1e9:.1f} GB",
         )
