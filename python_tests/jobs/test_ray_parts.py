@@ -151,7 +151,7 @@ class Slow(MemoryFileSystem):
 @pytest.mark.parametrize("url", ["memory://there", "slow://there"])
 def test_stores_elsewhere(url, monkeypatch):
     fs = Slow(skip_instance_cache=True) if url.startswith("slow") else MemoryFileSystem()
-    monkeypatch.setattr(_store, "filesystem", lambda text: (fs, text.partition("://")[2]))
+    monkeypatch.setattr(_store, "filesystem", lambda text: (fs, text.partition(":/")[2]))
     monkeypatch.setattr(_store, "local_path", lambda _: None)
     store = Store(url)
     store.write("shards/x/a.json", b"1")
@@ -174,7 +174,7 @@ def test_stores_elsewhere(url, monkeypatch):
 def test_results_come_back(tmp_path, form):
     results = Results(Store(str(tmp_path)), form)
     unit = Unit("deep/s", "tar", "s.tar", "state")
-    row = Row("k/1", "ok", "s.tar", "state", results.place(unit, "k/1"), 3, 4, {"0": 12})
+    row = Row("k/1", "ok", "s.tar", "state", results.place(unit, "k/1"), 48, 64, {"0": 3072})
     rows = [row, Row("bad", "failed", "s.tar", "state", error="why")]
     finished = results.write(unit, {"k/1": PHOTO}, rows, None)
     assert (finished.images, finished.failed) == (1, 1)
