@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 OPTIONAL = ["huggingface_hub", "hypothesis", "lightning", "onnx", "onnxruntime", "onnxscript"]
 OPTIONAL += ["pydantic", "tensorboard", "torchmetrics", "xdist", "yaml"]
-OPTIONAL += ["fastapi", "gradio", "playwright", "uvicorn"]
+OPTIONAL += ["fastapi", "fsspec", "gradio", "playwright", "pyarrow", "ray", "uvicorn"]
 WITHOUT = f"""
 import sys
 sys.modules.update(dict.fromkeys({OPTIONAL}))  # None: neither found nor imported

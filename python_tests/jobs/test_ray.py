@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'deeplab_native[ray]'")
 pytest.importorskip("pyarrow")
+pytest.importorskip("fsspec")
 
 from deeplab_native import jobs
 from deeplab_native.jobs.ray import _cluster, _run

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'deeplab_native[ray]'")
 pytest.importorskip("pyarrow")
+pytest.importorskip("fsspec")
 
 from fsspec.implementations.memory import MemoryFileSystem
 
