@@ -31,8 +31,6 @@ from python_tests.jobs import ray_cases as cases
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    # they share one cluster
-    pytest.mark.xdist_group("ray"),
 ]
 NUMBER = 12
 

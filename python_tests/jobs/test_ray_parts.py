@@ -287,7 +287,15 @@ def test_a_column_that_is_not_there(inputs):
         units_of(found, results, Columns(key="id"), 4, refine=False)
 
 
-def test_no_cluster_there():
+@pytest.mark.parametrize("error", [ConnectionError("none"), SystemExit(1)])
+def test_no_cluster_there(monkeypatch, error):
+    import ray
+
+    def init(**_):
+        raise error
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
     there = pytest.raises(ConnectionError, match="`ray` auto: no cluster there")
     with there, _cluster.connected("auto"):
         pass
