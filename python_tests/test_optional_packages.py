@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 OPTIONAL = ["huggingface_hub", "hypothesis", "lightning", "onnx", "onnxruntime", "onnxscript"]
 OPTIONAL += ["pydantic", "tensorboard", "torchmetrics", "xdist", "yaml"]
-OPTIONAL += ["fastapi", "gradio", "playwright", "uvicorn"]
+OPTIONAL += ["fastapi", "fsspec", "gradio", "playwright", "pyarrow", "ray", "uvicorn"]
 OPTIONAL += ["nbclient", "nbformat", "pycocotools", "supervision", "transformers"]
 WITHOUT = f"""
 import sys

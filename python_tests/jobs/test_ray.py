@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'deeplab_native[ray]'")
 pytest.importorskip("pyarrow")
+pytest.importorskip("fsspec")
 
 from deeplab_native import jobs
 from deeplab_native.jobs.ray import _cluster, _run
@@ -30,8 +31,6 @@ from python_tests.jobs import ray_cases as cases
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    # they share one cluster
-    pytest.mark.xdist_group("ray"),
 ]
 NUMBER = 12
 

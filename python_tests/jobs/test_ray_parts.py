@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'deeplab_native[ray]'")
 pytest.importorskip("pyarrow")
+pytest.importorskip("fsspec")
 
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -151,7 +152,7 @@ class Slow(MemoryFileSystem):
 @pytest.mark.parametrize("url", ["memory://there", "slow://there"])
 def test_stores_elsewhere(url, monkeypatch):
     fs = Slow(skip_instance_cache=True) if url.startswith("slow") else MemoryFileSystem()
-    monkeypatch.setattr(_store, "filesystem", lambda text: (fs, text.partition("://")[2]))
+    monkeypatch.setattr(_store, "filesystem", lambda text: (fs, text.partition(":/")[2]))
     monkeypatch.setattr(_store, "local_path", lambda _: None)
     store = Store(url)
     store.write("shards/x/a.json", b"1")
@@ -174,7 +175,7 @@ def test_stores_elsewhere(url, monkeypatch):
 def test_results_come_back(tmp_path, form):
     results = Results(Store(str(tmp_path)), form)
     unit = Unit("deep/s", "tar", "s.tar", "state")
-    row = Row("k/1", "ok", "s.tar", "state", results.place(unit, "k/1"), 3, 4, {"0": 12})
+    row = Row("k/1", "ok", "s.tar", "state", results.place(unit, "k/1"), 48, 64, {"0": 3072})
     rows = [row, Row("bad", "failed", "s.tar", "state", error="why")]
     finished = results.write(unit, {"k/1": PHOTO}, rows, None)
     assert (finished.images, finished.failed) == (1, 1)
@@ -286,7 +287,15 @@ def test_a_column_that_is_not_there(inputs):
         units_of(found, results, Columns(key="id"), 4, refine=False)
 
 
-def test_no_cluster_there():
+@pytest.mark.parametrize("error", [ConnectionError("none"), SystemExit(1)])
+def test_no_cluster_there(monkeypatch, error):
+    import ray
+
+    def init(**_):
+        raise error
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
     there = pytest.raises(ConnectionError, match="`ray` auto: no cluster there")
     with there, _cluster.connected("auto"):
         pass

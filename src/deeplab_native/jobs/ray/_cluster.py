@@ -85,7 +85,7 @@ def connected(address: str | None, store: int = 0) -> Iterator[None]:
         try:
             with _loopback() if own else nullcontext(), _nothing_said():
                 ray.init(address=address or "local", **(own_how if own else {}), **quiet)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, SystemExit) as error:
             raise ConnectionError(
                 f"`ray` {address}: no cluster there: {error} (start one by ray start --head)"
             ) from None
