@@ -96,7 +96,7 @@ def build(sessions: Sessions, nets: list[str]) -> gr.Blocks:
         ).then(**again)
         preset.input(preset_chosen, preset, sliders, **hidden).then(**again)
         # while they move: of the requests that wait, the last alone is sent
-        moving = [slider.input for slider in (*sliders, iterations, confidence)]
+        moving = [slider.change for slider in (*sliders, iterations, confidence)]
         gr.on(moving, **again, trigger_mode="always_last")
     return blocks
 
