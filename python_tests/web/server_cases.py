@@ -82,7 +82,7 @@ class Visitor:
 
     def refine(self, **changes) -> dict:
         """The answer to a slider that moves; the controls are as they are at first."""
-        event = self.event("dn-w1", "input")
+        event = self.event("dn-w1", "change")
         data = [self.parts[i]["props"].get("value") for i in event["inputs"]]
         names = [self.parts[i]["props"].get("elem_id", "state") for i in event["inputs"]]
         data = [changes.get(n.removeprefix("dn-"), v) for n, v in zip(names, data, strict=True)]

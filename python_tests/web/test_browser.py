@@ -132,6 +132,14 @@ def test_score_and_belief_maps(open_tab):
     assert "label=0" in one.wait_for_another(first, ".dn-map img")
 
 
+def test_published_values(open_tab):
+    one = open_tab()
+    one.example()
+    one.page.get_by_label("Values").click()
+    one.page.get_by_role("option", name="pydensecrf").click()
+    one.wait_for_command("--w1 10 --sigma-alpha 80 --sigma-beta 13 --w2 3 --sigma-gamma 3 ")
+
+
 def test_scribbles(open_tab):
     one = open_tab()
     pixels = photo(240, 320)

@@ -94,9 +94,10 @@ def build(sessions: Sessions, nets: list[str]) -> gr.Blocks:
         mode.input(mode_chosen, mode, [*panels, confidence, preset], **hidden).then(
             preset_chosen, preset, sliders, **hidden
         ).then(**again)
-        preset.input(preset_chosen, preset, sliders, **hidden).then(**again)
+        # not `input`, which the tab key, too, is for it: the values would be taken back
+        preset.select(preset_chosen, preset, sliders, **hidden).then(**again)
         # while they move: of the requests that wait, the last alone is sent
-        moving = [slider.input for slider in (*sliders, iterations, confidence)]
+        moving = [slider.change for slider in (*sliders, iterations, confidence)]
         gr.on(moving, **again, trigger_mode="always_last")
     return blocks
 

@@ -16,6 +16,7 @@ page.wait = () => there.classList.add('dn-busy');
 function pictureOf(image) {
   let wanted = null, busy = false;
   return async function show(address) {
+    if (!busy && image.dataset.address === address) return;
     wanted = address;
     if (busy) return;
     busy = true;
