@@ -54,7 +54,8 @@ class _Links(Treeprocessor):
             href = element.get("href", "")
             target = self.links.resolve(href)
             if target is None:
-                if element.text and element.text.endswith(href) and href in self.links.titles:
+                named = (element.text or "").endswith(posixpath.basename(href))
+                if named and href in self.links.titles:
                     element.text = self.links.titles[href]
                 continue
             path = target.relative_to(self.links.root) if self._exists(target) else None

@@ -3,6 +3,7 @@
     python benchmarks/bench_crf.py                         # a photograph that matplotlib ships
     python benchmarks/bench_crf.py --voc FOLDER            # real score maps, median over photos
     python benchmarks/bench_crf.py --threads 1 2 --json benchmarks/results/crf.json
+    python benchmarks/bench_crf.py --html crf.html         # the same as a report to look at
     python benchmarks/bench_crf.py --device cuda --batch 1 16     # on a GPU, by CUDA events
 
 Every time is that of a whole call: lattices of both kernels, normalisation, ten iterations, Q as an

@@ -11,6 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 OPTIONAL = ["huggingface_hub", "hypothesis", "lightning", "onnx", "onnxruntime", "onnxscript"]
 OPTIONAL += ["pydantic", "tensorboard", "torchmetrics", "xdist", "yaml"]
+OPTIONAL += ["fastapi", "gradio", "playwright", "uvicorn"]
+OPTIONAL += ["nbclient", "nbformat", "pycocotools", "supervision", "transformers"]
 WITHOUT = f"""
 import sys
 sys.modules.update(dict.fromkeys({OPTIONAL}))  # None: neither found nor imported
@@ -33,6 +35,8 @@ def test_without_any_of_them():
     for path, reason in (
         ("training", "no lightning: pip install"),
         ("ops/test_aspp.py", "could not import 'hypothesis'"),
+        ("web/test_server.py", "no gradio: pip install"),
+        ("web/test_routes.py", "no fastapi: pip install"),
         ("models/test_net_formats.py", "onnx, onnxscript or onnxruntime is not installed"),
     ):
         assert re.search(rf"SKIPPED .*python_tests/{path}.*: {re.escape(reason)}", done.stdout)

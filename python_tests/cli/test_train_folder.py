@@ -99,7 +99,9 @@ def test_a_fault_leaves_nothing(run, where):
         os.makedirs("runs/mine")
     result = run(*RUN, *QUICK)
     assert (result.code, result.out) == (1, "")
-    said = "error: photos/labels/c.png: labels of 9 x 7 for c.jpg, which is 40 x 30 (save the labels"
+    said = (
+        "error: photos/labels/c.png: labels of 9 x 7 for c.jpg, which is 40 x 30 (save the labels"
+    )
     assert result.err.splitlines()[-1].startswith(said)
     assert not Path("runs/mine/data").exists()
     assert Path("runs/mine").exists() is (where == "old")

@@ -16,7 +16,7 @@ import typer
 from deeplab_native.cli.main import app
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = (".ci", "benchmarks", "csrc", "docs", "experiments", "python_tests", "src")
+FOLDERS = (".ci", "benchmarks", "csrc", "docs", "experiments", "notebooks", "python_tests", "src")
 _FILES = {str(p.relative_to(ROOT)) for name in FOLDERS for p in (ROOT / name).rglob("*")}
 _FILES |= {p.name for p in ROOT.iterdir()}
 OTHERS = {"examples/inference.py"}  # pydensecrf's

@@ -24,6 +24,7 @@ def test_paths(path):
 
 
 @of_all
+@pytest.mark.filterwarnings("ignore:OpenCV:UserWarning")  # supervision would rather have it
 def test_python(path):
     assert wrong_code(path.read_text()) == []
 

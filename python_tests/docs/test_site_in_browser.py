@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import functools
 import http.server
-import shutil
 import threading
 
 import pytest
 
-playwright = pytest.importorskip("playwright.sync_api")
+from python_tests.chromium import CHROMIUM, NO_CHROMIUM, PHONE, browser_page
 
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ARGUMENTS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync
---disable-background-networking --disable-component-update""".split()  # noqa: SIM905
+pytest.importorskip("playwright.sync_api")
 PAGES = ("", "crf_accuracy/", "explanation/mean_field/", "reference/crf/", "reference/ops/")
-PHONE = {"width": 390, "height": 844}
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -39,16 +33,8 @@ def address(site):
 
 @pytest.fixture
 def page(tmp_path):
-    with playwright.sync_playwright() as chromium:
-        context = chromium.chromium.launch_persistent_context(
-            tmp_path / "profile",
-            executable_path=CHROMIUM,
-            args=ARGUMENTS,
-            viewport=PHONE,
-            color_scheme="dark",
-        )
-        yield context.pages[0]
-        context.close()
+    with browser_page(tmp_path / "profile", color_scheme="dark") as page:
+        yield page
 
 
 def test_on_a_phone(address, page):

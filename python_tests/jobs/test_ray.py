@@ -30,8 +30,6 @@ from python_tests.jobs import ray_cases as cases
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:ray"),
-    pytest.mark.filterwarnings("ignore:.*:FutureWarning:ray"),
     # they share one cluster
     pytest.mark.xdist_group("ray"),
 ]

@@ -18,6 +18,7 @@ from deeplab_native.training import check_config, dump_config, train
 from deeplab_native.training.loop import Loop
 from python_tests.cli.cli_cases import fails
 from python_tests.training import training_cases as cases
+from python_tests.viz.pages import without_date
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning")
 
@@ -121,6 +122,8 @@ def test_goes_on_exactly(shapes, tmp_path, stop_after, monkeypatch, number):
         del a["images_per_second"], b["images_per_second"]
         assert a == b
     assert resumed.scores.mean_iou == whole.scores.mean_iou
+    reports = [without_date(tmp_path / f"{run}/report.html") for run in ("whole", "halves")]
+    assert reports[0] == reports[1]
 
 
 def test_workers_change_nothing(shapes, tmp_path):

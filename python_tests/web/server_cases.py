@@ -76,7 +76,8 @@ class Visitor:
                 if line.startswith("data:"):
                     message = json.loads(line[5:])
                     if message["msg"] == "process_completed":
-                        return message["output"]["data"]
+                        output = message["output"]
+                        return output.get("data") or [{"refused": output["error"]}]
         raise AssertionError("no answer")
 
     def refine(self, **changes) -> dict:

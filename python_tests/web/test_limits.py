@@ -40,7 +40,7 @@ def test_a_photograph_of_any_name(tmp_path, kind):
 def test_no_photograph(tmp_path, content, complaint):
     path = tmp_path / "photo.jpg"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="photo.jpg: ") as caught:
+    with pytest.raises(ValueError, match=r"photo.jpg: ") as caught:
         check_photo(path, LIMITS)
     assert complaint in str(caught.value)
 
@@ -52,12 +52,14 @@ def test_a_picture_of_100_megapixels_is_never_decoded(tmp_path, monkeypatch, che
     path.write_bytes(empty_png(*size))
     assert path.stat().st_size < 200_000
     monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("decoded"))
-    with pytest.raises(ValueError, match=r"(are 100\.0 megapixels|far too many pixels); expected at"):
+    with pytest.raises(
+        ValueError, match=r"(are 100\.0 megapixels|far too many pixels); expected at"
+    ):
         check(path, Limits())
 
 
 def test_a_line_is_no_photograph(tmp_path):
-    with pytest.raises(ValueError, match="60 x 3; expected at least 8 each way"):
+    with pytest.raises(ValueError, match=r"60 x 3; expected at least 8 each way"):
         check_photo(photo_file(tmp_path, height=3), LIMITS)
 
 
@@ -68,7 +70,7 @@ def test_arrays(tmp_path):
     check_labelling(tmp_path / "a.npz", LIMITS)
     small = replace(LIMITS, unpacked=1000)
     for name in ("a.npy", "a.npz"):
-        with pytest.raises(ValueError, match="0 MB in memory; expected at most 0 MB"):
+        with pytest.raises(ValueError, match=r"0 MB in memory; expected at most 0 MB"):
             check_labelling(tmp_path / name, small)
 
 
@@ -80,7 +82,7 @@ def test_an_archive_that_unpacks_to_much_more_is_not_unpacked(tmp_path, monkeypa
         np.lib.format.write_array_header_1_0(head, about)
         archive.writestr("scores.npy", head.getvalue() + bytes(1000))
     monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("unpacked"))
-    with pytest.raises(ValueError, match="scores.npz: 12,885 MB in memory; expected at most"):
+    with pytest.raises(ValueError, match=r"scores.npz: 12,885 MB in memory; expected at most"):
         check_labelling(path, Limits())
 
 
@@ -90,7 +92,7 @@ def test_headers_that_lie(tmp_path, shape):
     head += b" " * (118 - len(head)) + b"\n"
     path = tmp_path / "scores.npy"
     path.write_bytes(b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
-    with pytest.raises(ValueError, match="scores.npy: "):
+    with pytest.raises(ValueError, match=r"scores.npy: "):
         check_labelling(path, LIMITS)
 
 
@@ -107,7 +109,7 @@ def test_nothing_is_unpickled(tmp_path, monkeypatch):
 def test_no_labels(tmp_path, content):
     path = tmp_path / "labels.png"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="labels.png: "):
+    with pytest.raises(ValueError, match=r"labels.png: "):
         check_labelling(path, LIMITS)
 
 

@@ -92,5 +92,5 @@ def test_names_are_short_and_printable():
     ],
 )
 def test_what_the_page_does_not_send(value):
-    with pytest.raises(ValueError, match="scribbles|label|stroke|colour|point"):
+    with pytest.raises(ValueError, match=r"scribbles|label|stroke|colour|point"):
         Scribbles.read(value)

@@ -103,7 +103,7 @@ def test_the_error_is_shown_and_the_last_result_stays(page, name, content, compl
     [
         ({"values": (4.0, 0.0, 13.0, 3.0, 3.0)}, "sigma_alpha: expected a positive"),
         ({"values": (float("nan"), 20.0, 13.0, 3.0, 3.0)}, "w1: expected a finite number"),
-        ({"values": (4.0, 20.0)}, "missing"),
+        ({"values": (4.0, 20.0)}, "values: expected the five of the CRF, got 2"),
         ({"values": ("a", 20.0, 13.0, 3.0, 3.0)}, "could not convert"),
         ({"iterations": -1}, "iterations"),
         ({"iterations": float("nan")}, "NaN"),
@@ -135,6 +135,15 @@ def test_nothing_drawn_or_given_yet_is_no_error(page):
     assert error.startswith("odd.npy: ") and "match for the image" in error
 
 
+def test_what_was_painted_on_the_last_photograph_is_not_of_this_one(page):
+    page.upload("photo", "photo.png", png())
+    assert page.ask("scribbles", drawn={**DRAWN, "photo": 1})["version"] == 1
+    page.upload("photo", "other.png", png())
+    shown = page.ask("scribbles", drawn={**DRAWN, "photo": 1})
+    assert "version" not in shown and "error" not in shown and shown["photo"]["number"] == 2
+    assert page.ask("scribbles", drawn={**DRAWN, "photo": 2})["version"] == 2
+
+
 def test_a_session_that_is_gone(page):
     page.sessions.close("page")
     assert page.ask() == {"secret": page.secret, "error": GONE, "gone": True}
@@ -157,7 +166,7 @@ def test_a_large_photograph_is_said_to_be_a_copy(page):
 
 
 def test_pictures_and_files(page, tmp_path):
-    with pytest.raises(ValueError, match="photograph: none yet"):
+    with pytest.raises(ValueError, match=r"photograph: none yet"):
         page.run(lambda space: pictures.picture(space, "photo"))
     page.upload("photo", "photo.png", png())
     page.ask("scribbles")
@@ -168,7 +177,7 @@ def test_pictures_and_files(page, tmp_path):
             ink = np.asarray(image).astype(int)[20, 8]
         if what == "before":
             assert ink[2] > ink[0] + 100  # the scribble of the first label is seen, and is blue
-    with pytest.raises(ValueError, match="expected photo, before"):
+    with pytest.raises(ValueError, match=r"expected photo, before"):
         page.run(lambda space: pictures.picture(space, "../secret"))
     refined = page.run(lambda space: space.refined)
     for name in pictures.FILES:
@@ -187,7 +196,7 @@ def test_pictures_and_files(page, tmp_path):
         assert np.array_equal(arrays["probabilities"], refined.q.numpy())
     page.ask()
     for name in ("labelling.png", "../mask.png"):
-        with pytest.raises(ValueError, match="expected photo.png, mask.png"):
+        with pytest.raises(ValueError, match=r"expected photo.png, mask.png"):
             page.run(lambda space, name=name: pictures.download(space, name))
 
 
@@ -246,7 +255,7 @@ def test_a_name_that_looks_like_an_option(page):
 
 def test_recipes_need_a_result():
     for recipe in (python_code, command):
-        with pytest.raises(ValueError, match="result: none yet"):
+        with pytest.raises(ValueError, match=r"result: none yet"):
             recipe(workspace())
 
 
@@ -260,5 +269,5 @@ def test_networks_of_files(tmp_path):
     assert made.names == load_model(EMBEDDED).class_names
     with pytest.raises(ValueError, match=r"expected one of Embedded.*, mine\.safetensors"):
         nets.label("/etc/passwd", photo())
-    with pytest.raises(ValueError, match="two files of this name"):
+    with pytest.raises(ValueError, match=r"two files of this name"):
         Nets([file, file])

@@ -193,7 +193,9 @@ def test_score_maps_say_which_label_is_ahead():
         ahead = space.score_map(label)
         assert np.array_equal(ahead > 0, scores().argmax(0) == label)
         best = scores().argmax(0) == label
-        assert np.allclose(ahead[best], ((values[-1] - values[-2])[best] / 10).clip(0, 1), atol=1e-6)
+        assert np.allclose(
+            ahead[best], ((values[-1] - values[-2])[best] / 10).clip(0, 1), atol=1e-6
+        )
 
 
 def test_what_is_not_there_is_said(tmp_path):

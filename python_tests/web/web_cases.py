@@ -10,9 +10,10 @@ from PIL import Image
 
 from deeplab_native import viz
 from deeplab_native.jobs.scores import Scores
+from deeplab_native.web.given import Labelling
 from deeplab_native.web.limits import Limits
 from deeplab_native.web.view import Asked
-from deeplab_native.web.workspace import Labelling, Workspace
+from deeplab_native.web.workspace import Workspace
 
 HEIGHT, WIDTH = 40, 60
 LIMITS = Limits(upload=1 << 20, pixels=1_000_000, worked_on=10_000, values=100_000)

@@ -68,11 +68,13 @@ class RayOptions:
         ),
     ] = None
     batch: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=1, help="Images of a size that are computed together.", rich_help_panel=RAY
+            min=1,
+            help="Images of a size that are computed together. Default: 16 on a GPU, else 1.",
+            rich_help_panel=RAY,
         ),
-    ] = 16
+    ] = None
 
     def check_left_out(self) -> None:
         """ValueError where one is given without --ray."""

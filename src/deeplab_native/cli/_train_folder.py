@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +32,10 @@ def run_folder(
 ) -> None:
     """Trains on a folder of photographs, or goes on with it."""
     from ..training import load_config
+    from ..training.folder_run import plan_folder
     from ..training.folders import CONFIG, check_folder
     from ..training.run import train
-    from . import repeat
+    from . import console, repeat
 
     _check_processes(output)
     check_folder(output, resume=resume)
@@ -44,7 +43,12 @@ def run_folder(
     if (output / CONFIG).is_file():
         config = load_config(output / CONFIG, overrides)
     else:
-        data, config = _prepared(folder, output, minutes, longest_side, overrides)
+        with console.status("Reading photographs and labels, measuring an update"):
+            data, plan = plan_folder(
+                folder, output, minutes=minutes, longest_side=longest_side, overrides=overrides,
+                say=lambda text: console.err.print(text, soft_wrap=True),
+            )  # fmt: skip
+        config = plan.config
     command = repeat.command()
     outcome = train(config, output, resume=True, report=write_report, command=command)
     stop_if_interrupted(outcome, config)
@@ -72,63 +76,6 @@ def _check_processes(output: Path) -> None:
             "CONFIG: a folder is for one process; expected a configuration under torchrun, such as "
             f"{output}/config.yaml of a run without it"
         )
-
-
-def _prepared(
-    folder: Path,
-    output: Path,
-    minutes: float | None,
-    longest_side: int | None,
-    overrides: Sequence[str],
-) -> tuple[OwnData, Config]:
-    """Finds and writes the data, and chooses a schedule; leaves nothing where that fails."""
-    from ..data.own_data import find_data
-    from ..training.own_data import DATA, LONGEST_SIDE, describe_source, write_data
-    from ..training.plan import plan_run
-    from . import console
-
-    if output.resolve() in (folder.resolve(), (folder / "images").resolve()):
-        raise ValueError(f"--output {output}: the run would lie among the photographs (another)")
-    with console.status("Reading labels"):
-        data = find_data(folder)
-    say = console.err.print
-    say(describe_source(data), soft_wrap=True)
-    for note in data.notes:
-        say(note, soft_wrap=True)
-    side = LONGEST_SIDE if longest_side is None else longest_side
-    with _nothing_left(output, output / DATA):
-        with console.status("Writing the data"):
-            reduced = write_data(data, output / DATA, longest_side=side)
-        if reduced:
-            say(
-                f"{reduced} photographs are reduced to {side} pixels (--longest-side PIXELS): "
-                "small things may be lost",
-                soft_wrap=True,
-            )
-        longest = min(side, max(max(pair.size) for pair in data.pairs.values()))
-        with console.status("Measuring an update"):
-            plan = plan_run(
-                output / DATA,
-                images=len(data.split.train),
-                longest=longest,
-                minutes=minutes,
-                overrides=overrides,
-            )
-    say("begins as the network of the package, MobileNetV2 with ASPP", soft_wrap=True)
-    for note in plan.notes:
-        say(note, soft_wrap=True)
-    return data, plan.config
-
-
-@contextmanager
-def _nothing_left(output: Path, data: Path) -> Iterator[None]:
-    """Removes the data again where the block raises, and the folder where it was made for it."""
-    new = not output.exists()
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(output if new else data, ignore_errors=True)
-        raise
 
 
 def _finish(

@@ -18,6 +18,7 @@ from .classes import CLASS_SETS, ClassSet, as_class_set
 from .dataset import VOID, Entry, Reader, Sample, SampleError, SegmentationDataset
 from .folder import folder
 from .lists import read_ids
+from .own_data import OwnData, find_data
 from .pascal import pascal_context, pascal_person_part, pascal_voc
 from .road import CITYSCAPES_TRAIN_IDS, camvid, cityscapes
 
@@ -28,6 +29,7 @@ __all__ = [
     "VOID",
     "ClassSet",
     "Entry",
+    "OwnData",
     "Reader",
     "Sample",
     "SampleError",
@@ -35,6 +37,7 @@ __all__ = [
     "as_class_set",
     "camvid",
     "cityscapes",
+    "find_data",
     "folder",
     "open_dataset",
     "pascal_context",

@@ -23,9 +23,9 @@ def refine_detections(
     """Sharpens the masks of detections, and draws their boxes anew.
 
     Args:
-        detections: `supervision.Detections` with masks, or Ultralytics' `Results` of a net that
+        detections: `supervision.Detections` with masks, or the results of an Ultralytics net that
             segments, with masks of the picture's size (`model(..., retina_masks=True)`).
-        image: as of `refine`; None for `Results`, which has its picture (`orig_img`, BGR).
+        image: as of `refine`; None for such results, which have their picture (`orig_img`, BGR).
         together, margin, **options: as of `refine_masks`.
 
     Returns:

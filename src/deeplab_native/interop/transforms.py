@@ -18,8 +18,8 @@ from .instances import refine_masks
 class RefineMask(torch.nn.Module):
     """Sharpens the masks of samples by the picture that is with them.
 
-    Takes a sample of any form, as the transforms of `torchvision.transforms.v2` do, and goes into
-    their `Compose`, before the picture is normalised. torchvision is not needed.
+    Takes a sample of any form, as the transforms of `torchvision.transforms.v2` do, and stands
+    among them, before the picture is normalised. torchvision is not needed.
 
     - The picture is the entry of `image_key` of a dictionary, or a `tv_tensors.Image` or PIL image,
       or else the first array or tensor of a sequence.

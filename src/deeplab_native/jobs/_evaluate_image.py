@@ -240,7 +240,7 @@ def unpack_small(content: bytes) -> np.ndarray:
     try:
         height, width = np.frombuffer(content[:4], "<u2").tolist()
         return np.frombuffer(zlib.decompress(content[4:]), np.uint8).reshape(height, width)
-    except zlib.error as error:
+    except (zlib.error, ValueError) as error:
         raise ValueError(f"damaged labels: {error}") from None
 
 

@@ -51,8 +51,9 @@ class Execution:
         threads = self.threads or shared
         memory = available_memory() if self.memory is None else self.memory
         _log.info(
-            "%d images on %s: %d worker processes of %d threads, %.1f GB of memory",
-            *(tasks, device, workers, threads, memory / 1e9),
+            "%d images on %s: %d worker processes of %d threads, %s of memory",
+            *(tasks, device, workers, threads),
+            "as much as there is" if memory is None else f"{memory / 1e9:.1f} GB",
         )
         return Execution(workers, threads, memory, self.progress, self.cancel)
 

@@ -58,7 +58,7 @@ class Asked:
         return net, network, settings
 
 
-def class_names(network: DeepLab) -> tuple[str, ...]:
+def names_of_classes(network: DeepLab) -> tuple[str, ...]:
     """Those of its weights; VOC's where there are as many; or numbers."""
     names = network.class_names
     if names is None and network.num_classes == len(viz.VOC_CLASSES):

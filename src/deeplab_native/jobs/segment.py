@@ -21,7 +21,7 @@ from ._engine import Task, collect, unfinished, workplace
 from ._execution import Execution
 from ._progress import Progress, Tally
 from ._record import Record, state_of
-from ._segment_asked import Asked, class_names
+from ._segment_asked import Asked, names_of_classes
 from ._segment_files import CLASSES, Results, photographs
 from ._segment_image import Job, Settings, describe, segment_image, segment_with
 from .settings import CRFSettings, FromWeights
@@ -154,7 +154,7 @@ def segment(
         outputs = results.of(stem)
         job = Job(path, outputs, net, settings, how.threads or 1)
         tasks.append(Task(path.name, job, f"{key} {state_of(path)}", outputs.paths()))
-    names = class_names(network)
+    names = names_of_classes(network)
     with nothing_left(results.folders(), [results.folder / CLASSES]) as success:
         results.write_classes(names)
         found: dict[str, dict[str, Any]] = {}

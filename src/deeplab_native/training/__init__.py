@@ -3,6 +3,11 @@
 >>> config = load_config("voc.yaml", ["data.root=VOCdevkit"])
 >>> train(config, Path("runs/voc")).scores.mean_iou
 
+Or from a folder of photographs and labels, with a schedule that suits it:
+
+>>> data, plan = plan_folder("photos", "runs/mine")
+>>> train(plan.config, "runs/mine", resume=True)
+
 Needs `pip install 'deeplab_native[train]'`; Lightning is imported when a run starts, pydantic with
 `Config`, when a configuration is checked.
 """
@@ -22,9 +27,11 @@ from .config_file import (
     whole_config,
 )
 from .ema import WeightAverage
+from .folder_run import plan_folder
 from .loop import Outcome
 from .loss import TrainingLoss
 from .optimizer import CaffeSGD, make_optimizer, parameter_groups
+from .plan import Plan
 from .run import train
 from .samples import Batch, training_loader
 from .schedule import learning_rate
@@ -40,6 +47,7 @@ __all__ = [
     "Config",
     "Crop",
     "Outcome",
+    "Plan",
     "State",
     "TrainingLoss",
     "WeightAverage",
@@ -53,6 +61,7 @@ __all__ = [
     "load_config",
     "make_optimizer",
     "parameter_groups",
+    "plan_folder",
     "save_checkpoint",
     "shipped_configs",
     "train",

@@ -99,18 +99,22 @@ def plan_run(
     memory = torch.cuda.mem_get_info()[0] if device == "cuda" else available_memory()
     crop, batch = crop_and_batch(device, longest, memory)
     base = _content(data, device, crop, batch)
-    given = merge_overrides({}, overrides)
-    config = check_config(merge_overrides(_with_schedule(base, 100), overrides))
+    given = merge_overrides({}, overrides).get("schedule", {})
+    wanted = given.get("iterations") if isinstance(given, dict) else None
+    known = isinstance(wanted, int) and wanted > 0  # anything else `check_config` says
+    config = check_config(
+        merge_overrides(_with_schedule(base, wanted if known else 100), overrides)
+    )
     notes = [
         f"batches of {config.batch} crops of {config.augmentation.crop} x "
         f"{config.augmentation.crop} pixels (--set batch=..., --set augmentation.crop=...)"
     ]
-    if "iterations" in given.get("schedule", {}):
+    if known:
         return Plan(config, None, None, tuple(notes))
     pace = measure_pace(config)
-    wanted = max(_LEAST_UPDATES, round(images * passes_of(images) / config.batch))
+    enough = max(_LEAST_UPDATES, round(images * passes_of(images) / config.batch))
     most = updates_within(MINUTES if minutes is None else minutes, pace)
-    updates = min(wanted, most) if minutes is None else most
+    updates = min(enough, most) if minutes is None else most
     config = check_config(merge_overrides(_with_schedule(base, updates), overrides))
     head = config.schedule.head_first.iterations
     took = (config.schedule.iterations * pace.whole + head * pace.head) / _FOR_UPDATES / 60

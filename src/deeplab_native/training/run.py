@@ -85,7 +85,8 @@ def train(
                 write_report(
                     out,
                     title=f"{config.model.name} on {data.train.title}",
-                    colours=list(zip(*classes, strict=True)),
+                    # overlays leave the first class as the photograph is
+                    colours=list(zip(*classes, strict=True))[1:],
                     command=command,
                     machine=machine_of(fabric.device),
                 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .figures import new_figure
+from .figures import new_figure, shortened
 from .palettes import voc_palette
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def draw_belief_maps(
 
     Raises ValueError where the shapes do not go together.
     """
-    beliefs = _maps("beliefs", beliefs)
+    beliefs, name = _maps("beliefs", beliefs), shortened(name)
     numbers = list(range(len(beliefs)) if iterations is None else iterations)
     if len(numbers) != len(beliefs):
         raise ValueError(f"iterations: expected {len(beliefs)}, as many as beliefs, got {numbers}")

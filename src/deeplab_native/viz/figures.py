@@ -30,6 +30,7 @@ INK, FAINT = "#1f2933", "#d5dbe1"  # of text, and of grids
 WIDTH = 6.4  # inches: what a telephone shows without letters that are too small
 FONT = 9.5  # points
 DPI = 110
+_TITLE, _LEGEND = 80, 44  # letters
 _ONE_AT_A_TIME = threading.RLock()
 
 
@@ -59,12 +60,19 @@ def set_title(on: Figure | Axes, title: str | None) -> None:
     from matplotlib.figure import Figure
 
     set_it = on.suptitle if isinstance(on, Figure) else on.set_title
-    set_it(title, fontsize=FONT + 1.5, color=INK, parse_math=False)
+    set_it(shortened(title, _TITLE), fontsize=FONT + 1.5, color=INK, parse_math=False)
 
 
 def set_names(axis: Any, names: Sequence[str], **how: Any) -> None:
     """The ticks 0, 1, ... of an axis (`axes.xaxis`, `axes.yaxis`) are these names."""
-    axis.set_ticks(range(len(names)), names, parse_math=False, fontsize=FONT, **how)
+    shown = [shortened(name) for name in names]
+    axis.set_ticks(range(len(names)), shown, parse_math=False, fontsize=FONT, **how)
+
+
+def shortened(name: str, most: int = 26) -> str:
+    """On one line, of letters alone, and so long that it leaves room for the figure."""
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name.strip())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def legend(axes: Axes, **where: Any) -> None:
@@ -72,6 +80,7 @@ def legend(axes: Axes, **where: Any) -> None:
     shown = axes.legend(frameon=False, fontsize=FONT, labelcolor=INK, **where)
     for text in shown.get_texts():
         text.set_parse_math(False)
+        text.set_text(shortened(text.get_text(), _LEGEND))
 
 
 def save_figure(path: str | os.PathLike[str], figure: Figure, *, dpi: int = DPI) -> None:

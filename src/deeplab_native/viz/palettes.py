@@ -9,6 +9,7 @@ VOC_CLASSES = (
     "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
     "train", "tvmonitor",
 )  # fmt: skip
+"""PASCAL VOC's 21, by label."""
 
 # The 19 evaluated classes of Cityscapes in the order of their train ids
 _CITYSCAPES = (
@@ -25,6 +26,7 @@ _OKABE_ITO = (
 )  # fmt: skip
 
 PALETTES = ("voc", "cityscapes", "okabe-ito")
+"""Names that `named_palette` knows."""
 
 
 def voc_palette(n: int = 256) -> np.ndarray:

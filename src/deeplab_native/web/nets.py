@@ -13,7 +13,7 @@ from ..jobs.scores import Scores
 from ..models import DeepLab
 from ..models.predict import predict
 from ..weights import EMBEDDED, EMBEDDED_SIDE, load_model
-from .workspace import Labelling
+from .given import Labelling
 
 EMBEDDED_NAME = "Embedded: animals and persons"
 

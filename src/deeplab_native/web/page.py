@@ -9,9 +9,10 @@ import gradio as gr
 
 from ..crf import PRESETS, CRFParams
 from ..demo.photo import CREDIT, photograph
+from .given import MODES
 from .sessions import Sessions
 from .view import Asked, answer, take_example
-from .workspace import MODES, MOST_ITERATIONS
+from .workspace import MOST_ITERATIONS
 
 _ASSETS = Path(__file__).with_name("assets")
 _MODES = dict(zip(("A network", "Scribbles", "A file"), MODES, strict=True))

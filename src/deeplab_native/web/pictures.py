@@ -12,9 +12,10 @@ import numpy as np
 from .. import viz
 from .._images import fromarray
 from .._masks import UNSURE
-from ..jobs._refine_image import _by_label
 from ..jobs._label_map import LabelMap
-from .workspace import Labelling, Photo, Workspace
+from ..jobs._refine_image import _by_label
+from .given import Labelling, Photo
+from .workspace import Workspace
 
 JPEG, PNG, NPZ = "image/jpeg", "image/png", "application/octet-stream"
 FILES = ("photo.png", "mask.png", "overlay.png", "probabilities.npz", "labelling.png")

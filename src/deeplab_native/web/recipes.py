@@ -6,7 +6,8 @@ import shlex
 
 from .._images import TURNED
 from ..jobs._label_map import LabelMap
-from .workspace import Labelling, Photo, Workspace
+from .given import Labelling, Photo
+from .workspace import Workspace
 
 _NAMES = ("w1", "sigma_alpha", "sigma_beta", "w2", "sigma_gamma")
 

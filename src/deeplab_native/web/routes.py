@@ -83,7 +83,7 @@ def add_routes(app: FastAPI, sessions: Sessions, limits: Limits) -> None:
             return JSONResponse({"error": "upload: expected the name of the file"}, 400)
         try:
             content = await asyncio.wait_for(_body(request, limits.upload), limits.seconds)
-        except asyncio.TimeoutError:  # noqa: UP041, it is another class before Python 3.11
+        except asyncio.TimeoutError:  # before Python 3.11 another than the built-in one
             return JSONResponse({"error": f"{Upload(name, b'').name}: sent too slowly"}, 408)
         if content is None:
             most = f"{limits.upload / (1 << 20):g} MB"
@@ -137,6 +137,7 @@ class Guard:
         self._app, self._hosts = app, hosts
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One request, as ASGI says it."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)

@@ -36,10 +36,11 @@ class Stroke:
 
 @dataclass(frozen=True)
 class Scribbles:
-    """All that was drawn, in its order."""
+    """All that was drawn, in its order; `photo` counts the photographs, None: on any."""
 
     labels: tuple[Label, ...] = ()
     strokes: tuple[Stroke, ...] = ()
+    photo: int | None = None
 
     @classmethod
     def read(cls, value: Any) -> Scribbles:
@@ -58,6 +59,7 @@ class Scribbles:
             read = cls(
                 tuple(_label(label, i) for i, label in enumerate(labels)),
                 tuple(_stroke(stroke, len(labels)) for stroke in strokes),
+                None if value.get("photo") is None else int(value["photo"]),
             )
         except (AttributeError, KeyError, TypeError, OverflowError) as error:
             raise ValueError(
@@ -79,7 +81,8 @@ class Scribbles:
             radius = stroke.width / 2
             for x, y in (points[0], points[-1]):
                 draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=value)
-        return np.array(image)
+        painted: np.ndarray = np.array(image)
+        return painted
 
     def names(self) -> tuple[str, ...]:
         """By label."""
@@ -87,7 +90,7 @@ class Scribbles:
 
     def palette(self, other: np.ndarray) -> np.ndarray:
         """(256, 3) uint8, those of `other` after the visitor's own."""
-        colours = other.copy()
+        colours: np.ndarray = other.copy()
         for i, label in enumerate(self.labels):
             colours[i] = label.colour
         return colours

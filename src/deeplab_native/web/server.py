@@ -121,7 +121,7 @@ def serve(
         host: the address to listen at; the default is reached from this machine alone.
         port: None for the first of `PORTS` that is free.
         limits: of what visitors may use; None: the defaults of `Limits`.
-        ready: called with the page's address once it answers.
+        ready: called with the page's address once it can be opened.
 
     Raises:
         ModuleNotFoundError: Gradio is not installed.
@@ -151,22 +151,11 @@ def serve(
             server_header=False,
             ws="none",
         )
-        server = _Server(config, lambda: ready(address) if ready else None)
+        if ready is not None:
+            ready(address)  # who comes now waits at the socket until the application runs
         try:
-            server.run(sockets=[bound])
+            uvicorn.Server(config).run(sockets=[bound])
         finally:
             sessions.end()
     finally:
         bound.close()
-
-
-def _Server(config: Any, ready: Callable[[], None]) -> Any:  # noqa: N802
-    """uvicorn's, which says when it answers."""
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            ready()
-
-    return Server(config)

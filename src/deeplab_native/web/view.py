@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -12,10 +13,11 @@ from .. import viz
 from .._errors import one_line
 from .._masks import UNSURE
 from ..crf import CRFParams
+from .given import Photo
 from .recipes import command, python_code
 from .scribbles import Scribbles
 from .sessions import Session, Sessions, Upload
-from .workspace import Photo, Workspace
+from .workspace import Workspace
 
 GONE = "This page was idle for too long, or too many are open: load it again."
 _EXPECTED = (ValueError, TypeError, OSError, MemoryError, RuntimeError)
@@ -59,15 +61,23 @@ def take_example(sessions: Sessions, secret: str, name: str, photo: np.ndarray) 
         return
 
 
+def _params(values: tuple[float, ...]) -> CRFParams:
+    if len(values) != 5:
+        raise ValueError(f"values: expected the five of the CRF, got {len(values)}")
+    return CRFParams(*map(float, values))  # float says what it cannot take
+
+
 def _answer(session: Session, secret: str, asked: Asked) -> dict[str, Any]:
     workspace = session.workspace
     shown: dict[str, Any] = {"secret": secret}
     try:
         _read_uploads(session, asked.confidence)
         drawn = Scribbles.read(asked.drawn) if asked.mode == "scribbles" else Scribbles()
+        if drawn.photo not in (None, workspace.photos):  # on the last one
+            drawn = replace(drawn, strokes=())
         if workspace.photo is not None and not _is_waited_for(workspace, asked, drawn):
             workspace.label(asked.mode, asked.net, drawn, asked.confidence)
-            workspace.refine(CRFParams(*map(float, asked.values)), int(asked.iterations))
+            workspace.refine(_params(asked.values), int(asked.iterations))
             shown.update(_result(workspace))
     except _EXPECTED as error:
         shown["error"] = one_line(error)

@@ -6,11 +6,9 @@ are computed once, so that other parameters cost the CRF alone, and the same par
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -22,62 +20,14 @@ from ..crf import CRFParams, MeanField
 from ..jobs import CRFSettings, ScoreFormat
 from ..jobs._label_map import LabelMap
 from ..jobs._refine_image import Refined
-from ..jobs.scores import Given, Masks
+from ..jobs.scores import Masks
+from .given import MODES, Labelling, LabelsPhoto, Photo
 from .limits import Limits, check_labelling, check_photo
 from .scribbles import Scribbles
 
-MODES = ("network", "scribbles", "file")
 MOST_ITERATIONS = 30  # what is computed cannot be stopped
 _NORMALIZATION = "symmetric"
 _TOP_SCORE = 10.0  # where the colours of the score maps end
-
-
-class Photo(NamedTuple):
-    """A photograph that a visitor gave.
-
-    Attributes:
-        name: of its file, or of the example.
-        pixels: (H, W, 3) uint8, the copy that is worked on.
-        size: (height, width) of the photograph itself, turned upright.
-        notes: on how it was read.
-        example: whether it is not the visitor's own.
-    """
-
-    name: str
-    pixels: np.ndarray
-    size: tuple[int, int]
-    notes: tuple[str, ...] = ()
-    example: bool = False
-
-    @property
-    def is_copy(self) -> bool:
-        """Whether the visitor has no file of these pixels."""
-        return self.example or self.pixels.shape[:2] != self.size
-
-
-class Labelling(NamedTuple):
-    """What is known of the labels of a photograph before the CRF.
-
-    Attributes:
-        mode: of `MODES`.
-        given: the scores or labels.
-        names: by label; labels beyond have their number.
-        colours: (256, 3) uint8.
-        file: the name of the file of the labels, or of the network's weights; None: the embedded.
-    """
-
-    mode: str
-    given: Given
-    names: tuple[str, ...]
-    colours: np.ndarray
-    file: str | None = None
-
-    def name(self, label: int) -> str:
-        """In words."""
-        return self.names[label] if label < len(self.names) else f"label {label}"
-
-
-LabelsPhoto: TypeAlias = "Callable[[str, np.ndarray], Labelling]"
 
 
 @dataclass
@@ -131,7 +81,7 @@ class Workspace:
         self._check_labels(len(labels))
         if isinstance(given, LabelMap):
             given = given._replace(values=given.whole(photo.pixels.shape[:2]))
-        names = viz.VOC_CLASSES if len(labels) == len(viz.VOC_CLASSES) else ()
+        names: tuple[str, ...] = viz.VOC_CLASSES if len(labels) == len(viz.VOC_CLASSES) else ()
         if len(labels) == 2 and labels.tolist() == [0, 1]:
             names = ("background", "foreground")
         self._kept["file"] = None, Labelling("file", given, names, viz.voc_palette(), name)

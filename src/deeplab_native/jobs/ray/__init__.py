@@ -23,7 +23,8 @@ cancel; `progress` counts images of units that are not finished, too:
 - `gpus`: of each worker, also 0.5; 0: CPUs. None: 1 where Ray has GPUs
 - `workers`: at the same time. None: as many as the cluster has GPUs, or else cores
 - `threads`: CPU threads of each. None: the cores, shared among the workers
-- `batch`: images of one size at the most that go through net and CRF together
+- `batch`: images of one size at the most that go through net and CRF together. None: 16 on a
+  GPU; 1 on CPUs, where more are no faster
 - `memory`: bytes for such a batch. None: half of what is free, shared among the workers
 """
 

@@ -22,7 +22,7 @@ class How:
     columns: Columns
     on_error: str
     gpus: float | None
-    batch: int
+    batch: int | None
     resume: bool
     overwrite: bool
     workers: int | None

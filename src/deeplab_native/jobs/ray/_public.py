@@ -14,7 +14,7 @@ from ...models import DeepLab
 from ...weights import EMBEDDED
 from .._progress import Progress
 from .._refine_image import Settings as RefineSettings
-from .._segment_asked import Asked, class_names
+from .._segment_asked import Asked, names_of_classes
 from .._segment_image import Net
 from ..scores import CONFIDENCE, ScoreFormat
 from ..settings import CRFSettings, FromWeights
@@ -91,7 +91,7 @@ def segment(
     key_column: str = "key",
     on_error: str = "skip",
     gpus: float | None = None,
-    batch: int = 16,
+    batch: int | None = None,
     resume: bool = True,
     overwrite: bool = False,
     workers: int | None = None,
@@ -131,7 +131,7 @@ def segment(
     )  # fmt: skip
     inputs, store = _ends(images, None, output, refine=False)
     net, network, settings = asked.load()
-    names = class_names(network)
+    names = names_of_classes(network)
     record = {**_of_net(net, network, model), **settings.as_record()}
     work = Segment(network, settings)
     size = sum(p.numel() * p.element_size() for p in network.parameters())
@@ -159,7 +159,7 @@ def refine(
     scores_column: str | None = None,
     on_error: str = "skip",
     gpus: float | None = None,
-    batch: int = 16,
+    batch: int | None = None,
     resume: bool = True,
     overwrite: bool = False,
     workers: int | None = None,

@@ -64,8 +64,8 @@ def run(
         outcome = Outcome()
         if todo.units:
             plan = Plan(
-                name, store.url, how.masks, how.columns, how.batch, how.memory, share.threads,
-                share.share, "cuda" if share.gpus else "cpu",
+                name, store.url, how.masks, how.columns, how.batch or share.batch, how.memory,
+                share.threads, share.share, "cuda" if share.gpus else "cpu",
             )  # fmt: skip
             board = ray.remote(num_cpus=0, max_restarts=0)(Board).remote()
             rows = _Rows(todo.units, ray.put(work), plan, board, share)

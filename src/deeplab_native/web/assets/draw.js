@@ -3,8 +3,15 @@ const canvas = one('canvas'), pen = canvas.getContext('2d'), width = one('.dn-wi
 const COLOURS = ['#3b82f6', '#ef4444', '#22c55e', '#eab308', '#a855f7', '#f97316', '#06b6d4',
   '#ec4899', '#84cc16', '#8b5cf6', '#14b8a6', '#f43f5e'];
 const ERASER = -1;
-let labels = [{name: 'background', colour: COLOURS[0]}, {name: 'object', colour: COLOURS[1]}];
-let strokes = [], current = null, label = 1, erasing = false, photo = null;
+// Outside of this widget, which is made anew whenever it is shown again
+const page = (window.deeplabNative ??= {});
+page.drawn ??= {
+  photo: null,
+  labels: [{name: 'background', colour: COLOURS[0]}, {name: 'object', colour: COLOURS[1]}],
+  strokes: [],
+};
+let {labels, strokes} = page.drawn;
+let current = null, label = 1, erasing = false, photo = null;
 let cursor = null, lowered = false; // of the keyboard
 
 function paint() {
@@ -33,8 +40,12 @@ function paint() {
     }
   }
 }
+function keep() {
+  page.drawn = {photo, labels, strokes};
+  props.value = page.drawn;
+}
 function send() {
-  props.value = {labels, strokes};
+  keep();
   trigger('submit');
 }
 function changed() {
@@ -143,19 +154,22 @@ one('.dn-clear').addEventListener('click', () => { strokes = []; changed(); });
 
 function show(detail) {
   if (!detail || photo === detail.number) return;
+  if (page.drawn.photo !== detail.number) strokes = [];
   photo = detail.number;
   [canvas.width, canvas.height] = [detail.width, detail.height];
   one('.dn-missing').hidden = true;
   one('.dn-canvas').hidden = false;
-  one('.dn-canvas img').src = `picture/${window.deeplabNative.secret}/photo?v=${photo}`;
-  strokes = [];
+  one('.dn-canvas img').src = `picture/${page.secret}/photo?v=${photo}`;
   current = cursor = null;
-  props.value = {labels, strokes};
+  keep();
   paint();
 }
-document.addEventListener('dn-photo', (event) => {
-  window.deeplabNative.photo = event.detail;
-  show(event.detail);
-});
-show(window.deeplabNative?.photo);
+// one that is shown no more listens no more
+const listener = (event) => {
+  if (element.isConnected) show(event.detail);
+  else document.removeEventListener('dn-photo', listener);
+};
+document.addEventListener('dn-photo', listener);
+show(page.photo);
 listed();
+if (strokes.length) send();

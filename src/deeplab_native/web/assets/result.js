@@ -121,6 +121,7 @@ function take() {
     item.textContent = note;
     return item;
   }));
+  if (next.photo) page.photo = next.photo;
   if (next.photo) document.dispatchEvent(new CustomEvent('dn-photo', {detail: next.photo}));
   if (next.version) fill(next);
   else if (next.photo && next.photo.number !== shown?.photo.number) {
