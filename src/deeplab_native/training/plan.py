@@ -101,15 +101,14 @@ def plan_run(
     base = _content(data, device, crop, batch)
     given = merge_overrides({}, overrides).get("schedule", {})
     wanted = given.get("iterations") if isinstance(given, dict) else None
-    known = isinstance(wanted, int) and wanted > 0  # anything else `check_config` says
-    config = check_config(
-        merge_overrides(_with_schedule(base, wanted if known else 100), overrides)
-    )
+    if not isinstance(wanted, int) or wanted < 1:  # which `check_config` says, if there is any
+        wanted = None
+    config = check_config(merge_overrides(_with_schedule(base, wanted or 100), overrides))
     notes = [
         f"batches of {config.batch} crops of {config.augmentation.crop} x "
         f"{config.augmentation.crop} pixels (--set batch=..., --set augmentation.crop=...)"
     ]
-    if known:
+    if wanted is not None:
         return Plan(config, None, None, tuple(notes))
     pace = measure_pace(config)
     enough = max(_LEAST_UPDATES, round(images * passes_of(images) / config.batch))
