@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tarfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,10 +158,12 @@ class Deadly(Segment):
 
     deadly: str = ""
     log: str = ""
+    seconds: float = 0.0  # that reading an image takes
 
     def load(self, sample: Sample) -> Item:
         with open(self.log, "a") as file:
             file.write(f"{sample.key}\n")
+        time.sleep(self.seconds)
         if sample.key == self.deadly:
             os._exit(1)
         return super().load(sample)
