@@ -167,3 +167,25 @@ class Deadly(Segment):
         if sample.key == self.deadly:
             os._exit(1)
         return super().load(sample)
+
+
+def in_shards(labels: dict[str, bytes], *shards: str) -> dict[str, bytes]:
+    """By SHARD/KEY, where all shards have the same images."""
+    return {f"{shard}/{key}": mask for shard in shards for key, mask in labels.items()}
+
+
+def listening(pid: int) -> set[str]:
+    """Addresses, in hex, that the processes of Ray below a process listen at."""
+    inodes = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((process / "status").read_text().split("PPid:")[1].split()[0])
+            if parent == pid:
+                links = [os.readlink(file) for file in (process / "fd").iterdir()]
+                inodes |= {link[8:-1] for link in links if link.startswith("socket:")}
+        except OSError:
+            continue
+    lines = []
+    for table in ("tcp", "tcp6"):
+        lines += [line.split() for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
+    return {words[1].split(":")[0] for words in lines if words[3] == "0A" and words[9] in inodes}

@@ -10,7 +10,6 @@ import threading
 import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
@@ -57,32 +56,10 @@ def alone(tmp_path_factory):
     return photos, {path.stem: path.read_bytes() for path in (folder / "labels").glob("*.png")}
 
 
-def in_shards(labels: dict[str, bytes], *shards: str) -> dict[str, bytes]:
-    """By SHARD/KEY, where all shards have the same images."""
-    return {f"{shard}/{key}": mask for shard in shards for key, mask in labels.items()}
-
-
-def listening(pid: int) -> set[str]:
-    """Addresses, in hex, that the processes of Ray below a process listen at."""
-    inodes = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((process / "status").read_text().split("PPid:")[1].split()[0])
-            if parent == pid:
-                links = [os.readlink(file) for file in (process / "fd").iterdir()]
-                inodes |= {link[8:-1] for link in links if link.startswith("socket:")}
-        except OSError:
-            continue
-    lines = []
-    for table in ("tcp", "tcp6"):
-        lines += [line.split() for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
-    return {words[1].split(":")[0] for words in lines if words[3] == "0A" and words[9] in inodes}
-
-
 def test_the_own_cluster_is_of_this_machine_alone(cluster):
     # 127.0.0.1, also as an IPv6 address
     loopback = {"0100007F", "0000000000000000FFFF00000100007F"}
-    found = listening(os.getpid())
+    found = cases.listening(os.getpid())
     assert found and found <= loopback
     import ray
 
@@ -205,10 +182,10 @@ def test_tar_shards_with_faults(cluster, alone, tmp_path):
     assert "damaged or cut off" in done.failed["c"]
     assert {now.image for now in said if now.error} == done.failed.keys()
     found = cases.masks_in(out)
-    expected = in_shards(labels, "a", "b")
+    expected = cases.in_shards(labels, "a", "b")
     del expected["b/003"]
     of_c = {key: mask for key, mask in found.items() if key.startswith("c/")}
-    assert 0 < len(of_c) < NUMBER and of_c.items() <= in_shards(labels, "c").items()
+    assert 0 < len(of_c) < NUMBER and of_c.items() <= cases.in_shards(labels, "c").items()
     assert found == {**expected, **of_c}
     failed = {(r["input"][-5:], r["key"]) for r in cases.manifest(out) if r["status"] != "ok"}
     assert failed == {("b.tar", "003"), ("b.tar", "x")}
@@ -222,7 +199,7 @@ def test_tar_shards_with_faults(cluster, alone, tmp_path):
     cases.write_tar(tmp_path / "in/c.tar", pictures)
     mended = jobs.ray.segment(given, out, **arguments)
     assert mended.images == NUMBER and mended.failed.keys() == {"b/003", "b/x"}
-    assert cases.masks_in(out) == {**expected, **in_shards(labels, "c")}
+    assert cases.masks_in(out) == {**expected, **cases.in_shards(labels, "c")}
     assert (out / "masks/a.tar").stat().st_mtime_ns == before.st_mtime_ns
 
 
@@ -245,7 +222,7 @@ def test_from_a_server_to_a_url(cluster, alone, tmp_path):
         server.shutdown()
         server.server_close()
     assert (done.images, done.failures) == (3 * NUMBER, 0)
-    assert cases.masks_in(tmp_path / "out") == in_shards(labels, "s-08", "s-09", "s-10")
+    assert cases.masks_in(tmp_path / "out") == cases.in_shards(labels, "s-08", "s-09", "s-10")
 
 
 def test_refine_from_folders_shards_and_parquet(cluster, tmp_path):
@@ -269,7 +246,7 @@ def test_refine_from_folders_shards_and_parquet(cluster, tmp_path):
     out = tmp_path / "two"
     done = jobs.ray.refine(shard.parent, None, out, crf=crf, workers=1)
     assert done.failed == {"b/004": "no scores among its members (png)"}
-    expected = in_shards(labels, "a", "b")
+    expected = cases.in_shards(labels, "a", "b")
     del expected["b/004"]
     assert cases.masks_in(out) == expected
 
