@@ -14,7 +14,12 @@ import numpy as np
 from PIL import Image
 
 from deeplab_native.demo.photo import photograph
-from deeplab_native.jobs.ray._samples import Sample
+from deeplab_native.jobs._segment_asked import Asked
+from deeplab_native.jobs.ray import _run
+from deeplab_native.jobs.ray._how import How
+from deeplab_native.jobs.ray._inputs import find
+from deeplab_native.jobs.ray._samples import Columns, Sample
+from deeplab_native.jobs.ray._store import Store
 from deeplab_native.jobs.ray._work import Item, Segment
 
 LABELS = 3
@@ -189,3 +194,18 @@ def listening(pid: int) -> set[str]:
     for table in ("tcp", "tcp6"):
         lines += [line.split() for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
     return {words[1].split(":")[0] for words in lines if words[3] == "0A" and words[9] in inodes}
+
+
+def work_of(**how):
+    asked = Asked(None, None, None, False, None, None, None, "weights", None, True, "cpu")
+    _, network, settings = asked.load()
+    return Deadly(network, settings, **how)
+
+
+def run_slowly(photos, output, log, progress, workers):
+    """Units of two images, each of which takes a while, so that something can happen meanwhile."""
+    work = work_of(log=str(log), seconds=0.3)
+    how = How("png", 2, Columns(), "skip", 0, 2, True, False, workers, 1, None, progress, None)
+    inputs = find([str(photos)], None, refine=False)
+    done = _run.run("segment", inputs, work, Store(str(output)), {}, how)
+    return done.outcome, done.share
