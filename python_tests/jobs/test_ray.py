@@ -122,7 +122,6 @@ def test_a_killed_driver_loses_nothing_and_nothing_is_done_again(cluster, alone,
         done = jobs.ray.segment(photos, out, shard_images=4)
     finally:
         added.unlink()
-    # one that its worker was at the end of may have been finished in the meantime
     assert finished <= done.skipped <= finished + 1
     assert done.images + done.skipped == NUMBER + 1
     assert before.items() <= cases.states(out).items()
@@ -172,12 +171,11 @@ def test_tar_shards_with_faults(cluster, alone, tmp_path):
     failed = {(r["input"][-5:], r["key"]) for r in cases.manifest(out) if r["status"] != "ok"}
     assert failed == {("b.tar", "003"), ("b.tar", "x")}
 
-    # what failed is tried again, and nothing else
+    # what failed is tried again, and nothing else; then a shard that is another one by now
     before = (out / "masks/a.tar").stat()
     again = jobs.ray.segment(given, out, **arguments)
     assert (again.images, again.failures) == (0, 3) and again.skipped == done.images
     assert cases.masks_in(out) == found
-    # a shard that is another one by now is done anew
     cases.write_tar(tmp_path / "in/c.tar", pictures)
     mended = jobs.ray.segment(given, out, **arguments)
     assert mended.images == NUMBER and mended.failed.keys() == {"b/003", "b/x"}
