@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tarfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,12 @@ import numpy as np
 from PIL import Image
 
 from deeplab_native.demo.photo import photograph
-from deeplab_native.jobs.ray._samples import Sample
+from deeplab_native.jobs._segment_asked import Asked
+from deeplab_native.jobs.ray import _run
+from deeplab_native.jobs.ray._how import How
+from deeplab_native.jobs.ray._inputs import find
+from deeplab_native.jobs.ray._samples import Columns, Sample
+from deeplab_native.jobs.ray._store import Store
 from deeplab_native.jobs.ray._work import Item, Segment
 
 LABELS = 3
@@ -157,10 +163,49 @@ class Deadly(Segment):
 
     deadly: str = ""
     log: str = ""
+    seconds: float = 0.0  # that reading an image takes
 
     def load(self, sample: Sample) -> Item:
         with open(self.log, "a") as file:
             file.write(f"{sample.key}\n")
+        time.sleep(self.seconds)
         if sample.key == self.deadly:
             os._exit(1)
         return super().load(sample)
+
+
+def in_shards(labels: dict[str, bytes], *shards: str) -> dict[str, bytes]:
+    """By SHARD/KEY, where all shards have the same images."""
+    return {f"{shard}/{key}": mask for shard in shards for key, mask in labels.items()}
+
+
+def listening(pid: int) -> set[str]:
+    """Addresses, in hex, that the processes of Ray below a process listen at."""
+    inodes = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((process / "status").read_text().split("PPid:")[1].split()[0])
+            if parent == pid:
+                links = [os.readlink(file) for file in (process / "fd").iterdir()]
+                inodes |= {link[8:-1] for link in links if link.startswith("socket:")}
+        except OSError:
+            continue
+    lines = []
+    for table in ("tcp", "tcp6"):
+        lines += [line.split() for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
+    return {words[1].split(":")[0] for words in lines if words[3] == "0A" and words[9] in inodes}
+
+
+def work_of(**how):
+    asked = Asked(None, None, None, False, None, None, None, "weights", None, True, "cpu")
+    _, network, settings = asked.load()
+    return Deadly(network, settings, **how)
+
+
+def run_slowly(photos, output, log, progress, workers):
+    """Units of two images, each of which takes a while, so that something can happen meanwhile."""
+    work = work_of(log=str(log), seconds=0.3)
+    how = How("png", 2, Columns(), "skip", 0, 2, True, False, workers, 1, None, progress, None)
+    inputs = find([str(photos)], None, refine=False)
+    done = _run.run("segment", inputs, work, Store(str(output)), {}, how)
+    return done.outcome, done.share
