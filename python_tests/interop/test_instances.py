@@ -42,6 +42,26 @@ def test_together_no_two_overlap_and_what_was_of_both_goes_to_one():
     assert iou(refined[1], truth()[1]) > 0.95
 
 
+def test_together_confidence_is_that_of_two_labels():
+    """However many objects there are, the photograph has as much of a say as with each alone."""
+    y, x = np.mgrid[:160, :240]
+    owner = np.zeros(x.shape, int)
+    for number, (cy, cx, r) in enumerate([(80, 70, 48), (70, 140, 40), (105, 190, 42)], 1):
+        owner[(y - cy) ** 2 + (x - cx) ** 2 < r * r] = number
+    colours = np.array([[150, 160, 150], [200, 90, 60], [70, 110, 190], [190, 170, 60]])
+    noise = np.random.default_rng(0).normal(0, 8, (160, 240, 3))
+    picture = (colours[owner] + 30 * (x / 240 - y / 160)[..., None] + noise).clip(0, 255)
+    picture = picture.astype(np.uint8)
+    right = np.stack([owner == number for number in (1, 2, 3)])
+    shifted = np.stack(
+        [np.roll(one, (5, dx), (0, 1)) for one, dx in zip(right, (-8, 8, -8), strict=True)]
+    )
+    found = refine_masks(picture, shifted, together=True)
+    assert min(map(iou, found, right)) > 0.99 > 0.8 > max(map(iou, shifted, right))
+    sure = refine_masks(picture, shifted, together=True, confidence=0.99999)
+    assert max(map(iou, sure, right)) < 0.85
+
+
 @pytest.mark.parametrize(
     "convert",
     [
