@@ -36,8 +36,8 @@ def refine_masks(
             or floating point, the probability of each object.
         together: False: each mask by itself, and masks may overlap before and after. True: objects
             and background compete for every pixel, and no two masks overlap in the end; where they
-            did, it is unsure whose the pixel is. `confidence` is as with two labels: so much likelier
-            than each of the others the one given is. For masks, not for probabilities.
+            did, it is unsure whose the pixel is. `confidence` is that of each alone: the label that
+            is given is as much likelier than every other one. For masks, not for probabilities.
         margin: how many pixels around a mask's box its CRF sees, which is faster for small objects
             in large pictures; None: the whole picture. Twice `sigma_alpha` changes 0.1 % of the
             masks' pixels. Not with `together`.
