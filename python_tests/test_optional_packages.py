@@ -42,3 +42,29 @@ def test_without_any_of_them():
         assert re.search(rf"SKIPPED .*python_tests/{path}.*: {re.escape(reason)}", done.stdout)
     collected, skipped = re.search(r"collected (\d+) items .*/ (\d+) skipped", done.stdout).groups()
     assert int(collected) > 1000 and int(skipped) > 10  # files
+
+
+def test_nothing_imports_an_extra_before_it_is_used():
+    """What all of the package imports, but for the page's own modules, is in the installation."""
+    extras = {"fastapi", "fsspec", "gradio", "jinja2", "lightning", "matplotlib", "mkdocs", "onnx"}
+    extras |= {"pandas", "pyarrow", "pycocotools", "ray", "supervision", "transformers", "uvicorn"}
+    torch_brings = {"fsspec", "jinja2"}  # some versions of it, at import
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys\n"
+            "import deeplab_native.cli.main\n"
+            "print(*sys.modules)\n"
+            "from deeplab_native import crf, data, interop, jobs, layers, models, viz, weights\n"
+            "import deeplab_native.jobs.ray\n"
+            "print(*sys.modules)",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    command_line, library = (set(line.split()) for line in done.stdout.splitlines())
+    assert not (extras | {"torch", "numpy", "PIL"}) & command_line
+    assert not (extras - torch_brings) & library
+    assert "torch" in library

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytest.importorskip("lightning", reason="no lightning: pip install '.[train]'")
+
 from deeplab_native import weights
 from deeplab_native.training.loop import Loop
 from python_tests.cli.cli_cases import fails
 from python_tests.data import own_cases as cases
 
-pytest.importorskip("lightning")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning")
 QUICK = [
     "--threads", "1", "--device", "cpu", "--set", "augmentation.crop=33", "--set", "batch=2",
