@@ -89,9 +89,12 @@ class Tab:
         return self.page.inner_text(".dn-error")
 
     def download(self, name: str) -> bytes:
-        """Of the link of that name."""
-        with self.page.expect_download() as waiting:
-            self.page.get_by_role("link", name=name).click()
+        """Of the link of that name; once more where a busy Chromium cancels it by itself."""
+        for _ in range(2):
+            with self.page.expect_download() as waiting:
+                self.page.get_by_role("link", name=name).click()
+            if waiting.value.failure() != "canceled":
+                break
         return Path(waiting.value.path()).read_bytes()
 
     def stroke(self, *points: tuple[float, float]) -> None:

@@ -27,8 +27,14 @@ from python_tests.web.web_cases import empty_png, photo
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("served")) as running:
+    with serving(tmp_path_factory.mktemp("served"), "--threads", "1") as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def as_many_threads_as_the_server(set_threads):
+    """A net's scores have other last bits with more, and a label here and there is another."""
+    set_threads(1)
 
 
 @pytest.fixture(scope="module")
