@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, _NAMES)), None)
 NO_CHROMIUM = "no chromium: apt-get install chromium"
 ARGUMENTS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync
 --disable-background-networking --disable-component-update""".split()  # noqa: SIM905
 PHONE = {"width": 390, "height": 844}
+MILLISECONDS = 300_000  # which only a hang exceeds
 
 
 @contextmanager
@@ -24,6 +26,6 @@ def browser_page(profile: Path, **how: Any) -> Iterator[Any]:
         context = playwright.chromium.launch_persistent_context(
             profile, executable_path=CHROMIUM, args=ARGUMENTS, **{"viewport": PHONE, **how}
         )
-        context.set_default_timeout(300_000)  # a limit that only a hang exceeds
+        context.set_default_timeout(MILLISECONDS)
         yield context.pages[0]
         context.close()

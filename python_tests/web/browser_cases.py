@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-_OPTIONS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-SECONDS = 200  # which only a hang exceeds
+from python_tests.chromium import ARGUMENTS, CHROMIUM, MILLISECONDS
 
 
 class Tab:
@@ -35,7 +23,7 @@ class Tab:
         self.page, self.address = page, address
         self.complaints: list[str] = []
         self.elsewhere: list[str] = []
-        page.set_default_timeout(SECONDS * 1000)
+        page.set_default_timeout(MILLISECONDS)
         page.on("request", self._requested)
         page.on("console", self._said)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -121,7 +109,7 @@ def browser(folder: Path) -> Iterator[Any]:
 
     with sync_playwright() as driver:
         started = driver.chromium.launch(
-            executable_path=CHROMIUM, headless=True, args=list(_OPTIONS), downloads_path=folder
+            executable_path=CHROMIUM, headless=True, args=ARGUMENTS, downloads_path=folder
         )
         yield started
         started.close()

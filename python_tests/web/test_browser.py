@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from python_tests.web.browser_cases import CHROMIUM, browser, tab
+from python_tests.chromium import CHROMIUM, NO_CHROMIUM
+from python_tests.web.browser_cases import browser, tab
 
 if CHROMIUM is None:
-    pytest.skip("no chromium, chromium-browser or google-chrome", allow_module_level=True)
+    pytest.skip(NO_CHROMIUM, allow_module_level=True)
 pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
 if find_spec("gradio") is None:
     pytest.skip("no gradio: pip install 'deeplab_native[web]'", allow_module_level=True)
