@@ -9,6 +9,8 @@ from python_tests.docs import names
 from python_tests.docs.documents import ROOT, missing_paths, wrong_code, wrong_commands
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# supervision, which a page imports, would rather have it
+pytestmark = pytest.mark.filterwarnings("ignore:OpenCV:UserWarning")
 of_all = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
 
@@ -24,7 +26,6 @@ def test_paths(path):
 
 
 @of_all
-@pytest.mark.filterwarnings("ignore:OpenCV:UserWarning")  # supervision would rather have it
 def test_python(path):
     assert wrong_code(path.read_text()) == []
 
