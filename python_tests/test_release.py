@@ -74,3 +74,11 @@ def test_actions_are_pinned(path):
     assert used and len(used) == text.count("uses:")
     assert all(re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", one) for one in used)
     assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
+
+
+def test_the_docs_workflow_installs_the_extra():
+    """Without the package, which would be compiled for it."""
+    extra = re.search(r"^docs = \[(.*)\]", PROJECT, re.M)[1]
+    workflow = (ROOT / ".github/workflows/docs.yml").read_text(encoding="utf-8")
+    (line,) = re.findall(r"run: pip install (.*)", workflow)
+    assert re.findall(r"'(.+?)'", line) == re.findall(r'"(.+?)"', extra)

@@ -41,6 +41,14 @@ def read_image(path: Path, *, exif: bool = True) -> np.ndarray:
     return read_picture(path, exif=exif).pixels
 
 
+def reduced_size(size: tuple[int, int], longest_side: int | None) -> tuple[int, int]:
+    """Both sides of an image whose longer one is at most `longest_side`; None: as they are."""
+    if longest_side is None or longest_side >= max(size):
+        return size
+    factor = longest_side / max(size)
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
 def read_picture(path: Path, *, exif: bool = True) -> Picture:
     """Any picture that Pillow reads, as RGB of 8 bits.
 

@@ -151,7 +151,8 @@ def refine_alike(
     Large images go one by one. `seconds` are those of the batch, shared equally.
     """
     height, width, _ = loaded[0].photo.shape
-    scale = settings.crf.scale_of(height * width, like := torch.empty(0, device=device))
+    like = torch.empty(0, device=device)
+    scale = settings.crf.scale_of(height * width, like)
     if in_bands(scale, height * width, like):
         return [_in_bands(one, settings, scale, probabilities=probabilities) for one in loaded]
     unaries = [one.scores.energies((height, width)) for one in loaded]

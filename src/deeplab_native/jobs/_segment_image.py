@@ -16,7 +16,7 @@ from PIL import Image
 
 from .. import viz
 from .._files import nothing_left
-from .._images import read_picture
+from .._images import read_picture, reduced_size
 from .._memory import least_bytes_in_bands, least_bytes_of_crf
 from ..models import DeepLab, create_model
 from ..models._small_scores import small_scores
@@ -260,12 +260,7 @@ def label_alike(
 def _save_scores(
     path: Path, network: DeepLab, scores: SmallScores, size: tuple[int, int], settings: Settings
 ) -> None:
-    seen, side = size, settings.longest_side
-    if side is not None and side < max(size):
-        seen = (
-            max(1, round(size[0] * side / max(size))),
-            max(1, round(size[1] * side / max(size))),
-        )
+    seen = reduced_size(size, settings.longest_side)
     onto = map_size(size, seen, network.output_stride, network.num_classes)
     save_scores(path, scores, size, size if settings.full_scores else onto)
 

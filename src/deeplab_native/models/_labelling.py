@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from .._images import reduced_size
 from .._native import has_kernels
 from ..crf import CRFParams
 from ..ops._large_image import (
@@ -150,10 +151,9 @@ def _score_map_of(
 def _reduced(images: torch.Tensor, longest_side: int | None) -> torch.Tensor:
     """The images themselves, or (B, 3, h, w) uint8 of the same aspect."""
     height, width = images.shape[2:]
-    if longest_side is None or longest_side >= max(height, width):
+    size = reduced_size((height, width), longest_side)
+    if size == (height, width):
         return images
-    factor = longest_side / max(height, width)
-    size = tuple(max(1, round(side * factor)) for side in (height, width))
     smaller = nn.functional.interpolate(
         images.to(torch.float32), size=size, mode="bilinear", antialias=True
     )

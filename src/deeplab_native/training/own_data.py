@@ -13,7 +13,7 @@ from PIL import Image
 
 from .. import viz
 from .._files import atomic_path
-from .._images import read_image
+from .._images import read_image, reduced_size
 from ..data.own_data import OwnData, OwnPair
 
 DATA = "data"
@@ -83,11 +83,11 @@ def _write(data: OwnData, name: str, folder: Path, longest_side: int) -> bool:
 
 def _reduced_photo(pair: OwnPair, labels: np.ndarray, path: Path, longest_side: int) -> np.ndarray:
     """Writes the photograph, and returns its labels at the same size."""
-    size = [max(1, round(n * longest_side / max(pair.size))) for n in pair.size]
+    size = reduced_size(pair.size, longest_side)
     photo = Image.fromarray(read_image(pair.image))
     with atomic_path(path) as temporary:
-        photo.resize((size[0], size[1]), Image.Resampling.LANCZOS).save(temporary, quality=_QUALITY)
-    small = Image.fromarray(labels).resize((size[0], size[1]), Image.Resampling.NEAREST)
+        photo.resize(size, Image.Resampling.LANCZOS).save(temporary, quality=_QUALITY)
+    small = Image.fromarray(labels).resize(size, Image.Resampling.NEAREST)
     return np.array(small)
 
 
