@@ -7,6 +7,7 @@ python -m trust.page --update   # writes it
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -20,17 +21,19 @@ from .record import RESULTS
 from .suite import NAME as SUITE
 
 PAGE = ROOT / "docs" / "trust.md"
+_VERSIONS = ("torch", "numpy", "python")
 
 _HEAD = """\
 # What is promised, and what shows it
 
-<!-- python -m trust.page --update writes this page: change trust/promises/ and run what measures -->
-Every promise of the README and of the themes below, with the tests that fail if it breaks, a command
-that measures it again, what that measured, when and where. Nothing on this page is typed: promises are
-in [trust/promises](../trust/promises), figures in [trust/results](../trust/results) and
-[benchmarks/results](../benchmarks/results), and a test fails where the page, the tests that it names or
-a sentence of the README are not in them. A promise without a figure of its own gives how many of its
-tests passed, and were skipped (for a GPU, most often), in one recorded run of all: {suite}.
+<!-- written by `python -m trust.page --update`, from trust/promises and what was recorded -->
+Every promise of the README, and those of the themes below it: with the tests that fail if it
+breaks, a command that measures it again, what that measured, when and where. Nothing on this page
+is typed: the promises are in [trust/promises](../trust/promises), the figures in
+[trust/results](../trust/results) and [benchmarks/results](../benchmarks/results). A test fails
+where the page is not made of them, where a test that it names is not there, or where a sentence of
+the README is in no promise. A promise without a figure of its own gives how many of its tests
+passed, and how many were skipped (most for want of a GPU), in one run of all: {suite}.
 """
 
 
@@ -95,7 +98,8 @@ def _row(promise: Promise, suite: Mapping[str, Any], machines: Machines) -> str:
     tests = "<br>".join(f"[{_short(name)}](../{name.partition('::')[0]})" for name in promise.tests)
     command = promise.command or f"pytest {' '.join(promise.tests)}"
     cells = (promise.promise, tests, f"`{command}`", figure, f"{date}, `{commit}`")
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} | {machines.letter(about)} |"
+    escaped = [cell.replace("|", r"\|") for cell in cells]
+    return f"| {' | '.join(escaped)} | {machines.letter(about)} |"
 
 
 def _short(selector: str) -> str:
@@ -106,22 +110,20 @@ def _short(selector: str) -> str:
 def page(sections: list[Section], suite: Mapping[str, Any]) -> str:
     """The page, whole."""
     figures = suite["figures"]
-    said = f"{figures['passed']:,} passed, {figures['skipped']:,} skipped, {figures['failed']:,} failed"
+    said = ", ".join(f"{figures[key]:,} {key}" for key in ("passed", "skipped", "failed"))
     machines = Machines()
     body = []
     for section in sections:
-        body += [f"## {section.title}", *([section.text, ""] if section.text else [])]
+        body += [f"## {section.title}", *([section.text] if section.text else []), ""]
         body += ["| promise | tests | command | measured | date, commit | machine |"]
         body += ["|---|---|---|---|---|---|"]
         body += [_row(promise, suite, machines) for promise in section.promises]
         body.append("")
-    return "\n".join([_HEAD.format(suite=said), *body, "## Machines", *machines.lines(), ""])
+    return "\n".join([_HEAD.format(suite=said), *body, "## Machines", "", *machines.lines(), ""])
 
 
 def current() -> str:
     """The page by what is recorded now."""
-    import json
-
     return page(read_all(), json.loads((RESULTS / f"{SUITE}.json").read_text()))
 
 
