@@ -6,13 +6,21 @@ those of children, too, whose stderr a test may swallow.
 
 from __future__ import annotations
 
+import json
 import os
-import re
+import resource
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+ROOT = Path(__file__).parents[1]
+COUNTS = "DEEPLAB_NATIVE_COUNTS"  # the environment's name for where sanitized_run.py writes them
 NAMES = ("address", "thread")
 _LIBRARIES = {  # libstdc++: ASan looks for the functions it replaces before Python loads it
     "address": ["libasan.so", "libstdc++.so"],
@@ -20,17 +28,19 @@ _LIBRARIES = {  # libstdc++: ASan looks for the functions it replaces before Pyt
 }
 _OPTIONS = {
     "address": {
-        # leaks: Python leaves memory to the system when it ends; sanitizers.leaks reads the reports
-        # of LeakSanitizer where they are asked for.
-        # new memory is filled, as far as 1 MB: what is read before it was written changes results.
-        "ASAN_OPTIONS": ["detect_leaks=0", "max_malloc_fill_size=1048576"],
+        "ASAN_OPTIONS": [
+            # Python leaves memory to the system when it ends; python_tests/native/leaks.py looks
+            "detect_leaks=0",
+            # new memory is filled: what is read before it was written changes results
+            "max_malloc_fill_size=1048576",
+        ],
         "UBSAN_OPTIONS": ["print_stacktrace=1"],
     },
     "thread": {
         "TSAN_OPTIONS": [
             # Python's and torch's own threads are not compiled with TSan, which cannot see how they
             # synchronize: accesses by them are left out. Ours are seen, also those of memset and
-            # memcpy that our code calls; python_tests/native/test_sanitizers.py plants races.
+            # memcpy that our code calls; python_tests/native/test_sanitizers.py plants races
             "ignore_noninstrumented_modules=1",
             # a child of a process with threads may start threads: what our pools are made for
             "die_after_fork=0",
@@ -95,3 +105,72 @@ def check(sanitizer: str, **options: object) -> dict[str, str]:
     if done.returncode:
         raise UnavailableError(f"Python does not start under it: {done.stderr.strip()[-500:]}")
     return variables
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run of pytest under a sanitizer came to.
+
+    Attributes:
+        status: pytest's exit status.
+        counts: tests by outcome, "passed" and so on.
+        reports: what the sanitizer wrote, a text for each process that had something to report.
+        seconds, processor_seconds: by the clock, and of all processes.
+    """
+
+    status: int
+    counts: dict[str, int]
+    reports: list[str]
+    seconds: float
+    processor_seconds: float
+
+    @property
+    def failed(self) -> bool:
+        """Whether a test failed or the sanitizer found something, or nothing ran."""
+        return self.status != 0 or bool(self.reports)
+
+    def figures(self) -> dict[str, Any]:
+        """For trust.record."""
+        return {
+            **{name: self.counts.get(name, 0) for name in ("passed", "skipped", "failed", "error")},
+            "findings": len(self.reports),
+            "seconds": round(self.seconds),
+            "processor_seconds": round(self.processor_seconds),
+        }
+
+
+def run_pytest(sanitizer: str, arguments: Sequence[str], variables: Mapping[str, str]) -> Run:
+    """Runs pytest under a sanitizer, and prints what it reported.
+
+    Args:
+        sanitizer: "address" or "thread".
+        arguments: of pytest.
+        variables: of the environment, besides those of the sanitizer.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        reports, counts = Path(folder, "reports"), Path(folder, "counts.json")
+        reports.mkdir()
+        environment = {**check(sanitizer, reports=reports), **variables, COUNTS: str(counts)}
+        # no output capture: what ends the process would take it along
+        pytest = [*command(sanitizer), "-m", "pytest", "-p", "no:cacheprovider", "--capture=sys"]
+        start, before = time.monotonic(), _processor_seconds()
+        done = subprocess.run(
+            [*pytest, "-p", "python_tests.sanitized_run", *arguments], env=environment, cwd=ROOT
+        )
+        run = Run(
+            done.returncode,
+            json.loads(counts.read_text()) if counts.exists() else {},
+            [path.read_text(errors="replace") for path in sorted(reports.iterdir())],
+            time.monotonic() - start,
+            _processor_seconds() - before,
+        )
+    for report in run.reports:
+        print(report, file=sys.stderr)
+    if run.reports:
+        print(f"!!! the {sanitizer} sanitizer: {len(run.reports)} reports, above", file=sys.stderr)
+    return run
+
+
+def _processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
