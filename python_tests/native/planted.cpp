@@ -1,17 +1,22 @@
 // Bugs that the sanitizers must find in code that is built as the native module is, and the same
 // without the bug, of which they must say nothing: test_sanitizers.py.
+#include <atomic>
 #include <cstring>
+#include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "common/buffer.h"
 #include "common/parallel.h"
+#include "common/simd.h"
 
 namespace {
 
 using deeplab_native::Buffer;
 using deeplab_native::run_team;
 using deeplab_native::Team;
+namespace simd = deeplab_native::DEEPLAB_ISA;
 
 constexpr int kThreads = 3;
 
@@ -26,28 +31,45 @@ int neighbours(bool bug) {
   return 0;
 }
 
-// As neighbours, by a function of the C library, whose accesses are the caller's.
+// As neighbours, by functions of the C library, with sizes that the compiler does not know.
 int copies(bool bug) {
-  std::vector<char> values(64 * kThreads), other(64);
+  const volatile size_t bytes = 64;
+  const size_t size = bytes;
+  std::vector<char> values(size * kThreads), other(size);
   run_team(kThreads, [&](Team& team) {
-    std::memset(values.data() + 64 * team.id(), 1, 64);
+    std::memset(values.data() + size * team.id(), 1, size);
     if (!bug) team.barrier();
-    if (team.id() == 0) std::memcpy(other.data(), values.data() + 64, 64);
+    if (team.id() == 0) std::memcpy(other.data(), values.data() + size, size);
   });
   return 0;
 }
 
-// Of calls by several threads of Python, that share something.
+// As neighbours, by the loads and stores of the kernels.
+template <int kLanes>
+int vectors(bool bug) {
+  std::vector<float> values(kLanes * kThreads), sums(kLanes * kThreads);
+  run_team(kThreads, [&](Team& team) {
+    const int next = (team.id() + 1) % kThreads;
+    const auto ones = simd::broadcast<float, kLanes>(1);
+    simd::store<float, kLanes>(values.data() + kLanes * team.id(), ones);
+    if (!bug) team.barrier();
+    const auto sum = simd::load<float, kLanes>(values.data() + kLanes * next) + ones;
+    simd::store<float, kLanes>(sums.data() + kLanes * team.id(), sum);
+  });
+  return 0;
+}
+
+// Two calls, by threads of Python, that share something without a lock. Both are within the call at
+// the same time: the lock of Python's interpreter orders what comes before and behind.
 int calls(bool bug) {
-  static int unguarded = 0;
-  static std::atomic<int> guarded{0};
-  for (int i = 0; i < 100000; ++i) {
-    if (bug) {
-      unguarded = unguarded + 1;
-    } else {
-      ++guarded;
-    }
-  }
+  static std::mutex mutex;
+  static int shared = 0;
+  static std::atomic<int> arrived{0};
+  arrived.fetch_add(1, std::memory_order_relaxed);
+  while (arrived.load(std::memory_order_relaxed) < 2) std::this_thread::yield();
+  std::unique_lock<std::mutex> lock(mutex, std::defer_lock);
+  if (!bug) lock.lock();
+  ++shared;
   return 0;
 }
 
@@ -112,7 +134,7 @@ const struct {
   const char* name;
   int (*run)(bool bug);
 } kPlanted[] = {{"neighbours", neighbours},   {"copies", copies},
-                {"calls", calls},             {"behind_buffer", behind_buffer},
+                {"vectors", vectors<4>}, {"long_vectors", vectors<16>}, {"calls", calls},             {"behind_buffer", behind_buffer},
                 {"behind_kept", behind_kept}, {"kept", kept},
                 {"behind_vector", behind_vector}, {"leak", leak},
                 {"cast", cast},               {"null_memset", null_memset}};

@@ -12,7 +12,7 @@ import pytest
 from python_tests import sanitizers
 from python_tests.native import sanitize
 
-RACES = ["neighbours", "copies", "calls"]
+RACES = ["neighbours", "copies", "vectors", "long_vectors", "calls"]
 MEMORY = {
     "behind_buffer": "use-after-poison",
     "behind_kept": "use-after-poison",
@@ -22,7 +22,8 @@ MEMORY = {
     "null_memset": "null pointer passed as argument 1",
 }
 
-# what a thread of Python does; "forked": in a child, "threads": twice at once
+# what a thread of Python does; "threads": twice at once; "forked": in a child; "forked_late": in
+# that of a process that has threads
 PROGRAM = """
 import ctypes, os, sys, threading
 name, bug, way = sys.argv[2].encode(), int(sys.argv[3]), sys.argv[4]
@@ -31,9 +32,9 @@ def call():
     start.wait()
     assert planted.run_planted(name, bool(bug)) == 0
 start = threading.Barrier(2 if way == "threads" else 1)
-if way == "forked":
-    start.wait = lambda: None
-    call_before = planted.run_planted(name, False)  # threads that the child does not have
+if way.startswith("forked"):
+    if way == "forked_late":
+        planted.run_planted(name, False)
     child = os.fork()
     if child:
         os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255)
@@ -68,7 +69,10 @@ class Planted:
                 *sanitizers.command(self.sanitizer),
                 *("-c", PROGRAM, str(self._library), name, str(int(bug)), way),
             ],
-            env=sanitizers.environment(self.sanitizer, more=more[self.sanitizer]),
+            env={
+                **sanitizers.environment(self.sanitizer, more=more[self.sanitizer]),
+                "PYTHONPATH": str(sanitize.HERE / "instrumented"),
+            },
             capture_output=True,
             text=True,
             timeout=300,
@@ -106,6 +110,11 @@ def test_a_race_in_a_forked_child_is_found(thread):
     assert thread.run("neighbours", bug=False, way="forked") == (0, "")
 
 
+def test_a_child_of_a_process_with_threads_has_threads_too(thread):
+    """It runs; TSan looks away in it, since it does not know what the threads did at the fork."""
+    assert thread.run("neighbours", bug=False, way="forked_late") == (0, "")
+
+
 @pytest.mark.parametrize("name", MEMORY)
 def test_faults_of_memory_and_undefined_behaviour_are_found(name, address):
     status, report = address.run(name, bug=True)
@@ -113,3 +122,14 @@ def test_faults_of_memory_and_undefined_behaviour_are_found(name, address):
     assert MEMORY[name] in report
     assert "planted.cpp" in report
     assert address.run(name, bug=False) == (0, "")
+
+
+def test_leaks_of_the_module_are_found_and_others_are_not_ours(address):
+    status, report = address.run("leak", bug=True, way="leaks")
+    if "has encountered a fatal error" in report:
+        pytest.skip("LeakSanitizer may not look at the process")
+    leaks = sanitize.leaks_in(report, "/planted.")
+    assert status == 0
+    assert len(leaks) == 1
+    assert "49380 byte(s)" in leaks[0]
+    assert sanitize.leaks_in(address.run("leak", bug=False, way="leaks")[1], "/planted.") == []
