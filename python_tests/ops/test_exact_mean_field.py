@@ -238,3 +238,9 @@ def test_bits_depend_on_no_number_of_threads(dtype, set_threads):
     assert all(
         torch.equal(a, b) for other in found[1:] for a, b in zip(other, found[0], strict=True)
     )
+
+
+def test_no_image_has_gradients_of_zero():
+    unary, matrix = torch.empty(0, 3, 5), torch.eye(3, requires_grad=True)
+    q = mean_field(unary, [(torch.rand(5, 2), matrix)], iterations=2, algorithm="exact")
+    assert torch.equal(torch.autograd.grad(q.sum(), matrix)[0], torch.zeros(3, 3))

@@ -142,7 +142,8 @@ def _crf(name: str, differs: dict[str, str], **how: object) -> Case:
 
 
 def _crf_of_a_list(t: Tensors) -> torch.Tensor:
-    return torch.stack(dn.dense_crf(list(t["input"]), list(t["image"]), PARAMS, iterations=5))
+    found = dn.dense_crf(list(t["input"]), list(t["image"]), PARAMS, iterations=5)
+    return torch.stack(found) if found else t["input"]
 
 
 def _mean_field(algorithm: str, differs: dict[str, str]) -> Case:

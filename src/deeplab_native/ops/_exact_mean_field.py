@@ -99,13 +99,13 @@ def _pairwise(c: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     if c.ndim < 2:
         return pairwise(c, x)
     wide = c.to(wide_dtype(x))
+    if x.shape[0] == 0:
+        return pairwise(wide, x.to(wide.dtype)).to(x.dtype)
     return _image_by_image(lambda one: pairwise(wide, one.to(wide.dtype)).to(x.dtype), x)
 
 
 def _image_by_image(function: Filter, x: torch.Tensor) -> torch.Tensor:
     """Products of matrices of one image, whose sums torch may order otherwise for a batch."""
-    if x.shape[0] == 0:
-        return x.clone()
     return torch.stack([function(one) for one in x])
 
 
@@ -141,7 +141,7 @@ def grid_filter(size: Sequence[int], sigmas: Sequence[torch.Tensor], unary: torc
             x = filter_(x.movedim(axis, -1)).movedim(-1, axis)
         return x.reshape(q.shape).to(q.dtype)
 
-    return lambda q: _image_by_image(of_image, q)
+    return lambda q: _image_by_image(of_image, q) if len(q) else q.clone()
 
 
 def _products_along(n: int, sigma: torch.Tensor, unary: torch.Tensor) -> Filter:
