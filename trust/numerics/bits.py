@@ -8,7 +8,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -122,13 +122,13 @@ class Bits:
         os.waitpid(child, 0)
         return Difference() if found == digest(self.expected) else DIFFERENT
 
-    def in_batches(self) -> Difference | None:
+    def in_batches(self, sizes: Sequence[int] = (2, 3, 5)) -> Difference | None:
         """Image 0 at every place of batches of several sizes, against a batch of it alone."""
         if not self.case.batches:
             return None
         alone = of_image(self.case, results(self.case, self._of([0])), 0, self.size)
         most = Difference()
-        for n in (2, self.batch, 5):
+        for n in sizes:
             for place in {0, n // 2, n - 1}:
                 images = [*range(1, place + 1), 0, *range(place + 1, n)]
                 found = of_image(self.case, results(self.case, self._of(images)), place, self.size)
@@ -161,11 +161,13 @@ class Bits:
         return most
 
     def compiled(self, backend: str = "inductor") -> Difference | None:
-        if not self.case.compiles:
+        """Of small maps and float32: to compile takes long, and as long again for other shapes."""
+        if not self.case.compiles or self.dtype != torch.float32:
             return None
+        small = Bits(self.case, self.dtype, SMALL)
         torch.compiler.reset()
         call = torch.compile(self.case.call, fullgraph=True, backend=backend, dynamic=False)
-        return difference(results(self.case, self.tensors, call), self.expected)
+        return difference(results(self.case, small.tensors, call), small.expected)
 
 
 def digests(size: Size, batch: int = BATCH) -> dict[str, str]:

@@ -53,6 +53,7 @@ class Case(NamedTuple):
     batches: bool = True
     compiles: bool = True
     all_pairs: bool = False
+    takes_scores: bool = False  # and a photograph of bytes alone
     nets: bool = False  # rounding of one layer is amplified by the next
     peer: Callable[[Tensors], torch.Tensor] | None = None
 

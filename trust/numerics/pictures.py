@@ -33,7 +33,7 @@ def _drop_in(t: Tensors) -> torch.Tensor:
         crf = densecrf.DenseCRF2D(width, height, labels)
     finally:
         densecrf.set_num_threads(None)
-    crf.setUnaryEnergy(-t["input"][0].flatten(1).contiguous().numpy())
+    crf.setUnaryEnergy(t["input"][0].flatten(1).contiguous().numpy())
     crf.addPairwiseGaussian(sxy=3, compat=3)
     rgb = t["image"][0].permute(1, 2, 0).contiguous().numpy()
     crf.addPairwiseBilateral(sxy=20, srgb=13, rgbim=rgb, compat=4)
@@ -61,6 +61,7 @@ CASES = [
         narrow=False,
         batches=False,
         compiles=False,
+        takes_scores=True,
     ),
     Case(
         "pydensecrf.densecrf.DenseCRF2D",
@@ -71,6 +72,7 @@ CASES = [
         narrow=False,
         batches=False,
         compiles=False,
+        takes_scores=True,
     ),
     Case(
         "models.predict",

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import torch
 
+from . import ops, pictures
 from .bits import same_bits
 from .cases import SMALL, Case, Size, Tensors, batch_of, drawing, of_image, of_size, results
-from .ops import CASES
 
 VALUES = {
     "NaN": math.nan,
@@ -19,6 +19,7 @@ VALUES = {
     "largest": torch.finfo(torch.float32).max,
     "denormal": 1e-40,
 }
+CASES = [*ops.CASES, *(c for c in pictures.CASES if c.takes_scores)]
 BATCH, BAD = 3, 1  # images, and which of them has the value
 RAISES, NAN, FINITE, INFINITE = "error", "NaN", "finite", "infinite"
 
@@ -44,7 +45,7 @@ def with_float_images(tensors: Tensors) -> Tensors:
 def given_tensors(case: Case, size: Size) -> Tensors:
     images = range(BATCH if case.batches else 1)
     tensors = batch_of(case, of_size(case, size), torch.float32, list(images))
-    return with_float_images(tensors)
+    return tensors if case.takes_scores else with_float_images(tensors)
 
 
 def outcome_of(tensors: Tensors) -> str:
@@ -55,7 +56,8 @@ def outcome_of(tensors: Tensors) -> str:
 
 def places(case: Case, tensors: Tensors) -> list[str]:
     """Tensors of the images that take floating-point numbers."""
-    return [k for k in ("input", "features", "image") if k in tensors]
+    names = ("input", "features", "image")
+    return [k for k in names if k in tensors and tensors[k].is_floating_point()]
 
 
 def place_in(shape: torch.Size) -> tuple[int, ...]:
@@ -123,7 +125,6 @@ def _of_images(case: Case, name: str) -> bool:
     return name in case.image(drawing(0), SMALL)
 
 
-
 _PASSED_ON = {NAN: NAN, "+inf": INFINITE, "-inf": INFINITE, "largest": FINITE}
 _NAN = {NAN: NAN, "+inf": NAN, "-inf": NAN, "largest": FINITE}
 _CHECKED = {NAN: RAISES, "+inf": RAISES, "-inf": RAISES, "largest": RAISES}
@@ -142,6 +143,8 @@ POLICY: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("gauss_transform", "input", {**_NAN, "largest": NAN}),  # squares of it overflow
     ("dense_crf_loss", "input", {**_NAN, "largest": INFINITE}),
     ("layers.DenseCRF", "input", _SCORES),
+    ("refine", "input", _SCORES),
+    ("pydensecrf", "input", _ENERGIES),
     ("layers.ConstrainToBoundaryLoss", "input", {**_SCORES, "-inf": INFINITE}),
     ("models.score_map_loss", "input", {**_NAN, "-inf": INFINITE}),
     ("dense_crf", "input", _ENERGIES),
@@ -176,3 +179,26 @@ def flushing(case: Case, size: Size, change: Callable[[bool], object]) -> bool:
     finally:
         change(False)
     return all(same_bits(found[k], expected[k]) for k in expected)
+
+
+def broken(case: Case, where: str, value: str, found: Found) -> list[str]:
+    wrong = []
+    if found.outcome != policy(case, where, value):
+        wrong.append(f"{found.outcome}, and not {policy(case, where, value)}")
+    if not found.others:
+        wrong.append("reaches other images")
+    if found.like_torch is False:
+        wrong.append("elsewhere than with torch")
+    return wrong
+
+
+def broken_besides(case: Case, size: Size) -> list[str]:
+    wrong = []
+    if case.batches:
+        if not bad_gradient(case, size):
+            wrong.append("a gradient reaches other images")
+        if empty_batch(case, size) != "empty":
+            wrong.append("no image is no batch")
+    if not flushing(case, size, torch.set_flush_denormal):
+        wrong.append("flushing changes ordinary numbers")
+    return wrong
