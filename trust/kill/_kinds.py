@@ -78,7 +78,7 @@ def _convert(given: Path, out: Path, processes: bool) -> Commands:
     net = f"{out}/net.safetensors"
     return [
         ("convert-weights", f"{given}/net.safetensors", "-o", net, "--palette", "voc"),
-        ("convert-weights", net, "-o", f"{out}/net.pth"),
+        ("convert-weights", net, "-o", f"{out}/again.safetensors", "--crf", "voc-resnet101"),
     ]
 
 

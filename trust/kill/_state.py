@@ -25,7 +25,7 @@ NORMALISED = {
     "*.html": "dates and times taken",
     "best.json": "seconds taken",
     "training.csv": "images a second",
-    "*.sqlite": "all rows, but for seconds taken",
+    "*.sqlite": "all rows, but for seconds taken and ages of files",
     "tensorboard": "not compared: an events file for each start, with times of day",
 }
 """What is not compared byte for byte, and what of it is left out."""
@@ -83,7 +83,7 @@ def _rows(path: Path) -> list[tuple[str, ...]]:
 
 def _without_seconds(value: Any) -> str:
     text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-    return re.sub(r'"seconds": [\d.e-]+', "", text)
+    return re.sub(r'"seconds": [\d.e-]+|\b\d{19}\b', "", text)
 
 
 @contextmanager
@@ -136,9 +136,7 @@ def _read(path: Path) -> None:
             assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     elif suffix == ".html":
         assert path.read_text().rstrip().endswith("</html>"), "cut off"
-    elif suffix == ".csv":
-        assert path.read_text().endswith("\n"), "cut off"
-    elif suffix == ".txt":
+    elif suffix in (".csv", ".txt"):
         assert path.read_text().endswith("\n"), "cut off"
     else:
         raise ValueError("a file of no known kind")
@@ -161,10 +159,11 @@ def finished(out: Path) -> dict[str, tuple[int, ...]]:
             names = database.execute("SELECT image FROM images") if "images" in tables else ()
             images = {Path(row[0]).stem for row in names}
         for file in files_in(out):
-            if file.stem in images and file.suffix in (".png", ".npy", ".npz"):
-                if "one" not in file.relative_to(out).parts[0]:  # of no record
-                    stat = file.stat()
-                    found[str(file.relative_to(out))] = stat.st_ino, stat.st_mtime_ns
+            name = file.relative_to(out)
+            of_record = file.suffix in (".png", ".npy", ".npz") and "one" not in name.parts[0]
+            if of_record and file.stem in images:
+                stat = file.stat()
+                found[str(name)] = stat.st_ino, stat.st_mtime_ns
     return found
 
 
