@@ -26,11 +26,13 @@ NORMALISED = {
     "best.json": "seconds taken",
     "training.csv": "images a second",
     "*.sqlite": "all rows, but for seconds taken and ages of files",
+    "checkpoints": "the newest; of a run that was told to end, the one before is of then",
     "tensorboard": "not compared: an events file for each start, with times of day",
 }
 """What is not compared byte for byte, and what of it is left out."""
 _TIMES = re.compile(rb"<time .*?</time>|[\d,.]+ (?:s|ms|seconds|minutes|images a second)\b")
 _EVENTS = "tensorboard"
+_LOGS = ("training.csv", "validation.csv")
 
 
 def files_in(out: Path) -> Iterator[Path]:
@@ -47,7 +49,12 @@ def is_temporary(path: Path) -> bool:
 
 def contents(out: Path) -> dict[str, str]:
     """Digest of what each file says, by its name, see NORMALISED; temporary files, too."""
-    return {str(path.relative_to(out)): _digest(path) for path in files_in(out)}
+    old = {path for path in out.rglob("checkpoints/iteration_*") if not _is_newest(path)}
+    return {str(p.relative_to(out)): _digest(p) for p in files_in(out) if p not in old}
+
+
+def _is_newest(path: Path) -> bool:
+    return path == max(path.parent.glob("iteration_*"))
 
 
 def _digest(path: Path) -> str:
@@ -136,6 +143,8 @@ def _read(path: Path) -> None:
             assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     elif suffix == ".html":
         assert path.read_text().rstrip().endswith("</html>"), "cut off"
+    elif path.name in _LOGS:  # of which the last row may be half there, until it goes on
+        list(csv.reader(io.StringIO(path.read_text())))
     elif suffix in (".csv", ".txt"):
         assert path.read_text().endswith("\n"), "cut off"
     else:
