@@ -179,6 +179,8 @@ def segment_with(
     labels, scores = found
     seconds = perf_counter() - start
     colours = job.settings.palette()
+    for path in job.outputs.paths():  # one that has failed meanwhile may have taken a folder away
+        path.parent.mkdir(parents=True, exist_ok=True)
     with nothing_left((), job.outputs.paths()) as keep:  # all or none
         viz.save_label_png(job.outputs.labels, labels, colours)
         if job.outputs.overlay is not None:

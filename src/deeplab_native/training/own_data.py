@@ -17,6 +17,8 @@ from .._images import read_image, reduced_size
 from ..data.own_data import OwnData, OwnPair
 
 DATA = "data"
+PARTS = {"images", "labels", "train.txt", "val.txt", "classes.json"}
+"""What `write_data` makes."""
 LONGEST_SIDE = 513
 """Pixels; larger photographs are reduced to it: the size of the paper's test images."""
 _QUALITY = 95  # of reduced JPEGs

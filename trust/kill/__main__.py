@@ -1,0 +1,105 @@
+"""`python -m trust.kill KIND`: kills runs at random moments and at every event, and compares."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+from . import _events
+
+_SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+_NAMES = (
+    "training", "evaluate", "segment", "crf", "crf-search", "ray", "convert-weights",
+    "train-folder",
+)  # fmt: skip
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trust.kill",
+        description="Runs a command until it is killed, at random moments of its run and at every "
+        "thing that it does to its files, begins it again until it ends, and compares what is "
+        "there with what an undisturbed run leaves. Two to ten minutes a kind.",
+    )
+    parser.add_argument("kind", choices=_NAMES)
+    parser.add_argument("--kills", type=int, default=50, help="at random moments (50)")
+    parser.add_argument(
+        "--processes", type=int, default=6,
+        help="of these, so many are of real processes with workers, from their start on (6)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--events", type=int, default=1, metavar="N", help="every N-th event, 0 for none (1)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments (0)")
+    parser.add_argument("--folder", type=Path, help="for what is run (a temporary one)")
+    parser.add_argument("--results", type=Path, help="folder for the record (trust/results)")
+    arguments = parser.parse_args()
+    if not _events.is_there():
+        _events.begin_again("trust.kill", _events.scratch())
+    folder = arguments.folder or Path(os.environ[_events.VARIABLE]).with_name("run")
+    try:
+        sys.exit(0 if run(arguments, folder) else 1)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run(arguments: argparse.Namespace, folder: Path) -> bool:
+    """Whether all held; writes the record."""
+    from trust import record
+
+    from ._kinds import KINDS
+    from ._trials import Bench
+
+    folder.mkdir(parents=True)
+    start = time.monotonic()
+    bench = Bench(KINDS[arguments.kind], folder, arguments.seed)
+    bench.undisturbed()
+    figures = bench.figures
+    _say(f"undisturbed: {figures.seconds:.2f} s, {figures.events} events")
+    bench.at_random_moments(arguments.kills, arguments.processes, _SIGNALS)
+    _say(f"{sum(figures.kills.values())} kills at random moments")
+    if arguments.events:
+        bench.at_every_event(arguments.events)
+    faults = figures.faults()
+    for what, lines in faults.items():
+        for line in lines:
+            _say(f"{what}: {line}")
+    passed = not any(faults.values())
+    found = {
+        "kills": sum(figures.kills.values()),
+        "signals": dict(figures.kills),
+        "random_moments": len(figures.moments),
+        "first_moment_seconds": round(min(figures.moments, default=0.0), 3),
+        "last_moment_seconds": round(max(figures.moments, default=0.0), 3),
+        "undisturbed_seconds": round(figures.seconds, 3),
+        "file_events": figures.events,
+        "file_events_killed_at": len(figures.at_events),
+        "restarts": figures.restarts,
+        "files_compared": len(bench.reference),
+        **{name: len(lines) for name, lines in faults.items()},
+        "seconds": round(time.monotonic() - start),
+    }
+    if bench.updates:
+        found["updates"] = len(bench.updates)
+        found["most_updates_done_again_after_a_kill"] = max(figures.updates_again, default=0)
+    _say(str(found))
+    name = f"kill_{arguments.kind.replace('-', '_')}"
+    where = arguments.results or record.RESULTS
+    record.record(
+        name, found, passed=passed, command=f"python -m trust.kill {arguments.kind}", folder=where
+    )
+    return passed
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
