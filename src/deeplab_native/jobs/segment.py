@@ -155,7 +155,8 @@ def segment(
         job = Job(path, outputs, net, settings, how.threads or 1)
         tasks.append(Task(path.name, job, f"{key} {state_of(path)}", outputs.paths()))
     names = names_of_classes(network)
-    with nothing_left(results.folders(), [results.folder / CLASSES]) as success:
+    files_of_all = [path for task in tasks for path in task.outputs]
+    with nothing_left(results.folders(), [results.folder / CLASSES, *files_of_all]) as success:
         results.write_classes(names)
         found: dict[str, dict[str, Any]] = {}
         with _record(results, len(tasks), resume, overwrite) as kept:
@@ -166,10 +167,10 @@ def segment(
             tally = Tally("segment", len(tasks), len(tasks) - len(todo))
 
             def keep(job: Job, summary: dict[str, bytes]) -> dict[str, Any]:
-                success()
                 name = job.image.name
                 if kept is not None:
                     kept.add(name, states[name], summary)
+                success()
                 found[name] = json.loads(summary["summary"])
                 return {**found[name], "what": describe(found[name]["shares"], names)}
 
