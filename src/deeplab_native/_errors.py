@@ -23,6 +23,7 @@ _ADVICE = {
     errno.EAGAIN: "raise the limit of `ulimit -u`, or use fewer workers and threads",
     errno.ENOMEM: "use fewer workers, or smaller images",
 }
+_TORCHS = "DefaultCPUAllocator: "
 _OUT_OF_MEMORY = "out of memory: {} (use fewer workers, smaller images, or a scale below 1)"
 
 
@@ -38,7 +39,7 @@ def one_line(error: BaseException) -> str:
         return " ".join(f"{text} ({advice})".split()) if advice else text
     text = " ".join(str(error).split())
     if _is_out_of_memory(error, text):
-        return _OUT_OF_MEMORY.format(text.partition("DefaultCPUAllocator: ")[2] or text or "stopped")
+        return _OUT_OF_MEMORY.format(text.partition(_TORCHS)[2] or text or "stopped")
     if not text or not isinstance(error, _EXPECTED):
         text = f"{type(error).__name__}: {text}"
     return text
@@ -47,6 +48,5 @@ def one_line(error: BaseException) -> str:
 def _is_out_of_memory(error: BaseException, text: str) -> bool:
     """Not where the message says already what was too large and what to do."""
     if isinstance(error, MemoryError):
-        return not text or text.startswith(("out of memory", "std::bad_alloc", "Unable to allocate"))
-    # torch's, of the CPU
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator: " in text
+        return not text or text.startswith(("out of memory", "Unable to allocate"))
+    return isinstance(error, RuntimeError) and _TORCHS in text
