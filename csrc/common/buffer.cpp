@@ -103,8 +103,13 @@ void return_block(Block block) {
       std::free(k.blocks.front().data);
       k.blocks.erase(k.blocks.begin());
     }
-    set_used(block, 0);
-    k.blocks.push_back(block);
+    // called by destructors, which must not throw
+    try {
+      set_used(block, 0);
+      k.blocks.push_back(block);
+    } catch (const std::bad_alloc&) {
+      return std::free(block.data);
+    }
     k.bytes += block.bytes;
     return;
   }

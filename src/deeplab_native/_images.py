@@ -100,13 +100,27 @@ def _opened(source: Path | BinaryIO, path: str) -> Iterator[ImageFile]:
         raise ValueError(f"{path}: not a picture that Pillow can read (use PNG or JPEG)") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: too many pixels: {error} (make it smaller)") from None
-    except PermissionError:
-        raise
     except _UnsuitableError as error:
         raise ValueError(f"{path}: {error}") from None
+    except OSError as error:
+        raise of_file(error, path) from None
     # what Pillow's decoders raise for broken data, each its own
-    except (OSError, SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
-        raise ValueError(f"{path}: damaged or cut off: {error} (save it again)") from None
+    except (SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
+        raise damaged(error, path) from None
+
+
+def of_file(error: OSError, path: object) -> Exception:
+    """What to raise: the system's errors with the file's name, Pillow's as damage of the file."""
+    if error.errno is None:
+        return damaged(error, path)
+    if error.filename is None:
+        error.filename = str(path)
+    return error
+
+
+def damaged(error: Exception, path: object) -> ValueError:
+    """What to raise for a decoder's error."""
+    return ValueError(f"{path}: damaged or cut off: {error} (save it again)")
 
 
 class _UnsuitableError(Exception):
@@ -215,10 +229,10 @@ def read_index_png(path: Path) -> np.ndarray:
         raise ValueError(f"{path}: not a PNG (save the labels as PNG)") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: too many pixels: {error} (make it smaller)") from None
-    except PermissionError:
-        raise
-    except (OSError, SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
-        raise ValueError(f"{path}: damaged or cut off: {error} (save it again)") from None
+    except OSError as error:
+        raise of_file(error, path) from None
+    except (SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
+        raise damaged(error, path) from None
 
 
 def index_values(file: Image, path: Path) -> np.ndarray:
