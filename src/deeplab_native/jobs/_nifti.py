@@ -124,7 +124,7 @@ def _check_extensions(path: Path) -> None:
     with gzip.open(path) as file:
         start = file.read(540)
     sizes = {int.from_bytes(start[:4], order) for order in ("little", "big")}
-    kind = nibabel.Nifti2Header if 540 in sizes else nibabel.Nifti1Header
+    kind: Any = nibabel.Nifti2Header if 540 in sizes else nibabel.Nifti1Header
     header: Any = kind(start[: kind.template_dtype.itemsize], check=False)
     if not 0 <= header["vox_offset"] <= _MOST_EXTENSIONS:
         raise ValueError

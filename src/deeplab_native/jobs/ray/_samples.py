@@ -17,6 +17,8 @@ from ..._images import picture_suffixes
 from ..._memory import check_unpacked
 from .._score_files import SUFFIXES as ARRAYS
 from ._inputs import Unit
+from ._parquet import ShardError as ShardError
+from ._parquet import open_parquet
 from ._store import local_path, open_url
 
 _MOST_ABOUT = 1 << 20  # bytes of a header of a tar member: its name, owner, times
@@ -51,10 +53,6 @@ class Sample(NamedTuple):
     input: str | None = None  # of a file its own, else the shard
     state: str | None = None
     error: str | None = None
-
-
-class ShardError(Exception):
-    """A shard ends before its end, or is none; the samples before that are whole."""
 
 
 def samples(unit: Unit, columns: Columns, *, refine: bool) -> Iterator[Sample]:
@@ -109,7 +107,7 @@ class _Info(tarfile.TarInfo):
     """As tarfile's own, but it says where it sees the archive's end, and takes no long names."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> _Info:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Info:
         found = super().frombuf(buf, encoding, errors)
         # such headers are read whole, and packed they can have any length
         if found.type in _ABOUT_THE_NEXT and found.size > _MOST_ABOUT:
@@ -211,12 +209,11 @@ def _sample(key: str, members: Mapping[str, bytes | str], columns: Columns, refi
 
 def _of_parquet(unit: Unit, columns: Columns, refine: bool) -> Iterator[Sample]:
     import pyarrow as pa
-    import pyarrow.parquet
 
     names = [columns.key, columns.image or "image", *[columns.scores or "scores"] * refine]
     try:
         with open_url(unit.url) as file:
-            parquet = pyarrow.parquet.ParquetFile(file)
+            parquet = open_parquet(file)
             for batch in parquet.iter_batches(_ROWS, row_groups=[unit.row_group], columns=names):
                 lists = (batch.column(name).to_pylist() for name in names)
                 for key, *values in zip(*lists, strict=True):
@@ -244,11 +241,10 @@ def parquet_groups(url: str, columns: Columns, *, refine: bool) -> list[int]:
     Raises ShardError for a file that cannot be read, ValueError where it has no such columns.
     """
     import pyarrow as pa
-    import pyarrow.parquet
 
     try:
         with open_url(url) as file:
-            about = pyarrow.parquet.ParquetFile(file)
+            about = open_parquet(file)
             there = about.schema_arrow.names
             groups = [about.metadata.row_group(i).num_rows for i in range(about.num_row_groups)]
     except (pa.ArrowException, OSError, EOFError) as error:
