@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._files import atomic_path, remove_leftovers
+from .._files import atomic_path, check_inside, remove_leftovers
 from .checkpoints import State, checkpoints_in, load_checkpoint, read_record
 from .config_file import dump_config
 from .progress import say
@@ -35,8 +35,12 @@ def check_folder(out: Path, *, resume: bool) -> None:
 
 
 def prepare(out: Path, config: Config) -> None:
-    """Makes the folder, writes `config.yaml`, removes what a killed process left."""
+    """Makes the folder, writes `config.yaml`, removes what a killed process left.
+
+    Raises ValueError where a link in it leads out of it.
+    """
     out.mkdir(parents=True, exist_ok=True)
+    check_inside(out, [out / name for name in ("checkpoints", "pictures", "tensorboard")])
     remove_leftovers([p for p in (out, out / "checkpoints") if p.is_dir()])
     with atomic_path(out / CONFIG) as temporary:
         temporary.write_text(dump_config(config), encoding="utf-8")
