@@ -20,6 +20,7 @@ from deeplab_native import _late
 LAYERS = (
     ("_C",),
     ("_autograd", "_batching"),
+    ("_memory", "_picture_formats"),
     (
         "_errors",
         "_file_kinds",
@@ -29,7 +30,6 @@ LAYERS = (
         "_late",
         "_logging",
         "_machine",
-        "_memory",
         "_native",
         "_variants",
     ),
