@@ -29,9 +29,12 @@ class Pictures:
         self._seed = seed
         self._whole = Image.fromarray(photograph())
 
-    def photo(self, number: int) -> np.ndarray:
-        """(H, W, 3) uint8: a part of the photograph at another scale and brightness, with noise."""
-        return self._photo(np.random.default_rng([self._seed, number]))
+    def photo(self, number: int, size: tuple[int, int] | None = None) -> np.ndarray:
+        """(H, W, 3) uint8: a part of the photograph at another scale and brightness, with noise.
+
+        size: height and width; None: one of its own.
+        """
+        return self._photo(np.random.default_rng([self._seed, number]), size)
 
     def __getitem__(self, number: int) -> Picture:
         random = np.random.default_rng([self._seed, number])
@@ -45,8 +48,12 @@ class Pictures:
         noise = random.standard_normal(far.shape, dtype=np.float32)
         return Picture(photo, noise - far / 20)
 
-    def _photo(self, random: np.random.Generator) -> np.ndarray:
-        if random.random() < 0.6:
+    def _photo(
+        self, random: np.random.Generator, size: tuple[int, int] | None = None
+    ) -> np.ndarray:
+        if size is not None:
+            height, width = size
+        elif random.random() < 0.6:
             height, width = USUAL[random.integers(len(USUAL))]
         else:
             height, width = random.integers(LEAST, MOST + 1, 2).tolist()

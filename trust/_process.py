@@ -64,7 +64,7 @@ class Growth(NamedTuple):
         percent: of before; the slope's, too.
         slope: bytes an image, of the straight line with the least squares after the warm-up.
         peak_mb: the most after the warm-up.
-        descriptors, threads: the most in the last tenth, less the most in the first.
+        descriptors, threads: medians of the last tenth, less those of the first.
     """
 
     before_mb: float
@@ -119,6 +119,6 @@ def growth(images: Sequence[int], uses: Sequence[Use], warm_up: float = 0.1) -> 
         slope,
         float(100 * slope * (1 - warm_up) * total / before),
         float(resident[warm].max() / _MB),
-        int(descriptors[last].max() - descriptors[first].max()),
-        int(threads[last].max() - threads[first].max()),
+        int(np.median(descriptors[last]) - np.median(descriptors[first])),
+        int(np.median(threads[last]) - np.median(threads[first])),
     )

@@ -21,6 +21,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from ._process import Growth, Use, growth, shares_of, use_of
 from .record import record
@@ -52,10 +53,23 @@ def say(done: int, images: int) -> None:
         print(f"{done} of {images}: {use.resident / 1e6:.1f} MB", file=sys.stderr, flush=True)
 
 
-def _measure_here(what: str, images: int) -> dict[str, Growth]:
+def measure(
+    what: str, images: int, every: int = _EVERY, minutes: float = float("inf")
+) -> tuple[dict[str, Growth], dict[str, Any]]:
+    """Growth of each process, or of the workers together; and what else there is to say."""
+    if what == "web":
+        from ._memory_web import web
+
+        return web(images, every, say, minutes)
+    if what in ("jobs", "jobs-segment"):
+        from . import _memory_jobs
+
+        job = _memory_jobs.refine if what == "jobs" else _memory_jobs.segment
+        return job(images, every, say), {}
     from . import _memory_here
 
-    return {what: growth(*here(getattr(_memory_here, what), images))}
+    rounds = {"crf": _memory_here.crf, "net": _memory_here.net}[what]
+    return {what: growth(*here(rounds, images, every))}, {"at_the_end": shares_of()}
 
 
 def main(words: list[str] | None = None) -> int:
@@ -65,29 +79,32 @@ def main(words: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=("crf", "net"))
+    parser.add_argument("what", choices=("crf", "net", "jobs", "jobs-segment", "web"))
     parser.add_argument("--images", type=int, default=10_000, help="default: %(default)s")
     parser.add_argument(
         "--threads", type=int, default=1, help="of torch and of the kernels, default: %(default)s"
     )
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="of the page: fewer images, then"
+    )
     asked = parser.parse_args(words)
     if asked.images < 100:
         parser.error(f"--images: expected at least 100, got {asked.images}")
-    import torch
+    if asked.what in ("crf", "net"):
+        import torch
 
-    torch.set_num_threads(asked.threads)
-    measure = _measure_here
+        torch.set_num_threads(asked.threads)
     start, cpu = time.perf_counter(), time.process_time()
-    found = measure(asked.what, asked.images)
+    found, more = measure(asked.what, asked.images, minutes=asked.minutes)
     figures = {
         "images": asked.images,
         "threads": asked.threads,
         "seconds": round(time.perf_counter() - start),
-        "seconds_of_processor": round(time.process_time() - cpu),
+        "processor_seconds": round(time.process_time() - cpu),
         "allocator": " ".join(platform.libc_ver()),
         "allocator_settings": {k: v for k, v in os.environ.items() if k.startswith("MALLOC_")},
         "tolerated_percent": TOLERATED,
-        "at_the_end": shares_of(),
+        **more,
     }
     if len(found) == 1:
         figures |= next(iter(found.values())).figures()
@@ -95,7 +112,8 @@ def main(words: list[str] | None = None) -> int:
         figures["processes"] = {name: one.figures() for name, one in found.items()}
     flat = all(one.is_flat(TOLERATED) for one in found.values())
     command = f"python -m trust.load_memory {asked.what}"
-    path = record(f"load_{asked.what}", figures, passed=flat, command=command)
+    name = {"web": "load_web_memory", "jobs-segment": "load_jobs_segment"}
+    path = record(name.get(asked.what, f"load_{asked.what}"), figures, passed=flat, command=command)
     print(path.read_text())
     return 0 if flat else 1
 
