@@ -77,9 +77,9 @@ class Growth(NamedTuple):
     threads: int
 
     def is_flat(self, percent: float) -> bool:
-        """Whether memory neither grew nor shrank by more, and nothing else grew."""
+        """Whether memory grew by no more, and nothing else did; that it falls is no fault."""
         return (
-            abs(self.percent) <= percent
+            self.percent <= percent
             and self.slope_percent <= percent
             and self.descriptors <= 0
             and self.threads <= 0

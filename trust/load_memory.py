@@ -2,9 +2,9 @@
 
 Resident memory, file descriptors and threads are looked at after every tenth image (of the jobs
 and the page: of all processes that do the work). Flat is: the median of the last tenth of the
-images is within 2 % of the median of the tenth that follows the warm-up, the straight line through
-all samples after the warm-up rises by no more than that, and there are no more descriptors or
-threads.
+images is at most 2 % above the median of the tenth that follows the warm-up, the straight line
+through all samples after the warm-up rises by no more than that, and there are no more descriptors
+or threads. That memory falls, as it may where the allocator gives some back, is no fault.
 The warm-up is the first tenth: caches fill, and memory that is kept is asked for. The allocator is
 glibc's as it comes: no tuning by the environment, no malloc_trim.
 
