@@ -19,7 +19,7 @@ from deeplab_native import _late
 # From the bottom. Names of one line do not know each other.
 LAYERS = (
     ("_C",),
-    ("_autograd", "_batching"),
+    ("_autograd", "_batching", "_fork"),
     ("_memory", "_picture_formats"),
     (
         "_errors",

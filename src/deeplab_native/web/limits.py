@@ -41,7 +41,7 @@ class Limits:
     values: int = 1 << 25
     unpacked: int = 1 << 29
     seconds: float = 60.0
-    sessions: int = 32
+    sessions: int = 128
     memory: int = 2 << 30
     idle: float = 3600.0
     waiting: int = 64
