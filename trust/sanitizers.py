@@ -18,7 +18,7 @@ from typing import Any
 
 from python_tests.emulation import sanitize as emulated
 from python_tests.native import sanitize as cpu
-from python_tests.sanitizers import NAMES
+from python_tests.sanitizers import NAMES, UnavailableError
 
 from .record import RESULTS, record
 
@@ -55,7 +55,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to write to")
     chosen = parser.parse_args(arguments)
-    figures, passed = measure(chosen.code, chosen.sanitizer, [] if chosen.selection else ["--all"])
+    try:
+        figures, passed = measure(
+            chosen.code, chosen.sanitizer, [] if chosen.selection else ["--all"]
+        )
+    except UnavailableError as error:
+        parser.exit(2, f"the {chosen.sanitizer} sanitizer is not here: {error}\n")
     name = f"sanitizers_{'emulated_' if chosen.code == 'emulated' else ''}{chosen.sanitizer}"
     command = f"python -m trust.sanitizers {chosen.code} {chosen.sanitizer}"
     if chosen.selection:

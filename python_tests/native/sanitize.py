@@ -8,7 +8,7 @@
 `_C` is built with the sanitizer and takes the place of the installed one, in the tests and in the
 processes that they start (instrumented/sitecustomize.py); the run ends where it does not. Without
 arguments: the selection of .ci/run, each kernel with several threads, instruction sets and dtypes
-(SELECTION). UBSan looks for conversions of floats that do not fit, too; a division of floats by
+(SELECTED). UBSan looks for conversions of floats that do not fit, too; a division of floats by
 zero is an infinity in this code, and no fault. Where the compiler has no sanitizer, nothing runs,
 and a line on stderr says so.
 """
@@ -51,25 +51,59 @@ LEFT_OUT = {
 }
 
 
-# For .ci/run, of those: one form of each kernel and of each way of being called
-SELECTION = ("native", "pydensecrf", "crf/test_processes.py", "layers", "ops")
-# what runs the same kernels on the same inputs through more of PyTorch, or on other values
+# For .ci/run, of those: one form of each kernel and of each way of being called; under TSan what
+# has several threads, and not each number of labels and channels again
+SELECTED = {
+    "address": (
+        "native",
+        "pydensecrf",
+        "crf/test_processes.py",
+        "layers/test_atrous_pool.py",
+        "ops",
+    ),
+    "thread": (
+        "crf/test_processes.py",
+        "layers/test_atrous_pool.py",
+        "native/test_native.py",
+        "native/test_shared_calls.py",
+        "ops/test_aspp.py",
+        "ops/test_atrous_im2col.py",
+        "ops/test_bridged.py",
+        "ops/test_dense_crf.py",
+        "ops/test_dense_crf_images.py",
+        "ops/test_dense_crf_volumes.py",
+        "ops/test_exact_mean_field.py",
+        "ops/test_gauss_transform.py",
+        "ops/test_kept_lattices.py",
+        "ops/test_lattice_gradient.py",
+        "ops/test_lattice_threads.py",
+        "ops/test_mean_field.py",
+        "ops/test_mean_field_gradient.py",
+        "ops/test_permutohedral.py",
+        "ops/test_space_to_batch.py",
+        "ops/test_upsample_unary.py",
+        "ops/test_wide_lattice.py",
+        "pydensecrf/test_q.py",
+    ),
+}
+# Not in .ci/run: the same kernels on the same inputs through more of PyTorch, the checks of
+# arguments in Python, and the CUDA kernels' own tests
 _REPEATS = (
     "opcheck or gradcheck or compile or dynamo or export or func or meta or random_walk "
-    "or any_strides or reference or public_autograd or misfit"
+    "or any_strides or public_autograd or misfit or argument or error or calling or bad_input "
+    "or test_atrous_direct or hot_labels or half_rows or checkpoints or memory_does_not_grow"
 )
 
 
-def arguments_of(arguments: list[str]) -> list[str]:
+def arguments_of(sanitizer: str, arguments: list[str]) -> list[str]:
     """Of pytest: those that are given, or the selection, or with --all everything."""
-    if arguments == ["--all"]:
-        left_out = [f"--ignore={TESTS / name}" for name in LEFT_OUT]
+    if arguments not in ([], ["--all"]):
+        return ["-q", "-k", _CPU, *arguments]
+    left_out = [f"--ignore={TESTS / name}" for name in LEFT_OUT]
+    if arguments:
         return ["-q", "-k", _CPU, *left_out, str(TESTS)]
-    if not arguments:
-        chosen = [str(TESTS / name) for name in SELECTION]
-        left_out = [f"--ignore={TESTS / name}" for name in LEFT_OUT]
-        return ["-q", "-k", f"{_CPU} and not ({_REPEATS})", *left_out, *chosen]
-    return ["-q", "-k", _CPU, *arguments]
+    chosen = [str(TESTS / name) for name in SELECTED[sanitizer]]
+    return ["-q", "-k", f"{_CPU} and not ({_REPEATS})", *left_out, *chosen]
 
 
 def folder_of(sanitizer: str) -> Path:
@@ -164,7 +198,7 @@ def run(sanitizer: str, arguments: list[str]) -> Result:
     module = build_module(sanitizer)
     with tempfile.TemporaryDirectory() as loaded:
         variables = environment(module, Path(loaded))
-        done = run_pytest(sanitizer, arguments_of(arguments), variables)
+        done = run_pytest(sanitizer, arguments_of(sanitizer, arguments), variables)
         processes = len(list(Path(loaded).iterdir()))
         leaks = find_leaks(variables) if sanitizer == "address" else []
     for stack in leaks:
