@@ -22,8 +22,8 @@ class Size(NamedTuple):
 
 
 SMALL = Size(19, 22, 6, 4, 300)
-LARGE = Size(61, 83, 32, 21, 6000)
-MIDDLE = Size(32, 45, 32, 21, 2000)  # where each pixel meets each, in place of the large one
+LARGE = Size(45, 62, 16, 11, 3000)
+MIDDLE = Size(24, 33, 16, 11, 1000)  # where each pixel meets each, in place of the large one
 
 SAME: Mapping[str, str] = {}
 CONVOLUTION = "torch's convolution"
