@@ -19,24 +19,26 @@ _NAMES = (
 )  # fmt: skip
 
 
+_COUNTS = {"kills": 50, "processes": 6, "events": 1, "seed": 0}
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m trust.kill",
         description="Runs a command until it is killed, at random moments of its run and at every "
         "thing that it does to its files, begins it again until it ends, and compares what is "
-        "there with what an undisturbed run leaves. Two to ten minutes a kind.",
+        "there with what an undisturbed run leaves. Half an hour a kind, with --events 10 some minutes.",
     )
     parser.add_argument("kind", choices=_NAMES)
-    parser.add_argument("--kills", type=int, default=50, help="at random moments (50)")
-    parser.add_argument(
-        "--processes", type=int, default=6,
-        help="of these, so many are of real processes with workers, from their start on (6)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--events", type=int, default=1, metavar="N", help="every N-th event, 0 for none (1)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the random moments (0)")
+    for name, what in (
+        ("kills", "at random moments"),
+        ("processes", "of these, so many are of real processes with workers, from their start on"),
+        ("events", "and at every so many-th event, 0 for none"),
+        ("seed", "of the random moments"),
+    ):
+        default = _COUNTS[name]
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{what} ({default})")
     parser.add_argument("--folder", type=Path, help="for what is run (a temporary one)")
     parser.add_argument("--results", type=Path, help="folder for the record (trust/results)")
     arguments = parser.parse_args()
@@ -91,9 +93,13 @@ def run(arguments: argparse.Namespace, folder: Path) -> bool:
     _say(str(found))
     name = f"kill_{arguments.kind.replace('-', '_')}"
     where = arguments.results or record.RESULTS
-    record.record(
-        name, found, passed=passed, command=f"python -m trust.kill {arguments.kind}", folder=where
-    )
+    options = [
+        f" --{name} {getattr(arguments, name)}"
+        for name, default in _COUNTS.items()
+        if getattr(arguments, name) != default
+    ]
+    command = f"python -m trust.kill {arguments.kind}{''.join(options)}"
+    record.record(name, found, passed=passed, command=command, folder=where)
     return passed
 
 
