@@ -19,7 +19,8 @@ from deeplab_native import _late
 # From the bottom. Names of one line do not know each other.
 LAYERS = (
     ("_C",),
-    ("_autograd", "_batching"),
+    ("_autograd", "_batching", "_fork"),
+    ("_memory", "_picture_formats"),
     (
         "_errors",
         "_file_kinds",
@@ -29,7 +30,6 @@ LAYERS = (
         "_late",
         "_logging",
         "_machine",
-        "_memory",
         "_native",
         "_variants",
     ),

@@ -56,6 +56,16 @@ def test_errors_name_the_users_file(tmp_path):
     assert caught.value.filename == str(tmp_path / "a.txt")
 
 
+def test_errors_of_writing_have_the_users_name(tmp_path):
+    """The system's errors of `write` and `fsync` have none."""
+    with pytest.raises(OSError) as caught, atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("ne")
+        raise OSError(28, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "a.txt")
+    assert caught.value.filename2 is None
+    assert os.listdir(tmp_path) == []
+
+
 def test_follows_symbolic_links(tmp_path):
     (tmp_path / "folder").mkdir()
     link = tmp_path / "link.txt"

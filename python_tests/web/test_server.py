@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import socket
@@ -20,6 +21,8 @@ if find_spec("gradio") is None:
 from deeplab_native import CRFParams
 from deeplab_native.models import predict
 from deeplab_native.web import server as module
+from deeplab_native.web.limits import Limits
+from deeplab_native.web.nets import Nets
 from deeplab_native.web.server import check_gradio, listen
 from deeplab_native.weights import EMBEDDED, EMBEDDED_SIDE, load_model
 from python_tests.web.server_cases import Visitor, serving
@@ -131,6 +134,26 @@ def test_several_visitors_do_not_mix(server):
     for size in sizes:
         expected = predict(net, photo(*size), crf=params, longest_side=EMBEDDED_SIDE).labels
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(masks[size]))), expected.numpy())
+
+
+def test_what_gradio_keeps_of_a_page_is_bounded_as_the_pages_are():
+    """It has a copy of all controls for each, some tens of kB, of 10,000 pages by default."""
+
+    async def made():  # within a loop: Gradio would open one, and leave it open
+        return module.make_app(Nets(), Limits(sessions=3))
+
+    application, sessions = asyncio.run(made())
+    of_gradio = application._app.routes[-1].app.state_holder
+    for number in range(8):
+        assert of_gradio[f"page {number}"]
+    assert list(of_gradio.session_data) == ["page 5", "page 6", "page 7"]
+    sessions.end()
+
+
+def test_a_browser_has_all_its_connections_to_each_page():
+    """Six to a server, kept for a while; more than there are allowed would be a broken page."""
+    usual = 1024  # descriptors of a process, where nobody asked for more
+    assert 6 * Limits().sessions <= module._CONNECTIONS < usual - 200
 
 
 def test_ports():

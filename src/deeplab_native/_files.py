@@ -9,17 +9,26 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
-    """The file that writing to `path` replaces (symbolic links followed).
+    """The file that writing to `path` replaces.
+
+    A symbolic link in its place is followed within its own folder; one that leads out of it could
+    be anybody's, with a file that nobody named at its end.
 
     Call it before a long computation. Raises FileNotFoundError where the folder does not exist,
     NotADirectoryError where the folder is a file, IsADirectoryError or FileExistsError where `path`
-    is something that cannot be replaced, PermissionError where the folder cannot be written to.
+    is something that cannot be replaced, or a link out of its folder, PermissionError where the
+    folder cannot be written to.
     """
     target = Path(os.path.realpath(path))
+    if os.path.islink(path) and not target.is_relative_to(os.path.realpath(Path(path).parent)):
+        raise FileExistsError(
+            f"{path} is a symbolic link out of its folder, to {target} (give that name, or remove "
+            "the link)"
+        )
     folder = target.parent
     if not folder.exists():
         raise FileNotFoundError(f"{path}: the folder {folder} does not exist (create it first)")
@@ -32,6 +41,31 @@ def check_output(path: str | os.PathLike[str]) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"{path}: the folder {folder} cannot be written to (give another)")
     return target
+
+
+def check_inside(folder: Path, paths: Iterable[Path]) -> None:
+    """ValueError where a path below `folder` leads out of it, by a symbolic link in between.
+
+    The folder itself may be a link: that is the choice of who named it.
+    """
+    real = os.path.realpath(folder)
+    for path in paths:
+        target = Path(os.path.realpath(path))
+        if path.is_relative_to(folder) and not target.is_relative_to(real):
+            raise ValueError(
+                f"{path}: leads out of {folder}, to {target}, by a symbolic link (remove it)"
+            )
+
+
+def below(folder: Path, name: str, where: object) -> Path:
+    """The place of a name that some file has; ValueError where it leads out of the folder.
+
+    where: what has the name, for the error.
+    """
+    parts = PurePath(name).parts
+    if not parts or os.path.isabs(name) or ".." in parts or "\0" in name:
+        raise ValueError(f"{where}: {name[:80]!r} leads out of {folder} (give names in it)")
+    return folder / name
 
 
 @contextmanager
@@ -58,8 +92,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
         _sync_folder(target.parent)
     except OSError as error:
-        if error.filename == str(temporary):
-            error.filename = str(path)  # the name that the caller knows
+        # the name that the caller knows; what fails while it writes, as on a full disk, has none
+        if error.filename in (None, str(temporary)) and error.errno is not None:
+            error.filename, error.filename2 = str(path), None
         raise
     finally:
         temporary.unlink(missing_ok=True)

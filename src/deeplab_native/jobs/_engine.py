@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .._files import nothing_left, remove_leftovers
+from .._files import check_inside, nothing_left, remove_leftovers
 from .._logging import logger
 from ._execution import Execution
 from ._progress import Cancelled, Tally
@@ -112,11 +112,12 @@ def workplace(
 
     A run that ends, in whatever way, without a single result leaves nothing that was not there.
 
-    Raises what `Record` does, and ValueError where another run is writing to the folder, or there
-    is a record and neither `resume` nor `overwrite`.
+    Raises what `Record` does, and ValueError where a link in `output` leads out of it, another run
+    is writing to the folder, or there is a record and neither `resume` nor `overwrite`.
     """
     path = output / record
     used = [output, *folders]
+    check_inside(output, used)
     # what is new is looked for, and removed, by the one alone who has the folder
     with nothing_left(used, [path, *files], alone_in=output) as keep:
         if overwrite:

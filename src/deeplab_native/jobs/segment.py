@@ -157,7 +157,7 @@ def segment(
     names = names_of_classes(network)
     results.check_classes(names)
     found: dict[str, dict[str, Any]] = {}
-    with _record(results, len(tasks), resume, overwrite) as kept:
+    with _record(results, tasks, resume, overwrite) as kept:
         if kept is not None:
             results.write_classes(names)
         todo = tasks if kept is None or len(tasks) == 1 else unfinished(tasks, kept)
@@ -192,19 +192,20 @@ def segment(
 
 @contextmanager
 def _record(
-    results: Results, images: int, resume: bool, overwrite: bool
+    results: Results, tasks: Sequence[Task], resume: bool, overwrite: bool
 ) -> Iterator[Record | None]:
     """None for a single image in a folder without one: it is done in any case.
 
     Many of these may write to one folder at the same time, and so none is the one who has it.
     """
-    if images == 1 and not (results.folder / RECORD).exists():
+    if len(tasks) == 1 and not (results.folder / RECORD).exists():
         with nothing_left(results.folders()):
             yield None
         return
     with workplace(
         results.folder, "segment", RECORD, {},
         resume=resume, overwrite=overwrite, folders=results.folders(),
-        files=[results.folder / CLASSES],
+        # also the first image's, where only its place in the record could not be written
+        files=[results.folder / CLASSES, *(path for task in tasks for path in task.outputs)],
     ) as kept:  # fmt: skip
         yield kept

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PORTS = range(7860, 7960)  # the first that is free, as Gradio takes them
 LOOPBACK = "127.0.0.1"
 _LOCAL = frozenset({"127.0.0.1", "localhost", "[::1]"})
-_CONNECTIONS = 256
+_CONNECTIONS = 768  # a browser has up to six for a page; a process, usually, 1024 descriptors
 
 
 def check_gradio() -> None:
@@ -88,6 +88,8 @@ def make_app(
     app: FastAPI = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     routes.add_routes(app, sessions, limits)
     blocks = page.build(sessions, nets.names())
+    # of every page it keeps the controls as they are there, of 10,000 if nobody says otherwise
+    blocks.state_session_capacity = limits.sessions
     blocks.queue(max_size=limits.waiting, default_concurrency_limit=8, api_open=False)
     mounted = gradio.mount_gradio_app(
         app,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -110,17 +111,21 @@ def _read_uploads(session: Session, confidence: float) -> None:
 
 
 def _read_upload(workspace: Workspace, what: str, upload: Upload, confidence: float) -> None:
-    with TemporaryDirectory(prefix="deeplab-native-") as folder:
-        path = Path(folder, "file")  # the name of a visitor is no name for a file here
-        path.write_bytes(upload.content)
-        try:
-            if what == "photo":
-                workspace.open_photo(path, upload.name)
-            else:
-                workspace.open_labels(path, upload.name, confidence)
-        except _EXPECTED as error:
-            text = one_line(error).replace(str(path), upload.name).replace(folder, "")
-            raise ValueError(text.replace("`", "")) from None
+    try:
+        with TemporaryDirectory(prefix="deeplab-native-") as folder:
+            path = Path(folder, "file")  # the name of a visitor is no name for a file here
+            path.write_bytes(upload.content)
+            try:
+                if what == "photo":
+                    workspace.open_photo(path, upload.name)
+                else:
+                    workspace.open_labels(path, upload.name, confidence)
+            except _EXPECTED as error:
+                text = one_line(error).replace(str(path), upload.name).replace(folder, "")
+                raise ValueError(text.replace("`", "")) from None
+    except OSError as error:  # its words name folders of the server
+        why = os.strerror(error.errno) if error.errno else "no place for temporary files"
+        raise ValueError(f"{upload.name}: the server cannot keep it: {why}") from None
 
 
 def _copy_name(photo: Photo) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import queue
 import secrets
 import threading
@@ -115,7 +114,7 @@ class _Rows:
     def __init__(self, units: list[Unit], work: Any, plan: Plan, board: Any, share: Share) -> None:
         import ray.data
 
-        rows = [{"unit": pickle.dumps(unit)} for unit in units]
+        rows = [{"unit": unit.text()} for unit in units]
         # a block for each, as a task is a block; dead workers are begun again, and their tasks
         self._dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             Worker,
