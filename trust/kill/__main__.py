@@ -8,9 +8,14 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import _events
+
+if TYPE_CHECKING:
+    from ._trials import Bench
 
 _SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 _NAMES = (
@@ -19,24 +24,27 @@ _NAMES = (
 )  # fmt: skip
 
 
+_COUNTS = {"kills": 50, "processes": 6, "events": 1, "seed": 0}
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m trust.kill",
         description="Runs a command until it is killed, at random moments of its run and at every "
         "thing that it does to its files, begins it again until it ends, and compares what is "
-        "there with what an undisturbed run leaves. Two to ten minutes a kind.",
+        "there with what an undisturbed run leaves. Half an hour a kind, with --events 10 some "
+        "minutes. Drivers and workers of Ray are killed on a cluster that lives on.",
     )
     parser.add_argument("kind", choices=_NAMES)
-    parser.add_argument("--kills", type=int, default=50, help="at random moments (50)")
-    parser.add_argument(
-        "--processes", type=int, default=6,
-        help="of these, so many are of real processes with workers, from their start on (6)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--events", type=int, default=1, metavar="N", help="every N-th event, 0 for none (1)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the random moments (0)")
+    for name, what in (
+        ("kills", "at random moments"),
+        ("processes", "of these, so many are of real processes with workers, from their start on"),
+        ("events", "and at every so many-th event, 0 for none"),
+        ("seed", "of the random moments"),
+    ):
+        default = _COUNTS[name]
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{what} ({default})")
     parser.add_argument("--folder", type=Path, help="for what is run (a temporary one)")
     parser.add_argument("--results", type=Path, help="folder for the record (trust/results)")
     arguments = parser.parse_args()
@@ -51,21 +59,27 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace, folder: Path) -> bool:
     """Whether all held; writes the record."""
-    from trust import record
-
+    from . import _ray
     from ._kinds import KINDS
     from ._trials import Bench
 
     folder.mkdir(parents=True)
     start = time.monotonic()
     bench = Bench(KINDS[arguments.kind], folder, arguments.seed)
-    bench.undisturbed()
+    with _ray.cluster(folder) if arguments.kind == "ray" else nullcontext():
+        bench.undisturbed()
+        _say(f"undisturbed: {bench.figures.seconds:.2f} s, {bench.figures.events} events")
+        bench.at_random_moments(arguments.kills, arguments.processes, _SIGNALS)
+        _say(f"{sum(bench.figures.kills.values())} kills at random moments")
+        if arguments.events:
+            bench.at_every_event(arguments.events)
+    return _judge(bench, arguments, time.monotonic() - start)
+
+
+def _judge(bench: Bench, arguments: argparse.Namespace, seconds: float) -> bool:
+    from trust import record
+
     figures = bench.figures
-    _say(f"undisturbed: {figures.seconds:.2f} s, {figures.events} events")
-    bench.at_random_moments(arguments.kills, arguments.processes, _SIGNALS)
-    _say(f"{sum(figures.kills.values())} kills at random moments")
-    if arguments.events:
-        bench.at_every_event(arguments.events)
     faults = figures.faults()
     for what, lines in faults.items():
         for line in lines:
@@ -83,16 +97,23 @@ def run(arguments: argparse.Namespace, folder: Path) -> bool:
         "restarts": figures.restarts,
         "files_compared": len(bench.reference),
         **{name: len(lines) for name, lines in faults.items()},
-        "seconds": round(time.monotonic() - start),
+        "seconds": round(seconds),
     }
     if bench.updates:
         found["updates"] = len(bench.updates)
         found["most_updates_done_again_after_a_kill"] = max(figures.updates_again, default=0)
     _say(str(found))
-    name = f"kill_{arguments.kind.replace('-', '_')}"
-    where = arguments.results or record.RESULTS
+    options = [
+        f" --{name} {getattr(arguments, name)}"
+        for name, default in _COUNTS.items()
+        if getattr(arguments, name) != default
+    ]
     record.record(
-        name, found, passed=passed, command=f"python -m trust.kill {arguments.kind}", folder=where
+        f"kill_{arguments.kind.replace('-', '_')}",
+        found,
+        passed=passed,
+        command=f"python -m trust.kill {arguments.kind}{''.join(options)}",
+        folder=arguments.results or record.RESULTS,
     )
     return passed
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 SOURCE = Path(__file__).with_name("events.c")
 VARIABLE = "DEEPLAB_KILL_CONTROL"
-MAIN = -1  # a victim: the process that a run begins with
+# victims: the process that a run begins with; the one that causes the event
+MAIN, SELF = -1, -2
 WHEN = {"before": 0, "within": 1, "after": 2}
 
 
@@ -37,7 +38,7 @@ class Control(ctypes.Structure):
         self.folder, self.what = f"{folder}/".encode(), b""
 
     def strike(self, folder: Path, at: int, when: str, signal: int, victim: int = 0) -> None:
-        """Sends `signal` to a process, or the whole group of whoever causes event `at`."""
+        """Sends `signal` to a process, or (0) the whole group of whoever causes event `at`."""
         self.watch(folder)
         self.when, self.signal, self.victim = WHEN[when], signal, victim
         self.at = at

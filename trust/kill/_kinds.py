@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from python_tests.jobs.ray_cases import write_folder
 from python_tests.training import training_cases
 
 from ._attempts import Commands
+from ._ray import ADDRESS
 
 _CRF = ("--w1", "3", "--sigma-alpha", "9", "--sigma-beta", "20", "--w2", "1", "--sigma-gamma", "2")
 _HERE = ("--workers", "0", "--threads", "1")
@@ -26,12 +28,14 @@ class Kind(NamedTuple):
 
     Attributes:
         prepare: writes its inputs to a folder.
+        goes_on: whether the death of a worker does not end it.
         commands: of a folder of inputs and one of results, in turn, as a script would run them;
             `processes`: whether with worker processes.
     """
 
     prepare: Callable[[Path], None]
     commands: Callable[[Path, Path, bool], Commands]
+    goes_on: bool = False
 
 
 def _jobs(given: Path) -> None:
@@ -122,8 +126,13 @@ def _how(processes: bool) -> tuple[str, ...]:
 
 
 def write_photos(given: Path) -> None:
-    """Twelve photographs, for a cluster."""
-    write_folder(given, 12)
+    """Eight photographs, for a cluster."""
+    write_folder(given, 8)
+
+
+def _ray(given: Path, out: Path, processes: bool) -> Commands:
+    how = ("--workers", "1", "--shard-images", "1")
+    return [("segment", f"{given}", "-o", f"{out}/labels", "--ray", os.environ[ADDRESS], *how)]
 
 
 KINDS = {
@@ -134,4 +143,5 @@ KINDS = {
     "convert-weights": Kind(_weights, _convert),
     "training": Kind(_shapes, _train),
     "train-folder": Kind(_photos, _train_folder),
+    "ray": Kind(write_photos, _ray, goes_on=True),
 }

@@ -21,9 +21,12 @@ import yaml
 from PIL import Image
 from safetensors import safe_open
 
+from python_tests.jobs.ray_cases import states
+
 NORMALISED = {
     "*.html": "dates and times taken",
     "best.json": "seconds taken",
+    "run.json": "the name of the run",
     "training.csv": "images a second",
     "*.sqlite": "all rows, but for seconds taken and ages of files",
     "checkpoints": "the newest; of a run that was told to end, the one before is of then",
@@ -73,6 +76,8 @@ def _content(path: Path) -> bytes:
         rows = list(csv.reader(io.StringIO(content.decode())))
         speed = rows[0].index("images_per_second")
         return repr([row[:speed] + row[speed + 1 :] for row in rows]).encode()
+    if path.name == "run.json":
+        return repr(sorted((json.loads(content) | {"run": ""}).items())).encode()
     if path.suffix == ".sqlite":
         return repr(sorted(_rows(path))).encode()
     return content
@@ -155,9 +160,11 @@ def finished(out: Path) -> dict[str, tuple[int, ...]]:
     """What is finished, by name, and what differs where it is done again.
 
     Rows of records, which get another number when they are written again; and of images that a
-    record has, the files, which get another inode.
+    record has, or Ray's finished shards, the files, which get another inode.
     """
     found: dict[str, tuple[int, ...]] = {}
+    if (out / "labels/shards").is_dir():
+        found |= states(out / "labels")
     for path in out.rglob("*.sqlite"):
         with _opened(path) as database:
             tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master")}

@@ -22,7 +22,10 @@ from deeplab_native.training.steps import Steps
 from . import _attempts, _events, _state, _tiny
 from ._kinds import Kind
 
-_WARM = ("deeplab_native", "torch", "lightning", "tensorboard", "matplotlib", "PIL", "safetensors")
+_WARM = {
+    *("deeplab_native", "torch", "lightning", "tensorboard", "matplotlib", "PIL", "safetensors"),
+    *("ray", "pandas", "pyarrow", "fsspec"),
+}
 
 
 class Kill(NamedTuple):
@@ -32,13 +35,13 @@ class Kill(NamedTuple):
     seconds: float | None = None
     event: int = 0
     when: str = "before"
-    main_alone: bool = False
+    victim: int = 0
     as_process: bool = False
 
     def __str__(self) -> str:
         place = f"{self.seconds:.3f} s" if self.event == 0 else f"{self.when} event {self.event}"
-        alone = ", the first process alone" if self.main_alone else ""
-        return f"{signal.Signals(self.signal).name} at {place}{alone}"
+        alone = {0: "", _events.MAIN: ", the first process alone", _events.SELF: ", who does it"}
+        return f"{signal.Signals(self.signal).name} at {place}{alone[self.victim]}"
 
 
 @dataclass
@@ -117,7 +120,7 @@ class Bench:
         """
         while sum(self.figures.kills.values()) < processes:
             seconds = self.random.uniform(0, 3 + 2 * self.figures.seconds)
-            alone = self.random.random() < 0.5
+            alone = self.random.choice((0, _events.MAIN))
             self.trial(Kill(self.random.choice(signals), seconds, 0, "", alone, True))
         while (left := kills - sum(self.figures.kills.values())) > 0:
             self.trial(
@@ -127,13 +130,14 @@ class Bench:
     def at_every_event(self, step: int) -> None:
         """SIGKILL before every `step`-th event, and in the middle of it where it is a write."""
         for event in range(1, self.figures.events + 1, step):
-            self.trial(Kill(signal.SIGKILL, event=event))
-            if event in self.writes:
-                self.trial(Kill(signal.SIGKILL, event=event, when="within"))
+            for when in ("before", "within") if event in self.writes else ("before",):
+                victim = _events.SELF if self.kind.goes_on else 0
+                self.trial(Kill(signal.SIGKILL, None, event, when, victim))
 
     def _moment(self, signals: Sequence[int]) -> Kill:
         seconds = self.random.uniform(0, self.figures.seconds)
-        return Kill(self.random.choice(signals), seconds, main_alone=self.random.random() < 0.3)
+        victim = self.random.choice((0, 0, _events.MAIN))
+        return Kill(self.random.choice(signals), seconds, victim=victim)
 
     def trial(self, *kills: Kill) -> int:
         """One run, killed as often as there are `kills`, then left alone; how many struck."""
@@ -149,7 +153,9 @@ class Bench:
             begun = self._updated()
             if begun and begun[0] != newest:
                 self.figures.done_again.append(f"{here}: from {begun[0]}, had {newest}")
-            struck += ended.status != 0
+            # of Ray's workers one may be killed, and the run goes on
+            hit = kill is not None and (ended.status != 0 or bool(what))
+            struck += hit
             if kill is None and ended.status:
                 self.figures.refused.append(f"{here}: {ended.status}: {ended.log.strip()[-400:]}")
             self.figures.not_whole += [f"{here}: {fault}" for fault in _state.faults(self.out)]
@@ -158,13 +164,13 @@ class Bench:
                 f"{here}: {name}" for name, was in done.items() if now.get(name) != was
             ]
             done, newest = now, _state.newest_checkpoint(self.out)
-            if kill is not None and ended.status:
+            if kill is not None and hit:
                 self.figures.kills[signal.Signals(kill.signal).name] += 1
                 if kill.event:
                     self.figures.at_events.add(kill.event)
                 else:
                     self.figures.moments.append(kill.seconds or 0.0)
-                self.figures.restarts += 1
+                self.figures.restarts += ended.status != 0
                 again = max(begun, default=newest - 1) + 1 - newest
                 if begun and again:
                     self.figures.updates_again.append(again)
@@ -194,15 +200,14 @@ class Bench:
         self.control.watch(self.out)
         meanwhile = None
         if kill is not None and kill.event:
-            victim = _events.MAIN if kill.main_alone else 0
-            self.control.strike(self.out, kill.event, kill.when, kill.signal, victim)
+            self.control.strike(self.out, kill.event, kill.when, kill.signal, kill.victim)
         elif kill is not None:
             seconds = kill.seconds or 0.0
 
             def meanwhile(child: int) -> None:
                 time.sleep(seconds)
                 with suppress(ProcessLookupError):
-                    (os.kill if kill.main_alone else os.killpg)(child, kill.signal)
+                    (os.killpg if kill.victim == 0 else os.kill)(child, kill.signal)
 
         return start(commands, self.log, meanwhile)
 

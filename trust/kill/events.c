@@ -21,13 +21,14 @@
 #include <unistd.h>
 
 enum { BEFORE, WITHIN, AFTER };
+enum { SELF = -2 };
 
 struct control {
     long count;        /* events so far */
     long at;           /* the event that is not survived, from 1; 0: all are */
     int when;          /* BEFORE, WITHIN (of a write; else as AFTER) or AFTER */
     int signal;
-    int victim;        /* process; 0: the whole group of whoever does it */
+    int victim;        /* process; 0: the whole group of whoever does it; SELF: that one alone */
     char folder[1024]; /* absolute; "" for none */
     char what[1024];   /* the event that it was */
     char kinds[8192];  /* the first letter of every event's name, from 1 */
@@ -63,8 +64,9 @@ static const char *path_of(int file, char *path) {
 
 static void end_it(const char *name, const char *path) {
     snprintf(control->what, sizeof control->what, "%s %s", name, path);
-    kill(control->victim, control->signal);
-    if (control->signal == SIGKILL && (control->victim == 0 || control->victim == getpid()))
+    int victim = control->victim == SELF ? getpid() : control->victim;
+    kill(victim, control->signal);
+    if (control->signal == SIGKILL && (victim == 0 || victim == getpid()))
         for (;;) pause(); /* until it arrives */
 }
 
