@@ -9,8 +9,8 @@ The warm-up is the first tenth: caches fill, and memory that is kept is asked fo
 glibc's as it comes: no tuning by the environment, no malloc_trim.
 
 Photographs are parts of the package's own, 64 to 176 pixels a side (the net's 32 to 88), of four
-usual sizes and any between, with 2 to 21 labels; one image in a hundred is none, and refused. 10,000 take some
-minutes of a core.
+usual sizes and any between, with 2 to 21 labels; one image in a hundred is none, and refused. They
+take some minutes of a core.
 """
 
 from __future__ import annotations
