@@ -23,10 +23,10 @@ class Picture(NamedTuple):
 
 
 class Pictures:
-    """The picture of a number is always the same."""
+    """The picture of a number is always the same; shrink: of both sides."""
 
-    def __init__(self, seed: int = 0) -> None:
-        self._seed = seed
+    def __init__(self, seed: int = 0, shrink: int = 1) -> None:
+        self._seed, self._shrink = seed, shrink
         self._whole = Image.fromarray(photograph())
 
     def photo(self, number: int, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -57,6 +57,8 @@ class Pictures:
             height, width = USUAL[random.integers(len(USUAL))]
         else:
             height, width = random.integers(LEAST, MOST + 1, 2).tolist()
+        if size is None:
+            height, width = height // self._shrink, width // self._shrink
         most = min(self._whole.width / width, self._whole.height / height)
         scale = random.uniform(1, most)
         left = random.uniform(0, self._whole.width - scale * width)

@@ -8,9 +8,9 @@ or threads. That memory falls, as it may where the allocator gives some back, is
 The warm-up is the first tenth: caches fill, and memory that is kept is asked for. The allocator is
 glibc's as it comes: no tuning by the environment, no malloc_trim.
 
-Photographs are parts of the package's own, 64 to 176 pixels a side, of four usual sizes and any
-between, with 2 to 21 labels; one image in a hundred is none, and refused. 10,000 take some
-minutes of a core.
+Photographs are parts of the package's own, 64 to 176 pixels a side (the net's 32 to 88), of four
+usual sizes and any between, with 2 to 21 labels; one image in a hundred is none, and refused. They
+take some minutes of a core.
 """
 
 from __future__ import annotations
@@ -31,12 +31,17 @@ TOLERATED = 2.0  # percent
 _EVERY = 10
 
 
-def here(rounds: Rounds, images: int, every: int = _EVERY) -> tuple[list[int], list[Use]]:
+def here(
+    rounds: Rounds, images: int, every: int = _EVERY, minutes: float = float("inf")
+) -> tuple[list[int], list[Use]]:
     """What this process had in use after every so many images."""
+    end = time.monotonic() + 60 * minutes
     process = rounds()
     image = next(process)
     done, uses = [], []
     for number in range(images):
+        if time.monotonic() > end:
+            break
         image(number)
         if (number + 1) % every == 0:
             done.append(number + 1)
@@ -69,7 +74,8 @@ def measure(
     from . import _memory_here
 
     rounds = {"crf": _memory_here.crf, "net": _memory_here.net}[what]
-    return {what: growth(*here(rounds, images, every))}, {"at_the_end": shares_of()}
+    done, uses = here(rounds, images, every, minutes)
+    return {what: growth(done, uses)}, {"images": done[-1], "at_the_end": shares_of()}
 
 
 def main(words: list[str] | None = None) -> int:
@@ -85,7 +91,7 @@ def main(words: list[str] | None = None) -> int:
         "--threads", type=int, default=1, help="of torch and of the kernels, default: %(default)s"
     )
     parser.add_argument(
-        "--minutes", type=float, default=float("inf"), help="of the page: fewer images, then"
+        "--minutes", type=float, default=float("inf"), help="fewer images, then; not of jobs"
     )
     asked = parser.parse_args(words)
     if asked.images < 100:

@@ -6,8 +6,6 @@ Every child has a time limit: what could go wrong is that it hangs.
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
 import threading
 import time
 import warnings
@@ -18,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 import deeplab_native as dn
+from trust._forked import Forked
 
 SECONDS = 120  # far more than a busy machine needs
 
@@ -47,30 +46,7 @@ def two_threads(set_threads):
 
 
 def in_child(function) -> bytes:
-    """function() in a child made by os.fork, which inherits all there is."""
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of fork where there are threads
-        child = os.fork()
-    if child == 0:
-        try:
-            os.close(reading)
-            with os.fdopen(writing, "wb") as pipe:
-                pipe.write(function())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    killer = threading.Timer(SECONDS, os.kill, (child, signal.SIGKILL))
-    killer.start()
-    try:
-        with os.fdopen(reading, "rb") as pipe:
-            result = pipe.read()
-        _, status = os.waitpid(child, 0)
-    finally:
-        killer.cancel()
-        killer.join()
-    assert status == 0, f"the child hung, or died: {status}"
-    return result
+    return Forked(function).result(SECONDS)
 
 
 def test_threads_each_with_an_object():
