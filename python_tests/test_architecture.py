@@ -33,7 +33,7 @@ LAYERS = (
         "_native",
         "_variants",
     ),
-    ("_masks",),
+    ("_masks", "_terminal"),
     ("_annotations",),
     ("metrics", "ops", "pydensecrf", "viz"),
     ("crf", "data", "layers"),
