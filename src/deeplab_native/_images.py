@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import struct
 import zlib
 from collections.abc import Collection, Iterable, Iterator
@@ -85,12 +87,31 @@ def opened(path: Path) -> Iterator[ImageFile]:
         raise FileNotFoundError(f"{path}: no such picture (check the path)")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder (give one picture)")
-    with _opened(path, str(path)) as file:
+    if not path.is_file():  # a pipe may never end
+        raise ValueError(f"{path} is no regular file (give one picture)")
+    with _Clipped(path) as stream, _opened(stream, str(path)) as file:
         yield file
 
 
+class _Clipped(io.BufferedReader):
+    """A file that never makes room for more bytes than it has.
+
+    Pillow reads as many as a chunk of a PNG claims to have, and Python takes memory for all of them
+    first: 70 bytes could ask for 4 GB.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > 0:
+            size = max(0, min(size, self._size - self.tell()))
+        return super().read(size)
+
+
 @contextmanager
-def _opened(source: Path | BinaryIO, path: str) -> Iterator[ImageFile]:
+def _opened(source: BinaryIO, path: str) -> Iterator[ImageFile]:
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -98,6 +119,10 @@ def _opened(source: Path | BinaryIO, path: str) -> Iterator[ImageFile]:
             yield file
     except UnidentifiedImageError:
         raise ValueError(f"{path}: not a picture that Pillow can read (use PNG or JPEG)") from None
+    except ValueError as error:
+        if path in str(error):  # of who reads it here
+            raise
+        raise ValueError(f"{path}: damaged: {error} (save it again)") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: too many pixels: {error} (make it smaller)") from None
     except PermissionError:
@@ -140,13 +165,8 @@ def image_size(path: Path) -> tuple[int, int]:
 
     Raises FileNotFoundError, or ValueError where the header is none of a picture.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as file:
-            return file.width, file.height
-    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-        raise ValueError(f"{path}: {error}") from None
+    with opened(path) as file:
+        return file.width, file.height
 
 
 def _rgb(image: Image, notes: list[str]) -> Image:
@@ -200,7 +220,7 @@ def read_index_png(path: Path) -> np.ndarray:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such label PNG (check the path)")
     try:
-        with Image.open(path) as file:
+        with _Clipped(path) as stream, Image.open(stream) as file:
             if file.format != "PNG":
                 raise ValueError(
                     f"{path}: labels in a {file.format} file, which may be lossy (save them as PNG)"
@@ -213,6 +233,10 @@ def read_index_png(path: Path) -> np.ndarray:
             return index_values(file, path)
     except UnidentifiedImageError:
         raise ValueError(f"{path}: not a PNG (save the labels as PNG)") from None
+    except ValueError as error:
+        if str(path) in str(error):  # ours
+            raise
+        raise ValueError(f"{path}: damaged: {error} (save it again)") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: too many pixels: {error} (make it smaller)") from None
     except PermissionError:

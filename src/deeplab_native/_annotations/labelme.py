@@ -238,7 +238,10 @@ def _picture(document: Mapping[str, Any], path: Path | None) -> np.ndarray:
     if path is None:
         raise ValueError(f"{where}: no imageData (give the file, so that {named!r} is found by it)")
     # as LabelMe on Windows writes it, too
-    return read_picture(path.parent / PurePosixPath(named.replace("\\", "/"))).pixels
+    try:
+        return read_picture(path.parent / PurePosixPath(named.replace("\\", "/"))).pixels
+    except (OSError, ValueError) as error:
+        raise type(error)(f"{where}: imagePath: {error}") from None
 
 
 def _decoded(text: str, where: str) -> np.ndarray:

@@ -144,6 +144,8 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Any], dict[str, torch.T
             raise ValueError(f"the format is {header.get('format')}, expected {FORMAT}")
         int(header["iteration"]), int(header["average_updates"])
         record = json.loads(header["record"])
-    except (SafetensorError, ValueError, KeyError) as error:
+        if not isinstance(record, dict):
+            raise ValueError("its record is no object")
+    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
         raise ValueError(f"{path}: no whole checkpoint: {error}") from error
     return header, record, tensors
