@@ -42,14 +42,14 @@ def main(name: str, folder: str, samples: str, *arguments: str) -> None:
     import atheris
     import torch
 
-    from trust.fuzzing.target import Scratch, check_memory, survives
+    from trust.fuzzing.target import Scratch, check_memory, prepared, survives
     from trust.fuzzing.targets import TARGETS
 
     target = TARGETS[name]
     torch.set_num_threads(1)
-    with atheris.instrument_imports(include=["deeplab_native"]):
-        read = target.reader(Scratch(Path(folder)))
     warnings.simplefilter("ignore")
+    with atheris.instrument_imports(include=["deeplab_native"]):
+        read = prepared(target, Scratch(Path(folder)))
     if "-merge=1" not in arguments:  # which starts others, that would inherit the limit
         _limit_addresses()
     out = os.open(samples, os.O_WRONLY | os.O_CREAT)

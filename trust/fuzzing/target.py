@@ -73,6 +73,14 @@ class ScratchFile:
         return self.path
 
 
+def prepared(target: Target, scratch: Scratch) -> Reader:
+    """The reader, once it has read the seeds: what it imports then is not a file's memory."""
+    read = target.reader(scratch)
+    for seed in target.seeds():
+        survives(read, seed, target.name)
+    return read
+
+
 def survives(read: Reader, data: bytes, name: str) -> bool:
     """Whether a file is read. An error has to be a ValueError or OSError that names it.
 
