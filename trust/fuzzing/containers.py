@@ -116,13 +116,18 @@ def zipped(data: bytes, most: int, seed: int, blind: Blind) -> bytes:
     else:
         members.append(members[i])
     packed = zipfile.ZIP_DEFLATED if rng.random() < 0.1 else zipfile.ZIP_STORED
-    out = io.BytesIO()
     try:
-        with zipfile.ZipFile(out, "w", packed) as archive:
-            for name, content in members:
-                archive.writestr(zipfile.ZipInfo(name or "a"), content, packed)
+        return rezipped(members, packed)
     except Exception:  # names that zipfile does not write
         return blind(data, most)
+
+
+def rezipped(members: list[tuple[str, bytes]], packed: int = zipfile.ZIP_STORED) -> bytes:
+    """A zip file of (name, content)."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", packed) as archive:
+        for name, content in members:
+            archive.writestr(zipfile.ZipInfo(name or "a"), content, packed)
     return out.getvalue()
 
 

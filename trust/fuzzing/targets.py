@@ -151,7 +151,7 @@ _WEIGHTS = (
         _trunk,
         seeds.trunks,
         max_len=1024,
-        memory=(64, 256 * _KB),
+        memory=(512, 256 * _KB),
         mutator=containers.zipped,
     ),
     Target(
@@ -161,7 +161,7 @@ _WEIGHTS = (
         _scores,
         seeds.scores,
         max_len=1024,
-        memory=(64, 256 * _KB),
+        memory=(512, 256 * _KB),
         mutator=containers.zipped,
     ),
 )

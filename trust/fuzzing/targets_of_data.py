@@ -165,7 +165,7 @@ DATA = (
         _classes,
         seeds_of_data.classes,
         max_len=512,
-        memory=(64, 64 * _KB),
+        memory=(128, 64 * _KB),
         mutator=containers.json_text,
         tokens=_JSON_WORDS,
     ),

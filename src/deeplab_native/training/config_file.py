@@ -9,6 +9,7 @@ import copy
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _SHIPPED = Path(__file__).parent / "configs"
 _DEEPEST = 8  # files that extend one another
+_MOST_BRACKETS = 100  # one in another
 _MOST_VALUES = 10_000  # of a file; the longest that is shipped has some fifty
 
 
@@ -161,6 +163,11 @@ def _yaml(text: str, where: str) -> Any:
 
     Aliases count each time: a few of them, one in another, stand for any number of values.
     """
+    depth = 0  # PyYAML's time grows with its third power: 3 KB of brackets took half a minute
+    for bracket in re.findall(r"[][{}]", text):
+        depth = max(0, depth + (1 if bracket in "[{" else -1))
+        if depth > _MOST_BRACKETS:
+            raise ValueError(f"{where}: no YAML: brackets in brackets, {_MOST_BRACKETS} and more")
     try:
         content = yaml.safe_load(text)
     # PyYAML's constructors let through what Python says of "2001-99-99" or "!!bool x"
