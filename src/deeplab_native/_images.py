@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 import numpy as np
 
 from ._memory import check_memory
-from ._picture_formats import check_regular, naming, open_picture
+from ._picture_formats import Clipped, check_regular, naming, open_picture
 from ._picture_formats import picture_suffixes as picture_suffixes
 
 if TYPE_CHECKING:
@@ -93,12 +93,12 @@ def opened(path: Path) -> Iterator[ImageFile]:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder (give one picture)")
     check_regular(path)
-    with _opened(path, str(path)) as file:
+    with Clipped(path) as stream, _opened(stream, str(path)) as file:
         yield file
 
 
 @contextmanager
-def _opened(source: Path | BinaryIO, path: str) -> Iterator[ImageFile]:
+def _opened(source: BinaryIO, path: str) -> Iterator[ImageFile]:
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -170,16 +170,8 @@ def image_size(path: Path) -> tuple[int, int]:
 
     Raises FileNotFoundError, or ValueError where the header is none of a picture.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    check_regular(path)
-    try:
-        with open_picture(path) as file:
-            return file.width, file.height
-    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    except ValueError as error:
-        raise naming(error, path) from None
+    with opened(path) as file:
+        return file.width, file.height
 
 
 def _rgb(image: Image, notes: list[str]) -> Image:
@@ -234,7 +226,7 @@ def read_index_png(path: Path) -> np.ndarray:
         raise FileNotFoundError(f"{path}: no such label PNG (check the path)")
     check_regular(path)
     try:
-        with open_picture(path) as file:
+        with Clipped(path) as stream, open_picture(stream) as file:
             if file.format != "PNG":
                 raise ValueError(
                     f"{path}: labels in a {file.format} file, which may be lossy (save them as PNG)"

@@ -242,7 +242,10 @@ def _picture(document: Mapping[str, Any], path: Path | None) -> np.ndarray:
         raise ValueError(
             f"{where}: imagePath {named[:80]!r} is absolute (give it relative to the file)"
         )
-    return read_picture(path.parent / file).pixels
+    try:
+        return read_picture(path.parent / file).pixels
+    except (OSError, ValueError) as error:
+        raise type(error)(f"{where}: imagePath: {error}") from None
 
 
 def _decoded(text: str, where: str) -> np.ndarray:

@@ -54,20 +54,23 @@ class Record:
             raise
 
     def _check(self, now: dict[str, Any]) -> None:
-        about = self._database.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
-        tables = {row[0] for row in about}
-        if not tables:
+        there = [row[0] for row in self._database.execute("SELECT sql FROM sqlite_master")]
+        if not there:
             for table in _TABLES:
                 self._database.execute(table)
             rows = [("format", self._format), ("settings", json.dumps(now))]
             self._database.executemany("INSERT INTO about VALUES (?, ?)", rows)
             return
-        said: dict[str, str] = {}
-        if tables == {*_TABLES}:  # views and triggers would run when the tables are used
-            said = dict(self._database.execute("SELECT what, value FROM about"))
-        if said.get("format") != self._format:
+        about: dict[str, str] = {}
+        # the same tables and nothing else: a view can be one that never ends, a trigger can write
+        if sorted(filter(None, there)) == sorted(_TABLES):
+            about = dict(self._database.execute("SELECT what, value FROM about"))
+        if about.get("format") != self._format:
             raise ValueError(f"{self.path}: not written by this job {ADVICE}")
-        differences = describe_differences(json.loads(said["settings"]), now)
+        settings = json.loads(about["settings"])
+        if not isinstance(settings, dict):
+            raise ValueError(f"{self.path}: damaged: its settings are no object {ADVICE}")
+        differences = describe_differences(settings, now)
         if differences:
             raise ValueError(f"{self.path}: made with other settings: {differences} {ADVICE}")
 
@@ -96,16 +99,24 @@ class Record:
         query = "SELECT image, variant, packed FROM counts"
         with self._errors():
             if part is None:
-                yield from self._database.execute(query)
+                rows = self._database.execute(query)
             else:
-                yield from self._database.execute(f"{query} WHERE variant = ?", (part,))
+                rows = self._database.execute(f"{query} WHERE variant = ?", (part,))
+            for image, name, packed in rows:
+                yield image, name, self._content(image, packed)
 
     def result(self, image: str, part: str) -> bytes | None:
         """Of one image, or None where that part is not there."""
         query = "SELECT packed FROM counts WHERE image = ? AND variant = ?"
         with self._errors():
             row = self._database.execute(query, (image, part)).fetchone()
-        return None if row is None else bytes(row[0])
+        return None if row is None else self._content(image, row[0])
+
+    def _content(self, image: str, packed: object) -> bytes:
+        """SQLite keeps a number in a column of bytes; `bytes` would make so many zeros of it."""
+        if not isinstance(packed, bytes):
+            raise self.damaged(image, "results that are no bytes")
+        return packed
 
     def damaged(self, image: str, why: object) -> ValueError:
         """The error to raise for results that cannot be what `add` was given."""
@@ -134,7 +145,15 @@ class Record:
             raise OSError(
                 f"{self.path}: {error} (free the disk, or give another `output`)"
             ) from None
-        except (sqlite3.DatabaseError, json.JSONDecodeError, AttributeError, KeyError) as error:
+        except (
+            sqlite3.DatabaseError,
+            json.JSONDecodeError,
+            UnicodeDecodeError,  # of texts, and of SQLite's own messages that quote them
+            RecursionError,
+            AttributeError,
+            KeyError,
+            TypeError,
+        ) as error:
             raise ValueError(f"{self.path}: damaged: {error} {ADVICE}") from None
 
 

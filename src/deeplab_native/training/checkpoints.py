@@ -155,7 +155,9 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Any], dict[str, torch.T
             raise ValueError(f"the format is {header.get('format')}, expected {FORMAT}")
         int(header["iteration"]), int(header["average_updates"]), _sums(header)
         record = json.loads(header["record"])
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        if not isinstance(record, dict):
+            raise ValueError("its record is no object")
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: no whole checkpoint: {error}") from error
     return header, record, tensors
 
