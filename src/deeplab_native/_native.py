@@ -253,6 +253,16 @@ def widen(tensor: Any) -> Any:
     return tensor.to(torch.float32)
 
 
+def in_memory(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, with the values that it shows where its address is.
+
+    For native code that is called past the dispatcher, which does the same: some views only note
+    that signs are to be changed (`z.conj().imag`), and zeros of forward mode have no memory.
+    """
+    tensor = tensor.resolve_neg()
+    return tensor.clone() if tensor._is_zerotensor() else tensor
+
+
 def memory_format(tensor: torch.Tensor) -> torch.memory_format:
     """The layout of (B, C, H, W) that an op keeps: contiguous where the strides leave it open.
 

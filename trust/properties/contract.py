@@ -14,8 +14,12 @@ from . import progress
 from .specs import made
 
 ERRORS = (TypeError, ValueError, IndexError, OverflowError, MemoryError)
-# what torch says where it is asked for more than there is
-_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|(Storage size|Stride) calculation overflowed", re.I)
+# what torch itself says of too little memory, and of inference tensors that autograd would need
+_OF_TORCH = re.compile(
+    r"can't allocate memory|not enough memory|(Storage size|Stride) calculation overflowed|"
+    r"^Inference tensors cannot be saved for backward",
+    re.I,
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class Property:
         names: what errors may name besides the arguments.
         errors: what may be raised besides `ERRORS`, with a regular expression of the message.
         shares: whether the result may be a view of the arguments.
-        hostile: strategies of wrong values for single arguments, in place of those for everything.
+        hostile: strategies of wrong values for single arguments, in place of those for everything;
+            None for one that is never wrong.
         aliases: (argument, another whose memory it may be a view of).
     """
 
@@ -104,7 +109,7 @@ def _check_error(prop: Property, error: Exception, specs: dict[str, Any]) -> Non
     for kind, pattern in prop.errors:
         if type(error) is kind and re.search(pattern, message):
             return
-    if isinstance(error, RuntimeError) and _NO_MEMORY.search(message):
+    if isinstance(error, RuntimeError) and _OF_TORCH.search(message):
         return
     assert isinstance(error, ERRORS), f"{type(error).__name__} is not documented: {message}"
     if isinstance(error, MemoryError):

@@ -39,7 +39,7 @@ class ASPP(nn.Module):
         input (B, C, h, w) -> (B, N, h, w).
 
     Raises:
-        ValueError: `rates` is empty; or as `AtrousConv2d`.
+        TypeError, ValueError: `rates` is no sequence, or empty; or as `AtrousConv2d`.
     """
 
     def __init__(
@@ -53,6 +53,8 @@ class ASPP(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(rates, Sequence) or isinstance(rates, str):
+            raise TypeError(f"rates: expected a sequence of rates, got {rates!r}")
         if not rates:
             raise ValueError("rates: expected at least one rate, got none")
         for i, rate in enumerate(rates):
