@@ -310,6 +310,23 @@ def _constrained_reference(image: Any, scores: Any, params: Any, iterations: Any
     return [Expected(loss, 1e-3 if np.abs(x).max() < 100 else math.inf), *none_of({"s": scores})]
 
 
+def _as_params(**values: Any) -> tuple[()]:
+    CRFParams(**values)
+    return ()
+
+
+def _params_reference(**values: Any) -> list[Expected]:
+    for name, value in values.items():
+        several = value if isinstance(value, (tuple, list)) else (value,)
+        if any(isinstance(v, bool) or not math.isfinite(float(v)) for v in several) or not several:
+            raise ValueError(name)
+        if name.startswith("sigma") and not all(1e-30 <= float(v) <= 1e30 for v in several):
+            raise ValueError(name)
+        if name.startswith("w") and isinstance(value, (tuple, list)):
+            raise TypeError(name)
+    return []
+
+
 _HOSTILE = {
     **dict.fromkeys(("iterations", "steps"), COUNTS),
     **dict.fromkeys(("precision", "lattice", "normalization", "params", "reduction"), NUMBERS),
@@ -323,6 +340,13 @@ def _property(name: str, covers: str, call: Any, given: Any, reference: Any) -> 
 
 
 OPS = [
+    Property(
+        "CRFParams",
+        ("CRFParams",),
+        _as_params,
+        params().map(lambda p: dict(vars(p))),
+        _params_reference,
+    ),
     _property("dense_crf", "dense_crf", deeplab_native.dense_crf, _crf, _crf_reference),
     Property(
         "DenseCRF",

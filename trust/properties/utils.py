@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import operator
 import warnings
@@ -35,20 +36,32 @@ def _beside(name: str, reference: Any) -> Any:
     def expected(**arguments: Any) -> Any:
         found = reference(**arguments)
         theirs = peer("utils")
-        if theirs is None or any(
-            isinstance(v, np.ndarray) and not (v.dtype.isnative and v.flags.aligned)
-            for v in arguments.values()
-        ):
+        given = next(iter(arguments.values()))
+        if theirs is None or not _is_theirs(given):
             return found
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
+            logging.disable()
             # whose own functions write into what they are given
             copies = {
                 n: v.copy() if isinstance(v, np.ndarray) else v for n, v in arguments.items()
             }
-            return [Expected(np.asarray(getattr(theirs, name)(**copies)), exact=True)]
+            try:
+                return [Expected(np.asarray(getattr(theirs, name)(**copies)), exact=True)]
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+                # ours takes more
+                return found
+            finally:
+                logging.disable(logging.NOTSET)
 
     return expected
+
+
+def _is_theirs(value: Any) -> bool:
+    if not isinstance(value, np.ndarray):
+        return isinstance(value, tuple)
+    # of what is below, its results depend on the kind of integers, or are wrong
+    return value.dtype.isnative and value.flags.aligned and value.dtype.name not in ("int8", "uint8")
 
 
 @st.composite
@@ -94,9 +107,10 @@ def _softmax(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def _softmax_reference(sm: Any, scale: Any = None, clip: Any = None) -> list[Expected]:
-    p = np.asarray(sm).astype(float)
-    if p.ndim == 0 or np.asarray(sm).dtype.kind not in "fiub":
+    p = np.asarray(sm)
+    if p.ndim == 0 or p.dtype.kind not in "fiub":
         raise ValueError("sm")
+    p = p.astype(float)
     if scale is not None:
         if not 0 < scale <= 1:
             raise AssertionError("scale")
