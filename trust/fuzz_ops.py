@@ -93,7 +93,12 @@ def supervise(name: str, examples: int, seconds: float, seed: int, peer: str) ->
 def _broken(how: str, said: Path) -> dict[str, Any]:
     text = said.read_text(errors="replace")
     count, _, example = text.partition("\n")
-    return {"executions": int(count or 0), "refused": 0, "seconds": 0.0, "failure": f"{how}: {example}"}
+    return {
+        "executions": int(count or 0),
+        "refused": 0,
+        "seconds": 0.0,
+        "failure": f"{how}: {example}",
+    }
 
 
 def summary(found: dict[str, dict[str, Any]], seed: int, peer: bool) -> dict[str, Any]:
@@ -138,7 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     names = given.names or every.NAMES
     if unknown := set(names) - set(every.NAMES):
-        parser.error(f"{', '.join(sorted(unknown))}: no property; there are {', '.join(every.NAMES)}")
+        parser.error(
+            f"{', '.join(sorted(unknown))}: no property; there are {', '.join(every.NAMES)}"
+        )
     print(f"seed {given.seed}", file=sys.stderr)
     all_found: dict[str, dict[str, Any]] = {}
     for name in names:

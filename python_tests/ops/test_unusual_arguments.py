@@ -128,6 +128,20 @@ def test_layers_name_their_own_arguments():
     with pytest.raises(ValueError, match="^scores: expected 3 or 4 or 5 dimensions"):
         layers.DenseCRF(CRFParams())(torch.ones(3), torch.ones(3, 4, 4))
 
+    with pytest.raises(ValueError, match="^scores: expected at least one label"):
+        layers.ConstrainToBoundaryLoss()(torch.ones(1, 3, 4, 4), torch.ones(1, 0, 4, 4))
+    with pytest.raises(TypeError, match="^input: expected a torch.Tensor, got list"):
+        layers.ASPP(1, 1, (1,))([[[[1.0]]]])
+    with pytest.raises(ValueError, match="^image: expected 3 dimensions"):
+        deeplab_native.dense_crf(torch.ones(2, 4, 4), torch.ones(4, 4), CRFParams())
+
+
+def test_no_image_has_a_gradient_too():
+    unary = torch.ones(0, 2, 4, 4, requires_grad=True)
+    q = deeplab_native.dense_crf(unary, torch.ones(0, 3, 4, 4), CRFParams(), sizes=[])
+    (grad,) = torch.autograd.grad(q.sum(), unary)
+    assert grad.shape == unary.shape
+
 
 def test_figures_of_no_values():
     labels = torch.zeros(2, 2, dtype=torch.long)
@@ -136,7 +150,9 @@ def test_figures_of_no_values():
     with pytest.raises(TypeError, match="^classes: "):
         metrics.segmentation_scores(labels, True)
     for call in (metrics.segmentation_scores, metrics.trimap_distance):
-        with pytest.raises(ValueError, match=r"^(counts|labels): expected a dense tensor of values"):
+        with pytest.raises(
+            ValueError, match=r"^(counts|labels): expected a dense tensor of values"
+        ):
             call(labels.to("meta"))
 
 

@@ -107,6 +107,7 @@ import ctypes, sys
 from trust import fuzz_ops
 from trust.properties import every
 from trust.properties.contract import Property
+from hypothesis import strategies as st
 
 def crash(x):
     if x > 5:
@@ -146,5 +147,3 @@ def test_the_command(capsys, monkeypatch, tmp_path):
     with pytest.raises(SystemExit):
         fuzz_ops.main(["no_such_op"])
     assert "no property" in capsys.readouterr().err
-
-

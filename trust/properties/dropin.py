@@ -49,7 +49,10 @@ def compats(draw: st.DrawFn, labels: int) -> Any:
 
 def compat_of(value: Any, labels: int) -> np.ndarray:
     if isinstance(value, np.ndarray):
-        if value.dtype.newbyteorder("=") != np.float32 or value.shape not in ((labels,), (labels,) * 2):
+        if value.dtype.newbyteorder("=") != np.float32 or value.shape not in (
+            (labels,),
+            (labels,) * 2,
+        ):
             raise ValueError("compat")
         return value.astype(float)
     return np.asarray(float(value))
@@ -117,7 +120,14 @@ def _points(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def _of_points(
-    nvar: Any, nlabels: Any, u: Any, features: Any, compat: Any, kernel: Any, normalization: Any, niter: Any
+    nvar: Any,
+    nlabels: Any,
+    u: Any,
+    features: Any,
+    compat: Any,
+    kernel: Any,
+    normalization: Any,
+    niter: Any,
 ) -> Any:
     crf = dcrf.DenseCRF(nvar, nlabels)
     crf.setUnaryEnergy(u)
@@ -126,7 +136,14 @@ def _of_points(
 
 
 def _of_points_reference(
-    nvar: Any, nlabels: Any, u: Any, features: Any, compat: Any, kernel: Any, normalization: Any, niter: Any
+    nvar: Any,
+    nlabels: Any,
+    u: Any,
+    features: Any,
+    compat: Any,
+    kernel: Any,
+    normalization: Any,
+    niter: Any,
 ) -> list[Expected]:
     unary, f = energies_of(u), floats(features, 2)
     if unary.shape != (int(nlabels), int(nvar)) or f.shape[1] != nvar:
@@ -204,7 +221,9 @@ def _of_image(**a: Any) -> Any:
 
 
 def _numbers(value: Any, count: int) -> list[np.float32]:
-    several = list(value) if isinstance(value, (tuple, list, np.ndarray, range)) else [value] * count
+    several = (
+        list(value) if isinstance(value, (tuple, list, np.ndarray, range)) else [value] * count
+    )
     if len(several) != count or min(map(float, several)) <= 0:
         raise ValueError("sigma")
     return [np.float32(v) for v in several]

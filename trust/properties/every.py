@@ -87,5 +87,3 @@ def run(name: str, examples: int, *, random_seed: int | None = None) -> None:
 
     test: Any = property_holds if random_seed is None else seed(random_seed)(property_holds)
     test()
-
-

@@ -171,7 +171,10 @@ def of_kernels(unary: Any, kernels: Any, lattice: str) -> tuple[np.ndarray, list
             f = wide(features)
             c = compatibility
             c = wide(c) if isinstance(c, torch.Tensor) else np.asarray(c, float)
-            if how not in NORMALIZATIONS or c.shape not in ((), *((u.shape[1],) * n for n in (1, 2))):
+            if how not in NORMALIZATIONS or c.shape not in (
+                (),
+                *((u.shape[1],) * n for n in (1, 2)),
+            ):
                 raise ValueError("kernel")
             if f.shape[:-1] not in ((u.shape[2],), (len(u), u.shape[2])):
                 raise ValueError("features")
@@ -184,7 +187,9 @@ def of_kernels(unary: Any, kernels: Any, lattice: str) -> tuple[np.ndarray, list
 def tolerance(unary: np.ndarray, compatibilities_: Any = ()) -> float:
     """Of marginals; 1, which says that they are finite, where float32 cannot tell energies."""
     finite = np.abs(unary[np.isfinite(unary)]).max(initial=0)
-    weights = [np.abs(wide(c) if isinstance(c, torch.Tensor) else float(c)) for c in compatibilities_]
+    weights = [
+        np.abs(wide(c) if isinstance(c, torch.Tensor) else float(c)) for c in compatibilities_
+    ]
     largest = max((float(np.max(w, initial=0)) for w in weights), default=0.0)
     return TOLERANCE if finite < 100 and largest < 20 else 1 + TOLERANCE
 
@@ -231,7 +236,12 @@ def _one_by_one_reference(
     kl_ = np.array(kl if found else [0.0] * len(u)).reshape(unary.shape[:-2])
     # a sum over all points and labels
     off = math.inf if bound > 1 else bound * 20 * max(1, u[:1].size)
-    return [Expected(q[0], bound), Expected(q[1], 2 * bound), Expected(kl_, off), Expected(q[2], bound)]
+    return [
+        Expected(q[0], bound),
+        Expected(q[1], 2 * bound),
+        Expected(kl_, off),
+        Expected(q[2], bound),
+    ]
 
 
 _HOSTILE = {"iterations": COUNTS, "precision": NUMBERS, "lattice": NUMBERS}

@@ -24,7 +24,10 @@ FIGURES = ("mean_iou", "mean_iou_present", "mean_class_accuracy", "pixel_accurac
 
 
 def _of_integers(value: Any) -> np.ndarray:
-    if not isinstance(value, torch.Tensor) or str(value.dtype).removeprefix("torch.") not in INTEGERS:
+    if (
+        not isinstance(value, torch.Tensor)
+        or str(value.dtype).removeprefix("torch.") not in INTEGERS
+    ):
         raise TypeError("no integers")
     if value.is_meta:
         return np.zeros(value.shape, np.int64)
@@ -72,7 +75,9 @@ def _distance(labels: np.ndarray, around: str, ignore: Any) -> np.ndarray:
     void = labels == ignore
     places = [(y, x) for y in range(height) for x in range(width)]
     near = {
-        (y, x): [(y + j, x + i) for j in (-1, 0, 1) for i in (-1, 0, 1) if (y + j, x + i) in set(places)]
+        (y, x): [
+            (y + j, x + i) for j in (-1, 0, 1) for i in (-1, 0, 1) if (y + j, x + i) in set(places)
+        ]
         for y, x in places
     }
     seeds = [
@@ -250,7 +255,9 @@ def _refined_reference(
     return [Expected(labels.astype(float), np.where(sure, 0, math.inf))]
 
 
-def _property(name: str, covers: str, call: Any, given: Any, reference: Any, **how: Any) -> Property:
+def _property(
+    name: str, covers: str, call: Any, given: Any, reference: Any, **how: Any
+) -> Property:
     return Property(name, (covers,), call, given, reference, **how)
 
 
@@ -297,7 +304,12 @@ OPS = [
         _refined(),
         _refined_reference,
         names=("scores", "preset"),
-        hostile={"iterations": NUMBERS, "params": NUMBERS, "kind": NUMBERS, "confidence": ANY_NUMBERS},
+        hostile={
+            "iterations": NUMBERS,
+            "params": NUMBERS,
+            "kind": NUMBERS,
+            "confidence": ANY_NUMBERS,
+        },
     ),
 ]
 

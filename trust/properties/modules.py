@@ -122,7 +122,9 @@ def _pool_reference(torch_pool: Any, beyond: float) -> Any:
         for p in range(min(ry, shape[-2])):
             for q in range(min(rx, shape[-1])):
                 if p < x.shape[-2] and q < x.shape[-1]:
-                    small = torch.nn.functional.pad(x[..., p::ry, q::rx], (px, px, py, py), value=beyond)
+                    small = torch.nn.functional.pad(
+                        x[..., p::ry, q::rx], (px, px, py, py), value=beyond
+                    )
                     if all(n >= k for n, k in zip(small.shape[-2:], kernel, strict=True)):
                         part = torch_pool(small, kernel, 1)
                         height, width = out[..., p::ry, q::rx].shape[-2:]
@@ -164,7 +166,9 @@ def _frozen(input: Any, eps: Any, seed: Any) -> Any:
 def _frozen_reference(input: Any, eps: Any, seed: Any) -> list[Expected]:
     generator = torch.Generator().manual_seed(seed)
     of = [
-        torch.empty(input.shape[1], dtype=input.dtype).uniform_(0.5, 2, generator=generator).double()
+        torch.empty(input.shape[1], dtype=input.dtype)
+        .uniform_(0.5, 2, generator=generator)
+        .double()
         for _ in range(4)
     ]
     w, b, mean, var = (values[:, None, None] for values in of)
@@ -199,7 +203,12 @@ def _pool(name: str, torch_pool: Any) -> list[Property]:
     how: dict[str, Any] = {"names": ("input", "pad", "kernel_size"), "shares": False}
     return [
         Property(
-            function.__name__, (f"layers.{function.__name__}",), function, _pooled(), reference, **how
+            function.__name__,
+            (f"layers.{function.__name__}",),
+            function,
+            _pooled(),
+            reference,
+            **how,
         ),
         Property(
             kind.__name__,

@@ -16,7 +16,9 @@ from .contract import Expected, leaves
 
 def wanting_gradients(arguments: dict[str, Any]) -> list[torch.Tensor]:
     return [
-        t for t in leaves(arguments) if isinstance(t, torch.Tensor) and t.requires_grad and t.is_leaf
+        t
+        for t in leaves(arguments)
+        if isinstance(t, torch.Tensor) and t.requires_grad and t.is_leaf
     ]
 
 
@@ -41,7 +43,9 @@ def wide(tensor: Any, name: str = "tensor") -> Any:
         raise TypeError(f"{name} is no tensor")
     if not tensor.is_floating_point() or tensor.layout != torch.strided:
         raise TypeError(f"{name} is of {tensor.dtype}")
-    return torch.zeros(tensor.shape).double() if tensor.is_meta else tensor.detach().clone().double()
+    return (
+        torch.zeros(tensor.shape).double() if tensor.is_meta else tensor.detach().clone().double()
+    )
 
 
 def of(reference: Callable[..., Any], tensors: list[torch.Tensor], terms: int) -> list[Expected]:

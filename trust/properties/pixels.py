@@ -62,7 +62,13 @@ def image_of(value: Any, image_range: Any = None) -> np.ndarray:
     """Levels 0..255 in float64."""
     if not isinstance(value, torch.Tensor):
         raise TypeError("no image")
-    if value.dtype not in (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64):
+    if value.dtype not in (
+        torch.uint8,
+        torch.float16,
+        torch.bfloat16,
+        torch.float32,
+        torch.float64,
+    ):
         if image_range is None or value.dtype == torch.bool or value.is_complex():
             raise TypeError(f"an image of {value.dtype}")
     pixels = wide(value, (value.dtype,))
@@ -90,7 +96,9 @@ def q_of(unary: Any, image: Any, given: dict[str, Any]) -> np.ndarray:
         raise ValueError("shapes")
     if not u.size:
         return u
-    field = crf_of(u, pixels, given["params"], given["normalization"], given["lattice"] == "bridged")
+    field = crf_of(
+        u, pixels, given["params"], given["normalization"], given["lattice"] == "bridged"
+    )
     with np.errstate(all="ignore"):
         return field.inference(int(given["iterations"])).reshape(u.shape)
 
@@ -209,7 +217,12 @@ def _batches(map_: Any, image: Any) -> tuple[np.ndarray, np.ndarray]:
     m, i = wide(map_), image_of(image)
     m = m[None] if m.ndim == 3 else m
     i = i[None] if i.ndim == 3 else i
-    if m.ndim != i.ndim or len(m) != len(i) or m.shape[2:] != i.shape[2:] or min(m.shape[1], i.shape[1]) < 1:
+    if (
+        m.ndim != i.ndim
+        or len(m) != len(i)
+        or m.shape[2:] != i.shape[2:]
+        or min(m.shape[1], i.shape[1]) < 1
+    ):
         raise ValueError("shapes")
     return m, i
 
@@ -241,7 +254,9 @@ def _lost(draw: st.DrawFn, kinds: Sequence[str]) -> dict[str, Any]:
         )
     )
     shape = given["unary"].shape
-    roi = tensors((shape[0], *shape[2:]), ("float32", "bool", "uint8"), ("plain",), kinds=("plain",))
+    roi = tensors(
+        (shape[0], *shape[2:]), ("float32", "bool", "uint8"), ("plain",), kinds=("plain",)
+    )
     return {
         "image": given["image"],
         "probabilities": given["unary"],
@@ -279,10 +294,12 @@ def _loss_layer(image: Any, probabilities: Any, roi: Any, **how: Any) -> Any:
 def _constrained(draw: st.DrawFn, kinds: Sequence[str]) -> dict[str, Any]:
     given = draw(
         _crf(kinds).filter(
-            lambda g: len(g["unary"].shape) == 4
-            and 0 not in g["unary"].shape
-            and "sizes" not in g
-            and g["image"].dtype == "uint8"
+            lambda g: (
+                len(g["unary"].shape) == 4
+                and 0 not in g["unary"].shape
+                and "sizes" not in g
+                and g["image"].dtype == "uint8"
+            )
         )
     )
     names = ("image", "params", "iterations")

@@ -43,9 +43,7 @@ def _beside(name: str, reference: Any) -> Any:
             warnings.simplefilter("ignore")
             logging.disable()
             # whose own functions write into what they are given
-            copies = {
-                n: v.copy() if isinstance(v, np.ndarray) else v for n, v in arguments.items()
-            }
+            copies = {n: v.copy() if isinstance(v, np.ndarray) else v for n, v in arguments.items()}
             try:
                 return [Expected(np.asarray(getattr(theirs, name)(**copies)), exact=True)]
             except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
@@ -61,7 +59,9 @@ def _is_theirs(value: Any) -> bool:
     if not isinstance(value, np.ndarray):
         return isinstance(value, tuple)
     # of what is below, its results depend on the kind of integers, or are wrong
-    return value.dtype.isnative and value.flags.aligned and value.dtype.name not in ("int8", "uint8")
+    return (
+        value.dtype.isnative and value.flags.aligned and value.dtype.name not in ("int8", "uint8")
+    )
 
 
 @st.composite
@@ -166,7 +166,9 @@ def _picture_reference(sdims: Any, schan: Any, img: Any, chdim: Any) -> list[Exp
     colours = planes.reshape(len(planes), math.prod(planes.shape[1:])).astype(float)
     values = colours / np.array(_sigmas(each, len(planes)))[:, None]
     with np.errstate(all="ignore"):
-        bound = np.concatenate([np.broadcast_to(grid.bound, grid.values.shape), 1e-5 * np.abs(values) + 1e-5])
+        bound = np.concatenate(
+            [np.broadcast_to(grid.bound, grid.values.shape), 1e-5 * np.abs(values) + 1e-5]
+        )
     return [Expected(np.concatenate([grid.values, values]), bound)]
 
 

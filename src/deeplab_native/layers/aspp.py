@@ -137,6 +137,8 @@ def _is_faster_fused(input: torch.Tensor, branches: Sequence[AtrousConv2d]) -> b
     of 2 bytes, 0.96 to 2.2 times, are transposed since. Float32 only where torch multiplies
     matrices as it convolves, so that the precision stays the same.
     """
+    if not isinstance(input, torch.Tensor):  # which the branches name
+        return False
     taps = 0
     for branch in branches:
         taps += branch.kernel_size[0] * branch.kernel_size[1]
