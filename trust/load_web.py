@@ -1,6 +1,6 @@
 """Many visitors at once at the page's real server: no error, a bounded queue, how long they wait.
 
-Each opens the page, uploads a photograph of 240 x 320 pixels, waits for the result and its
+Each opens the page, uploads a photograph of 120 x 160 pixels, waits for the result and its
 pictures, moves a slider to three places, downloads the mask and closes the page; all begin
 together. Each mask is compared with the one that a visitor of the same photograph got alone. Then
 one sends more requests at once than the queue takes: those beyond are refused at once, in words;
@@ -35,7 +35,7 @@ from ._visits import W1, Visit, jpeg, whole_visit
 from .record import record
 
 _PHOTOS = 5
-_SIZE = 240, 320
+_SIZE = 120, 160
 _PATIENCE = 300.0  # seconds
 _RUNNING = 8  # requests of one kind that Gradio gives to threads at once
 
