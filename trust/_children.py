@@ -1,53 +1,66 @@
-"""Children made by fork, with a time limit: what could go wrong is that they wait forever."""
+"""Calls in a forked child, which may do anything: what comes of each, and how the child ended."""
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
+import sys
 import time
 import traceback
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+HANG = "hang"
 
 
-class Forked:
-    """function() in a child made by os.fork, which inherits all there is."""
+def in_child(work: Callable[[Callable[[Any], None]], None], seconds: float) -> Iterator[Any]:
+    """What work(say) says, JSON values, as it comes; then how the child ended.
 
-    def __init__(self, function: Callable[[], bytes]) -> None:
-        self._reading, writing = os.pipe()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of fork where there are threads
-            self._child = os.fork()
-        if self._child == 0:
-            code = 1
-            try:
-                os.close(self._reading)
-                with os.fdopen(writing, "wb") as pipe:
-                    pipe.write(function())
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        os.close(writing)
-
-    def result(self, seconds: float) -> bytes:
-        """What it gave; AssertionError where it ended otherwise, or had to be ended."""
-        end, parts = time.monotonic() + seconds, []
-        try:
-            while True:
-                left = max(0.0, end - time.monotonic())
-                if not select.select([self._reading], [], [], left)[0]:
-                    os.kill(self._child, signal.SIGKILL)
-                    raise AssertionError(f"the child hung: no result within {seconds:g} s")
-                part = os.read(self._reading, 1 << 16)
-                if not part:
+    The last value is {"ended": "0"}, or the exit code, the name of the signal, or "hang" where
+    nothing came for so many seconds. The parent must have no threads that hold locks.
+    """
+    reads, writes = os.pipe()
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        _child(work, writes)
+    os.close(writes)
+    ended = None
+    try:
+        with open(reads, "rb", buffering=0) as file:
+            rest, last = b"", time.monotonic()
+            while ended is None:
+                if not select.select([file], [], [], 0.5)[0]:
+                    if time.monotonic() - last > seconds:
+                        ended = HANG
+                    continue
+                got, last = file.read(1 << 16), time.monotonic()
+                if not got:
                     break
-                parts.append(part)
-        finally:
-            os.close(self._reading)
-            _, status = os.waitpid(self._child, 0)
-        if status:
-            raise AssertionError(f"the child ended with {os.waitstatus_to_exitcode(status)}")
-        return b"".join(parts)
+                *lines, rest = (rest + got).split(b"\n")
+                yield from map(json.loads, lines)
+    finally:
+        if ended == HANG:
+            os.kill(child, signal.SIGKILL)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    how = signal.Signals(-status).name if status < 0 else str(status)
+    yield {"ended": ended or how}
+
+
+def _child(work: Callable[[Callable[[Any], None]], None], writes: int) -> None:
+    code = 1
+    try:
+        # made before memory is short
+        def say(value: Any) -> None:
+            os.write(writes, json.dumps(value).encode() + b"\n")
+
+        work(say)
+        code = 0
+    except BaseException:
+        with suppress(BaseException):
+            traceback.print_exc()
+    finally:
+        os._exit(code)

@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader
 from deeplab_native import refine
 
 from ._calls import CALLS, Refined, digest, threads
-from ._children import Forked
+from ._forked import Forked
 from ._process import use_of
 from .record import record
 

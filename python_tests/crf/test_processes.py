@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 import deeplab_native as dn
-from trust._children import Forked
+from trust._forked import Forked
 
 SECONDS = 120  # far more than a busy machine needs
 
