@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deeplab_native._files import atomic_path, check_output, nothing_left
+from deeplab_native._files import atomic_path, check_output, named, nothing_left
 
 
 def test_writes_the_file(tmp_path):
@@ -55,6 +55,14 @@ def test_errors_of_writing_have_the_users_name(tmp_path):
     assert caught.value.filename == str(tmp_path / "a.txt")
     assert caught.value.filename2 is None
     assert os.listdir(tmp_path) == []
+
+
+def test_a_file_that_stays_open_names_its_errors(tmp_path):
+    """Those of `write` have no name, TensorBoard's have one of bytes; others keep theirs."""
+    for there, expected in ((None, "a.csv"), (b"events", "a.csv"), ("b.csv", "b.csv")):
+        with pytest.raises(OSError) as caught, named(tmp_path / "a.csv"):
+            raise OSError(28, "No space left on device", there)
+        assert Path(caught.value.filename).name == expected
 
 
 def test_follows_symbolic_links(tmp_path):

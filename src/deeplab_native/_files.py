@@ -63,6 +63,17 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Within, errors of the system that have no file's name, as those of `write`, get this one."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error.filename, str) and error.errno is not None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def nothing_left(
     folders: Iterable[Path], files: Iterable[Path] = ()
 ) -> Iterator[Callable[[], None]]:
