@@ -188,6 +188,17 @@ def test_the_bill_of_materials_has_what_is_compiled_in():
     assert {d["ref"] for d in found["dependencies"]} == set(refs)
 
 
+def test_a_release_has_one():
+    """And what the workflows install is pinned."""
+    workflows = ROOT / ".github" / "workflows"
+    assert ".ci/sbom.py" in (workflows / "wheels.yml").read_text(encoding="utf-8")
+    for path in sorted(workflows.glob("*.yml")):
+        for line in re.findall(r"pip install (.+)", path.read_text(encoding="utf-8")):
+            pinned = "-c .ci/constraints.txt" in line or re.fullmatch(r"[\w-]+==[\d.]+", line)
+            own = "dist/" in line or line.startswith("--extra-index-url")  # what was built there
+            assert pinned or own, f"{path.name}: {line}"
+
+
 def test_the_native_module_says_what_is_within():
     from deeplab_native import _C
 
