@@ -68,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures["faults"] = figures["file_faults"] + figures["memory_faults"]
     passed = figures["file_wrong"] == figures["memory_wrong"] == 0 < figures["faults"]
     how = {} if asked.results is None else {"folder": asked.results}
-    record("faults", figures, passed=passed, command="python -m trust.faults", **how)
+    # as it was asked for
+    command = " ".join(["python -m trust.faults", *(sys.argv[1:] if arguments is None else ())])
+    record("faults", figures, passed=passed, command=command, **how)
     return not passed
 
 

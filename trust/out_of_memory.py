@@ -137,7 +137,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     how = {} if asked.results is None else {"folder": asked.results}
     passed = not bad and every["right"] > 0 and every.total() > every["right"]
-    record("out_of_memory", figures, passed=passed, command="python -m trust.out_of_memory", **how)
+    # as it was asked for
+    given = sys.argv[1:] if arguments is None else ()
+    command = " ".join(["python -m trust.out_of_memory", *given])
+    record("out_of_memory", figures, passed=passed, command=command, **how)
     return not passed
 
 

@@ -46,8 +46,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     ...     image.save(temporary)
     """
     target = check_output(path)
-    # the form that remove_leftovers knows
-    temporary = target.with_name(f".{target.stem[:64]}.{secrets.token_hex(6)}{target.suffix}")
+    # the form that remove_leftovers knows; no name has more than 255 bytes
+    stem = os.fsdecode(os.fsencode(target.stem)[:64])
+    suffix = target.suffix if len(os.fsencode(target.suffix)) <= 64 else ""
+    temporary = target.with_name(f".{stem}.{secrets.token_hex(6)}{suffix}")
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -127,4 +129,4 @@ def sole_writer(folder: Path) -> Iterator[None]:
 
 
 # what `atomic_path` names its files
-TEMPORARY = re.compile(r"\..*\.[0-9a-f]{12}(\.[^.]*)?")
+TEMPORARY = re.compile(r"\..*\.[0-9a-f]{12}(\.[^.]*)?", re.DOTALL)  # a name may have lines
