@@ -82,13 +82,14 @@ void bind_mean_field(py::module_& m, const char* name) {
   py::class_<M>(m, name)
       .def(py::init<int64_t, int, int, int64_t>(), py::arg("num_points"), py::arg("num_labels"),
            py::arg("num_threads"), py::arg("width") = 0)
-      .def("add_kernel",
-           [](M& self, std::shared_ptr<const Lattice> lattice, int kind,
-              const std::vector<T>& compatibility, int normalization) {
-             py::gil_scoped_release unlocked;
-             self.add_kernel(std::move(lattice), static_cast<CompatibilityKind>(kind),
-                             compatibility.data(), static_cast<Normalization>(normalization));
-           })
+      .def(
+          "add_kernel",
+          [](M& self, std::shared_ptr<const Lattice> lattice, int kind,
+             const std::vector<T>& compatibility, int normalization) {
+            self.add_kernel(std::move(lattice), static_cast<CompatibilityKind>(kind),
+                            compatibility.data(), static_cast<Normalization>(normalization));
+          },
+          Unlocked())
       .def(
           "set_unary", [](M& self, Address u) { self.set_unary(pointer<const T>(u)); }, Unlocked())
       .def(

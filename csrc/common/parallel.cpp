@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "common/float_state.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -93,6 +95,7 @@ class Pool {
   }
 
   void work(int id, uint32_t seen) {
+    const OwnFloatState state;  // not what the thread that made this one had at that moment
     t_in_region = true;
     for (;;) {
       wait_for_change(epoch_, seen);

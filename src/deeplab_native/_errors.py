@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import unicodedata
 
 # What the package and the file system raise for input that cannot be used; anything else is a fault
 # of ours or of a library, and is reported with its type
@@ -25,6 +26,24 @@ _ADVICE = {
 }
 _TORCHS = "DefaultCPUAllocator: "
 _OUT_OF_MEMORY = "out of memory: {} (use fewer workers, smaller images, or a scale below 1)"
+
+
+_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # of Unicode: controls, directions, halves of pairs
+_KEPT = "\n\t\u200c\u200d"  # the last two are between letters and in emoji
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: what would move its cursor, colour it or turn its lines is escaped.
+
+    Names of files may hold anything, as the sequences that make a terminal write to its own input.
+    """
+    if text.isprintable():
+        return text
+    hidden = (c not in _KEPT and unicodedata.category(c) in _UNSEEN for c in text)
+    escaped = (
+        c.encode("unicode_escape").decode() if h else c for c, h in zip(text, hidden, strict=True)
+    )
+    return "".join(escaped)
 
 
 def one_line(error: BaseException) -> str:

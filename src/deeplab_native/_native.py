@@ -26,10 +26,15 @@ from ._autograd import (
     transforms_active,
 )
 from ._batching import Rule, vmap_kernel
+from ._fork import one_torch_thread_in_children
 
 _R = TypeVar("_R")
 
 NAMESPACE = "deeplab_native"
+LARGEST_INT = 2**31 - 1
+"""Of sizes, rates and paddings: sums and products of a few of them stay within 64 bits."""
+
+one_torch_thread_in_children()
 _library = torch.library.Library(NAMESPACE, "DEF")
 
 # Devices whose tensors go to the CUDA kernels; the tests add the CPU, to run the kernels by
@@ -108,7 +113,7 @@ def check_no_transform(name: str, instead: str, *tensors: torch.Tensor) -> None:
 
 
 def num_threads() -> int:
-    """Threads for a CPU kernel: torch's own setting (`torch.set_num_threads`)."""
+    """Threads for a CPU kernel: torch's own setting (`torch.set_num_threads`); 1 after a fork."""
     return torch.get_num_threads()
 
 
@@ -208,6 +213,11 @@ def check_tensor(
             f"{name}: expected a torch.Tensor, got {type(value).__name__}"
             + _about_arrays(name, value, arrays)
         )
+    if value.layout != torch.strided:
+        raise TypeError(
+            f"{name}: expected a dense tensor, got one of layout {value.layout} "
+            f"({name}.to_dense() makes it one)"
+        )
     allowed = (ndim,) if isinstance(ndim, int) else tuple(ndim or ())
     if allowed and value.ndim not in allowed:
         raise ValueError(
@@ -244,6 +254,16 @@ def widen(tensor: Any) -> Any:
     return tensor.to(torch.float32)
 
 
+def in_memory(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, with the values that it shows where its address is.
+
+    For native code that is called past the dispatcher, which does the same: some views only note
+    that signs are to be changed (`z.conj().imag`), and zeros of forward mode have no memory.
+    """
+    tensor = tensor.resolve_neg()
+    return tensor.clone() if tensor._is_zerotensor() else tensor
+
+
 def memory_format(tensor: torch.Tensor) -> torch.memory_format:
     """The layout of (B, C, H, W) that an op keeps: contiguous where the strides leave it open.
 
@@ -265,24 +285,35 @@ def check_same_device(**tensors: torch.Tensor | None) -> None:
 
 
 def pair(name: str, value: int | Sequence[int], *, least: int) -> tuple[int, int]:
-    """(vertical, horizontal) from one integer or two; raises where below `least`."""
+    """(vertical, horizontal) from one integer or two; raises below `least`, above LARGEST_INT."""
     both = value if isinstance(value, Sequence) else (value, value)
     integers = [_as_integer(v) for v in both]
     if len(integers) != 2 or (first := integers[0]) is None or (second := integers[1]) is None:
         raise TypeError(f"{name}: expected an integer or two of them, got {value!r}")
     if min(first, second) < least:
         raise ValueError(f"{name}: expected at least {least}, got {value!r}")
+    if is_too_large(first) or is_too_large(second):
+        raise ValueError(f"{name}: expected at most {LARGEST_INT}, got {value!r}")
     return first, second
 
 
 def integer(name: str, value: int, *, least: int) -> int:
-    """`value` as an int, of NumPy's integers too; raises where it is none, or below `least`."""
+    """`value` as an int, of NumPy's integers too; raises where it is none, or out of bounds."""
     result = _as_integer(value)
     if result is None:
         raise TypeError(f"{name}: expected an integer, got {value!r}")
     if result < least:
         raise ValueError(f"{name}: expected at least {least}, got {value!r}")
+    if is_too_large(result):
+        raise ValueError(f"{name}: expected at most {LARGEST_INT}, got {value!r}")
     return result
+
+
+def is_too_large(value: int) -> bool:
+    """Whether an integer is above LARGEST_INT; of symbols and traced code nothing is asked."""
+    if torch.compiler.is_compiling() or not isinstance(value, int):
+        return False
+    return value > LARGEST_INT
 
 
 def _as_integer(value: Any) -> int | None:

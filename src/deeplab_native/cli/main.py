@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
+from .._errors import printable
 from . import (
     convert_weights,
     crf,
@@ -56,7 +57,7 @@ class _OneLineErrors(TyperGroup):
             # typer's own exceptions (usage, exit, abort) are its own business
             if ctx.params.get("debug") or type(error).__module__.startswith(("typer", "click")):
                 raise
-            print(f"error: {with_advice(of_output(error))}", file=sys.stderr)
+            print(f"error: {printable(with_advice(of_output(error)))}", file=sys.stderr)
             raise typer.Exit(1) from None
 
 
@@ -148,4 +149,4 @@ def main() -> None:
 
 def _in_one_line(message: Warning | str, *_: object, **__: object) -> None:
     """A warning as the commands say their own, without the line of the source that it is of."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {printable(str(message))}", file=sys.stderr)

@@ -42,6 +42,9 @@ class Record:
         self.path = path
         self._format = f"deeplab_native {kind} 1"
         now = json.loads(json.dumps(settings, default=str))
+        for file in (path, path.with_name(f"{path.name}-journal")):
+            if file.is_symlink():  # SQLite would write to whatever is at its end
+                raise ValueError(f"{file}: is a symbolic link {ADVICE}")
         with self._errors():
             self._database = sqlite3.connect(path, isolation_level=None)
         try:
@@ -52,19 +55,23 @@ class Record:
             raise
 
     def _check(self, now: dict[str, Any]) -> None:
-        tables = [row[0] for row in self._database.execute("SELECT name FROM sqlite_master")]
-        if not tables:
+        there = [row[0] for row in self._database.execute("SELECT sql FROM sqlite_master")]
+        if not there:
             for table in _TABLES:
                 self._database.execute(table)
             rows = [("format", self._format), ("settings", json.dumps(now))]
             self._database.executemany("INSERT INTO about VALUES (?, ?)", rows)
             return
         about: dict[str, str] = {}
-        if {"about", "images", "counts"} <= set(tables):
+        # the same tables and nothing else: a view can be one that never ends, a trigger can write
+        if sorted(filter(None, there)) == sorted(_TABLES):
             about = dict(self._database.execute("SELECT what, value FROM about"))
         if about.get("format") != self._format:
             raise ValueError(f"{self.path}: not written by this job {ADVICE}")
-        differences = describe_differences(json.loads(about["settings"]), now)
+        settings = json.loads(about["settings"])
+        if not isinstance(settings, dict):
+            raise ValueError(f"{self.path}: damaged: its settings are no object {ADVICE}")
+        differences = describe_differences(settings, now)
         if differences:
             raise ValueError(f"{self.path}: made with other settings: {differences} {ADVICE}")
 
@@ -96,14 +103,20 @@ class Record:
         with self._errors():
             which = ("", ()) if part is None else (" WHERE variant = ?", (part,))
             for text, variant, packed in self._database.execute(query + which[0], which[1]):
-                yield _name(text), variant, packed
+                yield _name(text), variant, self._content(_name(text), packed)
 
     def result(self, image: str, part: str) -> bytes | None:
         """Of one image, or None where that part is not there."""
         query = "SELECT packed FROM counts WHERE image = ? AND variant = ?"
         with self._errors():
             row = self._database.execute(query, (_text(image), part)).fetchone()
-        return None if row is None else bytes(row[0])
+        return None if row is None else self._content(image, row[0])
+
+    def _content(self, image: str, packed: object) -> bytes:
+        """SQLite keeps a number in a column of bytes; `bytes` would make so many zeros of it."""
+        if not isinstance(packed, bytes):
+            raise self.damaged(image, "results that are no bytes")
+        return packed
 
     def damaged(self, image: str, why: object) -> ValueError:
         """The error to raise for results that cannot be what `add` was given."""
@@ -132,7 +145,15 @@ class Record:
             raise OSError(
                 f"{self.path}: {error} (free the disk, or give another `output`)"
             ) from None
-        except (sqlite3.DatabaseError, json.JSONDecodeError, AttributeError, KeyError) as error:
+        except (
+            sqlite3.DatabaseError,
+            json.JSONDecodeError,
+            UnicodeDecodeError,  # of texts, and of SQLite's own messages that quote them
+            RecursionError,
+            AttributeError,
+            KeyError,
+            TypeError,
+        ) as error:
             raise ValueError(f"{self.path}: damaged: {error} {ADVICE}") from None
 
 

@@ -43,7 +43,8 @@ class ConstrainToBoundaryLoss(nn.Module):
         image (B, C, H, W), scores (B, L, h, w), roi (B, h, w) -> ().
 
     Raises:
-        TypeError, ValueError: naming the argument.
+        TypeError, ValueError: naming the argument; on the CPU also for scores that are NaN or +inf.
+            With a score of -inf the divergence is infinite, unless `min_prob` is 0.
 
     Example:
         >>> boundary = ConstrainToBoundaryLoss()
@@ -114,7 +115,10 @@ class ConstrainToBoundaryLoss(nn.Module):
 
 def _check_scores(scores: object) -> torch.Tensor:
     floats = torch.float32, torch.float64
-    return check_tensor("scores", widen(scores), ndim=4, dtypes=floats, layout="(B, L, h, w)")
+    checked = check_tensor("scores", widen(scores), ndim=4, dtypes=floats, layout="(B, L, h, w)")
+    if checked.shape[1] < 1:
+        raise ValueError(f"scores: expected at least one label, got shape {tuple(checked.shape)}")
+    return checked
 
 
 def _check_roi(roi: object, scores: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from .._native import check_same_device, check_tensor
+from .._native import LARGEST_INT, check_same_device, check_tensor, is_too_large
 from .permutohedral import check_features
 
 NORMALIZATIONS = {"none": 0, "before": 1, "after": 2, "symmetric": 3}
@@ -86,6 +86,8 @@ def check_iterations(iterations: int, name: str = "iterations") -> int:
         raise TypeError(f"{name}: expected an integer, got {kind}") from None
     if iterations < 0:
         raise ValueError(f"{name}: expected 0 or more, got {iterations}")
+    if is_too_large(iterations):
+        raise ValueError(f"{name}: expected at most {LARGEST_INT}, got {iterations}")
     return iterations
 
 

@@ -14,7 +14,16 @@ import torch
 from .. import _C
 from .._autograd import linear
 from .._batching import over_batch
-from .._native import call_cuda, check_tensor, define_op, num_threads, on_cuda, pair
+from .._native import (
+    LARGEST_INT,
+    call_cuda,
+    check_tensor,
+    define_op,
+    is_too_large,
+    num_threads,
+    on_cuda,
+    pair,
+)
 
 Pair = tuple[int, int]
 Geometry = tuple[Pair, Pair, Pair, Pair]  # kernel, stride, padding, rate
@@ -41,6 +50,7 @@ def atrous_im2col(
     Returns:
         (B, C * kh * kw, Ho * Wo), Ho = (H + 2 pad_h - rate_h (kh - 1) - 1) // stride_h + 1, the
         dtype of input, in the layout of `torch.nn.functional.unfold`, whose `dilation` is the rate.
+        Numbers are copied, also NaN, infinities and denormal ones.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
@@ -74,7 +84,7 @@ def atrous_col2im(
     Returns:
         (B, C, H, W), the dtype of columns, as `torch.nn.functional.fold`. The sums run in the order
         of the taps, in float32 for the 2-byte types: the same bits for any number of threads, and
-        on every device.
+        on every device. NaN and infinities are added like any number.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
@@ -122,6 +132,11 @@ def output_size(
         raise ValueError(
             f"input: height and width {tuple(shape[2:])} with padding {padding} are smaller than "
             f"the field of view of kernel_size {kernel} at rate {rate}: no output pixel is left"
+        )
+    if is_too_large(height) or is_too_large(width):
+        raise ValueError(
+            f"padding: expected one that leaves at most {LARGEST_INT} output pixels in a row, got "
+            f"{padding}: {height} x {width} pixels"
         )
     return height, width
 

@@ -17,7 +17,7 @@ from ..crf import CRFParams
 from .given import Photo
 from .recipes import command, python_code
 from .scribbles import Scribbles
-from .sessions import Session, Sessions, Upload
+from .sessions import BusyError, Session, Sessions, Upload
 from .workspace import Workspace
 
 GONE = "This page was idle for too long, or too many are open: load it again."
@@ -52,13 +52,15 @@ def answer(sessions: Sessions, secret: str, asked: Asked) -> dict[str, Any]:
         return {"secret": secret, "error": GONE, "gone": True}
     except TimeoutError as error:
         return {"secret": secret, "error": one_line(error)}
+    except BusyError as error:
+        return {"secret": secret, "error": str(error)}
 
 
 def take_example(sessions: Sessions, secret: str, name: str, photo: np.ndarray) -> None:
     """A photograph that is there; nothing where the session is gone, which `answer` says."""
     try:
         sessions.run(secret, lambda session: session.workspace.set_photo(photo, name, example=True))
-    except (KeyError, TimeoutError):
+    except (KeyError, TimeoutError, BusyError):
         return
 
 
