@@ -131,6 +131,8 @@ def main() -> None:
     """Runs `deeplab-native` on the arguments of this process, and ends it with the status."""
     with warnings.catch_warnings():
         warnings.showwarning = _in_one_line
+        if hasattr(sys.stdout, "reconfigure"):  # names of files may be no text of its encoding
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             try:
                 app(prog_name="deeplab-native")
