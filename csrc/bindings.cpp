@@ -3,6 +3,8 @@
 #include "bindings.h"
 
 #include <array>
+#include <exception>
+#include <new>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -80,13 +82,14 @@ void bind_mean_field(py::module_& m, const char* name) {
   py::class_<M>(m, name)
       .def(py::init<int64_t, int, int, int64_t>(), py::arg("num_points"), py::arg("num_labels"),
            py::arg("num_threads"), py::arg("width") = 0)
-      .def("add_kernel",
-           [](M& self, std::shared_ptr<const Lattice> lattice, int kind,
-              const std::vector<T>& compatibility, int normalization) {
-             py::gil_scoped_release unlocked;
-             self.add_kernel(std::move(lattice), static_cast<CompatibilityKind>(kind),
-                             compatibility.data(), static_cast<Normalization>(normalization));
-           })
+      .def(
+          "add_kernel",
+          [](M& self, std::shared_ptr<const Lattice> lattice, int kind,
+             const std::vector<T>& compatibility, int normalization) {
+            self.add_kernel(std::move(lattice), static_cast<CompatibilityKind>(kind),
+                            compatibility.data(), static_cast<Normalization>(normalization));
+          },
+          Unlocked())
       .def(
           "set_unary", [](M& self, Address u) { self.set_unary(pointer<const T>(u)); }, Unlocked())
       .def(
@@ -138,6 +141,13 @@ void bind_mean_field(py::module_& m, const char* name) {
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Native kernels of deeplab_native";
   m.attr("__version__") = DEEPLAB_NATIVE_VERSION;
+  py::register_local_exception_translator([](std::exception_ptr thrown) {
+    try {
+      if (thrown) std::rethrow_exception(thrown);
+    } catch (const std::bad_alloc&) {  // whose own words mean nothing to a user of Python
+      PyErr_SetString(PyExc_MemoryError, "out of memory in a native kernel");
+    }
+  });
 #ifdef DEEPLAB_NATIVE_WITH_CUDA
   m.attr("has_cuda") = true;
   m.attr("cuda_architectures") = DEEPLAB_NATIVE_CUDA_ARCHITECTURES;

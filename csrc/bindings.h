@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "common/float_state.h"
 #include "common/float_type.h"
 #include "ops/aspp.h"
 #include "ops/atrous_direct.h"
@@ -35,7 +36,8 @@ void check_cuda(const char* op, int error);
 #endif
 
 using Address = uintptr_t;  // of a tensor's or an array's first element
-using Unlocked = pybind11::call_guard<pybind11::gil_scoped_release>;
+// Of every kernel call: without the GIL, in a floating-point state that is always the same.
+using Unlocked = pybind11::call_guard<pybind11::gil_scoped_release, OwnFloatState>;
 
 template <class T>
 T* pointer(Address address) {

@@ -19,7 +19,8 @@ from deeplab_native import _late
 # From the bottom. Names of one line do not know each other.
 LAYERS = (
     ("_C",),
-    ("_autograd", "_batching"),
+    ("_autograd", "_batching", "_fork"),
+    ("_memory", "_picture_formats"),
     (
         "_errors",
         "_file_kinds",
@@ -29,11 +30,10 @@ LAYERS = (
         "_late",
         "_logging",
         "_machine",
-        "_memory",
         "_native",
         "_variants",
     ),
-    ("_masks",),
+    ("_masks", "_terminal"),
     ("_annotations",),
     ("metrics", "ops", "pydensecrf", "viz"),
     ("crf", "data", "layers"),

@@ -224,3 +224,23 @@ def test_every_mode_is_a_mode_of_both():
         assert exact.shape == (3, 1)
         expected = dense_mean_field(unary[None], [(kernel[0].double(), *kernel[1:])], 3)[0]
         torch.testing.assert_close(exact, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bits_depend_on_no_number_of_threads(dtype, set_threads):
+    unary = rand(2, 4, 19, 22, dtype=dtype).requires_grad_()
+    image = (rand(2, 3, 19, 22, seed=1) * 40 + 120).clamp(0, 255).to(torch.uint8)
+    found = []
+    for threads in (1, 2, 3, 8):
+        set_threads(threads)
+        q = dense_crf(unary, image, CRFParams(4, 20, 13, 3, 3), iterations=3, algorithm="exact")
+        found.append((q, *torch.autograd.grad(q.square().sum(), unary)))
+    assert all(
+        torch.equal(a, b) for other in found[1:] for a, b in zip(other, found[0], strict=True)
+    )
+
+
+def test_no_image_has_gradients_of_zero():
+    unary, matrix = torch.empty(0, 3, 5), torch.eye(3, requires_grad=True)
+    q = mean_field(unary, [(torch.rand(5, 2), matrix)], iterations=2, algorithm="exact")
+    assert torch.equal(torch.autograd.grad(q.sum(), matrix)[0], torch.zeros(3, 3))

@@ -26,10 +26,12 @@ from ._autograd import (
     transforms_active,
 )
 from ._batching import Rule, vmap_kernel
+from ._fork import one_torch_thread_in_children
 
 _R = TypeVar("_R")
 
 NAMESPACE = "deeplab_native"
+one_torch_thread_in_children()
 _library = torch.library.Library(NAMESPACE, "DEF")
 
 # Devices whose tensors go to the CUDA kernels; the tests add the CPU, to run the kernels by
@@ -108,7 +110,7 @@ def check_no_transform(name: str, instead: str, *tensors: torch.Tensor) -> None:
 
 
 def num_threads() -> int:
-    """Threads for a CPU kernel: torch's own setting (`torch.set_num_threads`)."""
+    """Threads for a CPU kernel: torch's own setting (`torch.set_num_threads`); 1 after a fork."""
     return torch.get_num_threads()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 
 from .._errors import one_line
@@ -13,6 +14,7 @@ _ADVICE = re.compile(r"\([\w-]+ [^()]*\)$|[:;] expected |did you mean ")
 # The jobs name an argument of theirs in backticks, where it matters with its value
 _SWITCHES = {"`exif=False`": "--no-exif"}
 _ARGUMENT = re.compile(r"`(\w+)`")
+_OF_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 # where the option has another name
 _OPTIONS = {
     "count": "images",
@@ -29,6 +31,13 @@ def in_options(text: str) -> str:
     return _ARGUMENT.sub(
         lambda found: f"--{_OPTIONS.get(found[1], found[1].replace('_', '-'))}", text
     )
+
+
+def of_output(error: BaseException) -> BaseException:
+    """With the name of standard output, where its error has none: all files are named."""
+    if isinstance(error, OSError) and error.filename is None and error.errno in _OF_OUTPUT:
+        error.filename = "standard output"
+    return error
 
 
 def with_advice(error: BaseException) -> str:

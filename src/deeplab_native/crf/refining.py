@@ -123,7 +123,8 @@ def refine(
         i-th smallest number; of scores that of channel i.
 
     Raises:
-        TypeError, ValueError: before anything is computed, naming the argument.
+        TypeError, ValueError: before anything is computed, naming the argument; also for NaN, and
+            for infinities other than those that exclude a label (+inf of energies, -inf of logits).
 
     Example:
         >>> mask = refine(photo, mask)

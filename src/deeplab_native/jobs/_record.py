@@ -41,6 +41,9 @@ class Record:
         self.path = path
         self._format = f"deeplab_native {kind} 1"
         now = json.loads(json.dumps(settings, default=str))
+        for file in (path, path.with_name(f"{path.name}-journal")):
+            if file.is_symlink():  # SQLite would write to whatever is at its end
+                raise ValueError(f"{file}: is a symbolic link {ADVICE}")
         with self._errors():
             self._database = sqlite3.connect(path, isolation_level=None)
         try:
@@ -51,20 +54,20 @@ class Record:
             raise
 
     def _check(self, now: dict[str, Any]) -> None:
-        there = [row[0] for row in self._database.execute("SELECT sql FROM sqlite_master")]
-        if not there:
+        about = self._database.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
+        tables = {row[0] for row in about}
+        if not tables:
             for table in _TABLES:
                 self._database.execute(table)
             rows = [("format", self._format), ("settings", json.dumps(now))]
             self._database.executemany("INSERT INTO about VALUES (?, ?)", rows)
             return
-        about: dict[str, str] = {}
-        # the same tables and nothing else: a view can be one that never ends, a trigger can write
-        if sorted(filter(None, there)) == sorted(_TABLES):
-            about = dict(self._database.execute("SELECT what, value FROM about"))
-        if about.get("format") != self._format:
+        said: dict[str, str] = {}
+        if tables == {*_TABLES}:  # views and triggers would run when the tables are used
+            said = dict(self._database.execute("SELECT what, value FROM about"))
+        if said.get("format") != self._format:
             raise ValueError(f"{self.path}: not written by this job {ADVICE}")
-        settings = json.loads(about["settings"])
+        settings = json.loads(said["settings"])
         if not isinstance(settings, dict):
             raise ValueError(f"{self.path}: damaged: its settings are no object {ADVICE}")
         differences = describe_differences(settings, now)

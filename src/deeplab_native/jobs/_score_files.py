@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import lzma
-import math
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
 from .._images import picture_suffixes
+from .._memory import check_memory, check_unpacked
+from .._picture_formats import check_regular, open_picture
 from ..weights.state_dict import read_tensors
+from ._array_sizes import array_bytes, member_bytes
 
 SUFFIXES = (".npy", ".npz", ".pt", ".pth")
 # Of what people have instead: how it begins, what it is
@@ -25,7 +27,6 @@ _OTHERS = (
     (b"<", "an HTML or XML page, as of a failed download"),
     (b"{", "JSON text"),
 )
-_DEFLATE = 1032  # bytes that one of deflate can stand for, at most
 # What NumPy and zipfile raise for bad data: of headers, of checksums and of what they cannot unpack
 _DAMAGED = (
     ValueError, EOFError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError,
@@ -47,6 +48,7 @@ def read_array(path: Path, key: str | None = None) -> np.ndarray | None:
         raise FileNotFoundError(f"{path}: no such scores file (check the path)")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder (give one scores file)")
+    check_regular(path)
     with path.open("rb") as file:  # opened here: np.load leaves damaged archives open
         array = _load(path, file, key)
     if array is None:
@@ -70,7 +72,8 @@ def _load(path: Path, file: BinaryIO, key: str | None) -> Any:
     if start[:6] == b"\x93NUMPY":
         if key is not None:
             raise ValueError(f"{path}: `key` is for .npz files, this is one array (leave it out)")
-        return _whole(path, lambda: _plain_array(file))
+        _check_size(path, file)
+        return _whole(path, lambda: np.load(file, allow_pickle=False))
     if start[:1] == b"\x80":
         return _from_torch(path, file, key)
     if start[:2] == b"PK":
@@ -80,7 +83,8 @@ def _load(path: Path, file: BinaryIO, key: str | None) -> Any:
         file.seek(0)
         with _whole(path, lambda: np.load(file, allow_pickle=False)) as arrays:
             name = _chosen(path, arrays.files, key)
-            return _whole(path, lambda: _member(arrays.zip, name))
+            _check_member(path, arrays.zip, name)
+            return _whole(path, lambda: arrays[name])
     kinds = [kind for begin, kind in _OTHERS if start.startswith(begin)]
     if not kinds and _is_picture(file):
         return None
@@ -91,43 +95,37 @@ def _load(path: Path, file: BinaryIO, key: str | None) -> Any:
     )
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> Any:
-    """The array of an archive; bytes where it is something else."""
-    entry = archive.getinfo(name if name in archive.namelist() else f"{name}.npy")
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError("NumPy compresses by deflate, or not at all")
-    with archive.open(entry) as member:
-        if not entry.filename.endswith(".npy"):
-            return b""
-        return _plain_array(member, min(entry.file_size, _DEFLATE * entry.compress_size))
-
-
-def _plain_array(file: IO[bytes], size: int | None = None) -> Any:
-    """`np.load` of what has at most `size` bytes, once they can hold what the header says.
-
-    NumPy takes memory for all of it before it reads: some bytes could ask for a terabyte.
-    """
-    version = np.lib.format.read_magic(file)
-    header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in header:
-        raise ValueError(f"version {version} of the format")
-    shape, _, dtype = header[version](file)
-    start = file.tell()
-    left = (file.seek(0, 2) if size is None else size) - start
-    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > left:
-        raise ValueError("cut off")
+def _check_size(path: Path, file: BinaryIO) -> None:
+    """Of a .npy file, which is as long as its header says, or cut off."""
+    try:
+        size = _whole(path, lambda: array_bytes(path, file))
+    except ValueError:  # NumPy will say more
+        size = 0
+    start, end = file.tell(), file.seek(0, 2)
     file.seek(0)
-    return np.lib.format.read_array(file, allow_pickle=False)
+    if start + size > end:
+        raise ValueError(f"{path}: damaged or cut off (save it again)")
+    check_memory(str(path), 2 * size)
+
+
+def _check_member(path: Path, archive: zipfile.ZipFile, name: str) -> None:
+    """Of a .npz file, whose members unpack to any size: by what archive and header say."""
+    there = archive.namelist()
+    member = archive.getinfo(name if name in there else f"{name}.npy")
+    check_unpacked(path, member.file_size)
+    try:
+        size = _whole(path, lambda: member_bytes(path, archive, member))
+    except ValueError:  # NumPy will say more
+        return
+    if size > member.file_size:
+        raise ValueError(f"{path}: damaged or cut off (save it again)")
 
 
 def _is_picture(file: BinaryIO) -> bool:
     from PIL import Image
 
     try:
-        with Image.open(file):
+        with open_picture(file):
             return True
     except Image.DecompressionBombError:  # which reading it will say
         return True
@@ -180,9 +178,9 @@ def _from_torch(path: Path, file: BinaryIO, key: str | None) -> np.ndarray:
         tensor = tensors[_chosen(path, names, key)]
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
         raise ValueError(f"{path}: a tensor without plain values (save tensor.to_dense().cpu())")
-    if tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
-        raise ValueError(f"{path}: one value for many (save tensor.contiguous())")
     tensor = tensor.detach()
+    # one number may stand for all: a stride of 0
+    check_unpacked(path, tensor.numel() * max(4, tensor.element_size()))
     array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     return array
 

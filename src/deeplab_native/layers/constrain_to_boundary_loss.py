@@ -43,7 +43,8 @@ class ConstrainToBoundaryLoss(nn.Module):
         image (B, C, H, W), scores (B, L, h, w), roi (B, h, w) -> ().
 
     Raises:
-        TypeError, ValueError: naming the argument.
+        TypeError, ValueError: naming the argument; on the CPU also for scores that are NaN or +inf.
+            With a score of -inf the divergence is infinite, unless `min_prob` is 0.
 
     Example:
         >>> boundary = ConstrainToBoundaryLoss()

@@ -70,7 +70,8 @@ class DenseCRF(nn.Module):
         images: whatever `dense_crf` takes.
 
     Raises:
-        TypeError, ValueError: naming the argument.
+        TypeError, ValueError: naming the argument; on the CPU also for scores that are NaN or
+            +inf. A score of -inf excludes its label at that pixel.
 
     The state dict has `log_w1` and so on for all five, whether trained or not, and `compatibility`
     with "matrix". Under autocast the CRF stays in float32. Everything it keeps for the backward

@@ -80,7 +80,8 @@ def score_map_loss(
         void: label that does not count.
 
     Returns:
-        Scalar, float32 (float64 for float64 scores).
+        Scalar, float32 (float64 for float64 scores). NaN and infinities as in torch's
+        `cross_entropy`.
 
     Raises:
         TypeError, ValueError: an argument has another type or shape, or labels whose size does

@@ -14,10 +14,11 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from .._autograd import transforms_active
-from .._native import has_values, products_use_tf32
+from .._native import has_values, on_cuda, products_use_tf32
+from ._gauss_op import transform
 from ._mean_field_checks import NORMALIZATIONS, CheckedKernel
 from ._mean_field_cpu import finite_energies
-from ._mean_field_terms import pairwise
+from ._mean_field_terms import pairwise, softmax
 from .gauss_transform import SortedPoints, check_cutoff
 
 Filter = Callable[[torch.Tensor], torch.Tensor]  # (B, C, N) -> (B, C, N): times K, a symmetric one
@@ -51,9 +52,9 @@ def exact_mean_field(
             x = -unary
             for term, filter_ in zip(terms, normalised, strict=True):
                 x = x + _pairwise(term.compatibility, filter_(q))
-            return x.softmax(1)
+            return softmax(x, 1)
 
-        q = (-unary).softmax(1)
+        q = softmax(-unary, 1)
         for _ in range(iterations):
             q = (
                 checkpoint(step, q, use_reentrant=False, preserve_rng_state=False)
@@ -98,13 +99,13 @@ def _pairwise(c: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     if c.ndim < 2:
         return pairwise(c, x)
     wide = c.to(wide_dtype(x))
+    if x.shape[0] == 0:
+        return pairwise(wide, x.to(wide.dtype)).to(x.dtype)
     return _image_by_image(lambda one: pairwise(wide, one.to(wide.dtype)).to(x.dtype), x)
 
 
 def _image_by_image(function: Filter, x: torch.Tensor) -> torch.Tensor:
     """Products of matrices of one image, whose sums torch may order otherwise for a batch."""
-    if x.shape[0] == 0:
-        return x.clone()
     return torch.stack([function(one) for one in x])
 
 
@@ -131,19 +132,37 @@ def points_filter(
 
 def grid_filter(size: Sequence[int], sigmas: Sequence[torch.Tensor], unary: torch.Tensor) -> Filter:
     """K of the pixels' positions over the axes' sigmas: one small product for each axis."""
-    dtype = wide_dtype(unary)
-    factors = []
-    for n, sigma in zip(size, sigmas, strict=True):
-        x = torch.arange(n, dtype=dtype, device=unary.device) / sigma
-        factors.append((-0.5 * (x[:, None] - x).square()).exp())
+    along = _sums_along if unary.device.type == "cpu" and not on_cuda(unary) else _products_along
+    axes = [along(n, sigma, unary) for n, sigma in zip(size, sigmas, strict=True)]
 
     def of_image(q: torch.Tensor) -> torch.Tensor:
-        x: torch.Tensor = q.to(dtype).reshape(-1, *size)
-        for axis, factor in enumerate(factors, start=1):
-            x = (x.movedim(axis, -1) @ factor.to(dtype)).movedim(-1, axis)
+        x: torch.Tensor = q.reshape(-1, *size)
+        for axis, filter_ in enumerate(axes, start=1):
+            x = filter_(x.movedim(axis, -1)).movedim(-1, axis)
         return x.reshape(q.shape).to(q.dtype)
 
-    return lambda q: _image_by_image(of_image, q)
+    return lambda q: _image_by_image(of_image, q) if len(q) else q.clone()
+
+
+def _products_along(n: int, sigma: torch.Tensor, unary: torch.Tensor) -> Filter:
+    """K of n positions in a row, times the last dimension: by torch's product of matrices."""
+    dtype = wide_dtype(unary)
+    x = torch.arange(n, dtype=dtype, device=unary.device) / sigma
+    factor = (-0.5 * (x[:, None] - x).square()).exp()
+    return lambda q: q.to(dtype) @ factor.to(dtype)
+
+
+def _sums_along(n: int, sigma: torch.Tensor, unary: torch.Tensor) -> Filter:
+    """The same on a CPU, where torch's products of matrices depend on the number of threads."""
+    x = torch.arange(n, dtype=unary.dtype, device=unary.device)
+    points = (x / sigma).to(unary.dtype)[None, :, None]
+    cutoff = check_cutoff(None, unary.dtype)
+
+    def filter_(q: torch.Tensor) -> torch.Tensor:
+        rows = q.reshape(-1, n)
+        return transform(rows.mT[None], points, cutoff, False)[0].mT.view(q.shape)
+
+    return filter_
 
 
 def wide_dtype(tensor: torch.Tensor) -> torch.dtype:

@@ -25,6 +25,7 @@ from .. import _C
 from .._native import num_threads, on_cuda
 from ._cells import Cells
 from ._mean_field_checks import NORMALIZATIONS, check_normalization, check_scale
+from ._mean_field_terms import softmax
 from ._mean_fields import mean_fields
 from ._small_scores import (
     BAND_BYTES,
@@ -133,7 +134,7 @@ def marginals_of_large_images(
             if first == 0:
                 out = torch.empty(len(enlarged), *size)
             rows = slice(first, first + enlarged.shape[1])
-            out[:, rows] = enlarged.softmax(0) if crf is None else crf.marginals(enlarged, first)
+            out[:, rows] = softmax(enlarged, 0) if crf is None else crf.marginals(enlarged, first)
         found.append(out)
     return torch.stack(found) if len(found) > 1 else found[0][None]
 
@@ -155,7 +156,7 @@ class LargeCRF:
         _, height, width = image.shape
         cells = Cells((height, width), scale)
         unary = self._unary(scores, cells)
-        shares = (-unary[0]).softmax(0).amax(1)
+        shares = softmax(-unary[0], 0).amax(1)
         weights = float(params.w1), float(params.w2)
         least = _LEAST_SHARE / len(shares) if min(weights) >= 0 and sum(weights) <= 50 else 0
         self._labels = (shares >= least).nonzero().flatten().tolist()
@@ -235,7 +236,7 @@ class LargeCRF:
         rows = enlarged.shape[1]
         how = self._labels, self._w1, num_threads()
         self._message.add(enlarged.data_ptr(), first, rows, *how)
-        return torch.softmax(enlarged, 0)
+        return softmax(enlarged, 0)
 
     def _add_smooth(self, enlarged: torch.Tensor, first: int) -> None:
         down, across = self._taps

@@ -28,3 +28,12 @@ def of_compatibility(ndim: int, h: torch.Tensor, q: torch.Tensor) -> torch.Tenso
         return -(h * q).sum((0, 2))
     outer = (h @ q.mT).sum(0)
     return -0.5 * (outer + outer.T)
+
+
+def softmax(x: torch.Tensor, dim: int) -> torch.Tensor:
+    """With the same bits for any number of threads, and wherever a column lies in a tensor.
+
+    `torch.softmax` over another dimension than the last has neither on a CPU: what is left over at
+    the end of a thread's share goes through another exponential (torch 2.13).
+    """
+    return x.log_softmax(dim).exp()

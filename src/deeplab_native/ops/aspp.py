@@ -39,7 +39,8 @@ def aspp(
             padding is rate * (k - 1) / 2, its stride 1.
 
     Returns:
-        (B, O, H, W), the dtype of input, channels_last where the input is.
+        (B, O, H, W), the dtype of input, channels_last where the input is. NaN and infinities go
+        where separate convolutions take them; in a gradient of weights to all taps of the channel.
 
     Precision: float32 and float64 differ from separate convolutions by rounding. With the 2-byte
     types merged weights and each tap's product are rounded to the type, their sum is float32 and

@@ -62,7 +62,8 @@ def atrous_conv2d(
 
     Returns:
         (B, O, Ho, Wo), Ho = (H + 2 pad_h - rate_h (kh - 1) - 1) // stride_h + 1, the dtype of
-        input; channels_last where the input is, and where "auto" finds that faster.
+        input; channels_last where the input is, and where "auto" finds that faster. NaN and
+        infinities go where `torch.nn.functional.conv2d` takes them.
 
     Raises:
         TypeError: an argument of the wrong type; input, weight and bias of different dtypes.

@@ -41,6 +41,7 @@ def atrous_im2col(
     Returns:
         (B, C * kh * kw, Ho * Wo), Ho = (H + 2 pad_h - rate_h (kh - 1) - 1) // stride_h + 1, the
         dtype of input, in the layout of `torch.nn.functional.unfold`, whose `dilation` is the rate.
+        Numbers are copied, also NaN, infinities and denormal ones.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
@@ -74,7 +75,7 @@ def atrous_col2im(
     Returns:
         (B, C, H, W), the dtype of columns, as `torch.nn.functional.fold`. The sums run in the order
         of the taps, in float32 for the 2-byte types: the same bits for any number of threads, and
-        on every device.
+        on every device. NaN and infinities are added like any number.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.

@@ -52,7 +52,7 @@ def dense_crf_loss(
         image: (B, C, H, W) of 1 to 62 channels, or volumes (B, C, D, H, W) of up to 61, uint8 or a
             float dtype, with values 0..255 or of `image_range`. No gradient.
         probabilities: S (B, L, H, W), as softmax gives them, float32 or float64; float16 and
-            bfloat16 are computed in float32.
+            bfloat16 are computed in float32. NaN and infinities make NaN of their image's loss.
         roi: the region of interest (B, H, W) or (B, 1, H, W), of any real dtype: 0 where a pixel
             has no part in it, such as the padding around a crop, else 1. The 1 of the formula is
             the region, then, and S_k what of it lies there. None: everything. A constant.
@@ -192,7 +192,8 @@ def _loss_of_batch(
     values: v (B, L, H, W), or of volumes. ones: r (B, H, W). rows: the diagonal of R (B, H, W), or
     None where R is the identity.
     """
-    v, r = values.flatten(2), ones.flatten(1)[:, None]
+    # contiguous: the order in which torch adds up depends on the strides
+    v, r = values.flatten(2).contiguous(), ones.flatten(1)[:, None]
     weights = None if rows is None else rows.flatten(1)[:, None]
     gradient = torch.empty_like(v, memory_format=torch.contiguous_format)
     energies = v.new_zeros(v.shape[:2])

@@ -30,7 +30,8 @@ def gauss_transform(
 
     Args:
         values: (N, C) or (B, N, C), float32 or float64; float16 and bfloat16 are computed in
-            float32. Finite.
+            float32. Finite, or else NaN comes out in that image. Sums below the least normal number
+            (1.2e-38) may become 0.
         features: (N, d) or (B, N, d), 1 <= d <= 64, divided by their standard deviations; taken in
             the dtype of the values. (N, d) serves every image of a batch, in the time of one.
         cutoff: from 0, which leaves out nothing, to less than 1: terms whose kernel is smaller may

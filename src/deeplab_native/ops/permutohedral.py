@@ -35,7 +35,8 @@ def permutohedral_filter(
 
     Args:
         values: (N, C) or (B, N, C), float32 or float64; float16 and bfloat16 are computed in
-            float32.
+            float32. NaN and infinities make NaN of what they reach in their image. Sums below the
+            least normal number (1.2e-38) may become 0.
         features: (N, d) or (B, N, d), 1 <= d <= 64, divided by their standard deviations. The
             lattice is built in float32 whatever their dtype. (N, d) serves every image of a batch.
             Time and memory grow with the number of vertices, up to d + 1 for each point.

@@ -43,7 +43,8 @@ def random_walk(
 
     Args:
         scores: (B, L, H, W), or (L, H, W) of one image; any numbers, float32 or float64 (float16
-            and bfloat16 are computed in float32). Of volumes (B, L, D, H, W).
+            and bfloat16 are computed in float32), where NaN and infinities make NaN of what they
+            reach in their image. Of volumes (B, L, D, H, W).
         image: (B, C, H, W), or (C, H, W) of one image, of the scores' size (the net's input made
             smaller by `torch.nn.functional.interpolate`, where they are a net's), uint8 or a float
             dtype, with values 0..255 or of `image_range`. No gradient.

@@ -41,7 +41,8 @@ def space_to_batch(
     Returns:
         (B * rate_h * rate_w, C, ceil((H + 2 pad_h) / rate_h), ceil((W + 2 pad_w) / rate_w)), the
         dtype of input, channels_last where the input is. Map `(b * rate_h + p) * rate_w + q` holds
-        the padded pixels (y * rate_h + p, x * rate_w + q) of map b, zero beyond the border.
+        the padded pixels (y * rate_h + p, x * rate_w + q) of map b, zero beyond the border. Numbers
+        are copied, also NaN, infinities and denormal ones.
 
     Raises:
         TypeError: an argument of the wrong type.

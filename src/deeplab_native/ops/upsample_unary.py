@@ -36,7 +36,8 @@ def upsample_unary(
 
     Returns:
         (B, L, H', W') energies, or (L, H', W'), contiguous; float64 for float64, float32 for all
-        other dtypes.
+        other dtypes. NaN and infinities in scores give what torch's two operators do: NaN at the
+        pixels that they reach.
 
     Raises:
         TypeError: an argument of the wrong type.

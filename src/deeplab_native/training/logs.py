@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,18 +26,22 @@ class CSVLog:
 
     Rows of later iterations than `start` are of a run that went on from a checkpoint before them:
     they are dropped.
+
+    Attributes:
+        last: iteration of the last row; None without one.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], start: int) -> None:
         rows = []
         if path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                # a row that a crash cut off has no number, or too few columns
-                rows = [
-                    row
-                    for row in list(csv.reader(file))[1:]
-                    if len(row) == len(columns) and row[0].isdecimal() and int(row[0]) <= start
-                ]
+            text = path.read_bytes().decode("utf-8", errors="replace")
+            whole = text[: text.rfind("\n") + 1]  # a crash may have cut off what comes then
+            rows = [
+                row
+                for row in list(csv.reader(io.StringIO(whole, newline="")))[1:]
+                if len(row) == len(columns) and row[0].isdecimal() and int(row[0]) <= start
+            ]
+        self.last = int(rows[-1][0]) if rows else None
         with (
             atomic_path(path) as temporary,
             temporary.open("w", newline="", encoding="utf-8") as file,
@@ -79,15 +84,16 @@ class Logs:
     def validation(
         self, iteration: int, mean_iou: float, pixel_accuracy: float, class_iou: Sequence[float]
     ) -> None:
-        """A row of `validation.csv`, and the same for TensorBoard.
+        """A row of `validation.csv`, and the same for TensorBoard; what a validation ends with.
 
         mean_iou, pixel_accuracy and class_iou, one for each class, are shares of 1; NaN stays NaN.
         """
-        self._validation.write([iteration, mean_iou, pixel_accuracy, *class_iou])
         self._events.add_scalar("validation/mean_iou", mean_iou, iteration)
         self._events.add_scalar("validation/pixel_accuracy", pixel_accuracy, iteration)
         for name, iou in zip(self.classes, class_iou, strict=True):
             self._events.add_scalar(f"validation_iou/{name}", iou, iteration)
+        self.flush()
+        self._validation.write([iteration, mean_iou, pixel_accuracy, *class_iou])
 
     def pictures(self, iteration: int, pictures: Mapping[str, np.ndarray]) -> None:
         """Writes (H, W, 3) uint8 pictures by name to `pictures/NAME_ITERATION.png` and TensorBoard.
@@ -100,6 +106,14 @@ class Logs:
             file.parent.mkdir(parents=True, exist_ok=True)
             viz.save_png(file, pixels)
             self._events.add_image(f"pictures/{name}", pixels, iteration, dataformats="HWC")
+
+    def is_validated(self, iteration: int) -> bool:
+        """Whether an earlier start has written all that a validation gives."""
+        return self._validation.last == iteration
+
+    def flush(self) -> None:
+        """TensorBoard has what was written so far, as the tables always do."""
+        self._events.flush()
 
     def close(self) -> None:
         """Closes all files, TensorBoard's with what it still holds."""
