@@ -6,7 +6,8 @@ import torch
 
 import deeplab_native
 from deeplab_native import CRFParams, MeanField, layers, metrics
-from deeplab_native.pydensecrf import utils
+from deeplab_native.ops.pairwise_features import image_features, position_features
+from deeplab_native.pydensecrf import densecrf, utils
 from python_tests.ops import reference
 
 MAP, FILTER = torch.ones(1, 1, 5, 5), torch.ones(1, 1, 3, 3)
@@ -104,6 +105,20 @@ def test_views_whose_signs_are_yet_to_change():
     assert torch.equal(one, other)
 
 
+def test_tensors_of_a_device_without_memory():
+    """It was a crash."""
+    unary = torch.ones(1, 3, 4, device="meta")
+    image = torch.zeros(1, 3, 2, 2, dtype=torch.uint8, device="meta")
+    with pytest.raises(ValueError, match=r"^unary: expected a tensor on the CPU or a CUDA device"):
+        MeanField(unary, [])
+    with pytest.raises(ValueError, match=r"^unary: expected a tensor on the CPU or a CUDA device"):
+        MeanField.from_image(unary.view(1, 3, 2, 2), image, CRFParams())
+    with pytest.raises(ValueError, match=r"^image: expected a tensor on the CPU"):
+        image_features(image, 3, 10)
+    with pytest.raises(ValueError, match=r"^device: expected a tensor on the CPU"):
+        position_features(2, 2, 3, device="meta")
+
+
 def test_zeros_without_memory():
     """What forward mode takes for zeros has no address: it was a crash."""
     zeros = torch._efficientzerotensor((1, 3, 4, 4))
@@ -160,6 +175,24 @@ def test_a_confidence_that_is_no_number():
     picture, mask = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), bool)
     with pytest.raises(TypeError, match=r"^`confidence`: expected a number"):
         deeplab_native.refine(picture, mask, confidence=None)
+
+
+@pytest.mark.parametrize("normalization", ["none", "before", "after", "symmetric"])
+def test_weights_beyond_reason(normalization):
+    """Normalised after filtering, 1e19 gave NaN."""
+    unary, features = torch.rand(3, 5), torch.zeros(5, 1)
+    for sign in (1, -1):
+        q = deeplab_native.mean_field(unary, [(features, sign * 1e18, normalization)], iterations=3)
+        torch.testing.assert_close(q.sum(0), torch.ones(5))
+        with pytest.raises(
+            ValueError, match=r"^kernels\[0\].compatibility: expected at most 1e\+18"
+        ):
+            deeplab_native.mean_field(unary, [(features, sign * 1e19, normalization)])
+        crf = densecrf.DenseCRF(5, 3)
+        crf.addPairwiseEnergy(np.zeros((1, 5), np.float32), sign * 1e18)
+        with pytest.raises(ValueError, match=r"^compat: expected at most 1e\+18"):
+            crf.addPairwiseEnergy(np.zeros((1, 5), np.float32), sign * 1e19)
+        assert np.isfinite(crf.inference(3)).all()
 
 
 @pytest.mark.parametrize(

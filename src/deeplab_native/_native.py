@@ -257,6 +257,14 @@ def widen(tensor: Any) -> Any:
     return tensor.to(torch.float32)
 
 
+def check_has_memory(name: str, tensor: torch.Tensor) -> None:
+    """Raises ValueError for a tensor of a device that no native code reads, such as "meta"."""
+    if tensor.device.type not in ("cpu", "cuda"):
+        raise ValueError(
+            f"{name}: expected a tensor on the CPU or a CUDA device, got it on {tensor.device}"
+        )
+
+
 def in_memory(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor, with the values that it shows where its address is.
 

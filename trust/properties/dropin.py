@@ -47,14 +47,12 @@ def compats(draw: st.DrawFn, labels: int) -> Any:
 
 
 def compat_of(value: Any, labels: int) -> np.ndarray:
-    if isinstance(value, np.ndarray):
-        if value.dtype.newbyteorder("=") != np.float32 or value.shape not in (
-            (labels,),
-            (labels,) * 2,
-        ):
-            raise ValueError("compat")
-        return value.astype(float)
-    return np.asarray(float(value))
+    found = np.asarray(float(value)) if not isinstance(value, np.ndarray) else value.astype(float)
+    if isinstance(value, np.ndarray) and value.dtype.newbyteorder("=") != np.float32:
+        raise ValueError("compat")
+    if found.shape not in ((), (labels,), (labels, labels)) or not (np.abs(found) <= 1e18).all():
+        raise ValueError("compat")
+    return found
 
 
 def energies_of(u: Any) -> np.ndarray:

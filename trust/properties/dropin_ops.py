@@ -129,6 +129,14 @@ def _image(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+def _make_points(module: Any, **a: Any) -> Any:
+    crf = module.DenseCRF(a["nvar"], a["nlabels"])
+    crf.setUnaryEnergy(a["u"])
+    how = getattr(module, dcrf.NormalizationType(a["normalization"]).name)
+    crf.addPairwiseEnergy(a["features"], a["compat"], normalization=how)
+    return crf
+
+
 def _make_image(module: Any, **a: Any) -> Any:
     crf = module.DenseCRF2D(a["w"], a["h"], a["nlabels"])
     crf.setUnaryEnergy(a["u"])
@@ -226,7 +234,7 @@ OPS = [
         ("pydensecrf.densecrf.DenseCRF",),
         _of_points,
         _points(),
-        _of_points_reference,
+        _with_peer(_of_points_reference, _make_points),
         names=_NAMES,
         hostile={**_COUNTS, "nvar": NUMBERS, "nlabels": NUMBERS},
     ),
