@@ -68,20 +68,3 @@ def naming(error: ValueError, path: object) -> ValueError:
     if str(path) in str(error):
         return error
     return ValueError(f"{path}: damaged: {error} (save it again)")
-
-
-class Clipped(io.BufferedReader):
-    """A file that never makes room for more bytes than it has.
-
-    Pillow reads as many as a chunk of a PNG claims to have, and Python takes memory for all of them
-    first: 70 bytes could ask for 4 GB.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
-        self._size = os.fstat(self.fileno()).st_size
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > 0:
-            size = max(0, min(size, self._size - self.tell()))
-        return super().read(size)
