@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from deeplab_native._files import atomic_path, check_output, nothing_left
+from deeplab_native._files import (
+    atomic_path,
+    check_output,
+    named,
+    nothing_left,
+    remove_leftovers,
+    sole_writer,
+)
 
 
 def test_writes_the_file(tmp_path):
@@ -45,6 +55,24 @@ def test_errors_name_the_users_file(tmp_path):
         finally:
             temporary.rmdir()
     assert caught.value.filename == str(tmp_path / "a.txt")
+
+
+def test_errors_of_writing_have_the_users_name(tmp_path):
+    """The system's errors of `write` and `fsync` have none."""
+    with pytest.raises(OSError) as caught, atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("ne")
+        raise OSError(28, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "a.txt")
+    assert caught.value.filename2 is None
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_that_stays_open_names_its_errors(tmp_path):
+    """Those of `write` have no name, TensorBoard's have one of bytes; others keep theirs."""
+    for there, expected in ((None, "a.csv"), (b"events", "a.csv"), ("b.csv", "b.csv")):
+        with pytest.raises(OSError) as caught, named(tmp_path / "a.csv"):
+            raise OSError(28, "No space left on device", there)
+        assert Path(caught.value.filename).name == expected
 
 
 def test_follows_symbolic_links(tmp_path):
@@ -141,3 +169,75 @@ def test_a_folder_with_other_things_stays(tmp_path):
         (tmp_path / "a" / "b").mkdir(parents=True)
         (tmp_path / "a" / "theirs.txt").write_text("")
     assert os.listdir(tmp_path / "a") == ["theirs.txt"]
+
+
+KILLED = """
+import os, signal, sys
+from deeplab_native._files import atomic_path
+with atomic_path(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    print("written", flush=True)
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_path):
+    target = tmp_path / "a.txt"
+    command = [sys.executable, "-c", KILLED, str(target)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as one, subprocess.Popen(command, **pipes) as other:
+        for process in (one, other):
+            assert process.stdout.readline() == b"written\n"
+        one.communicate()
+        assert one.returncode == -signal.SIGKILL
+        (tmp_path / ".b.0123456789ab.txt").write_text("half")  # of another file: it is not asked
+        assert len(os.listdir(tmp_path)) == 3
+        with atomic_path(target) as temporary:
+            temporary.write_text("whole")
+        left = {".b.0123456789ab.txt", "a.txt"}
+        assert left < set(os.listdir(tmp_path)) and len(os.listdir(tmp_path)) == 3
+        remove_leftovers([tmp_path])
+        assert set(os.listdir(tmp_path)) > {"a.txt"} and len(os.listdir(tmp_path)) == 2
+        other.communicate()
+    remove_leftovers([tmp_path])
+    assert os.listdir(tmp_path) == ["a.txt"]
+    assert target.read_text() == "whole"
+
+
+def test_a_run_that_has_to_go_touches_nothing_of_the_one_that_is_there(tmp_path):
+    """Both begin at the same time: neither file nor folder is there when the second one looks."""
+    out = tmp_path / "out"
+    late = nothing_left([out], [out / "record"], alone_in=out)
+    with nothing_left([out], [out / "record"], alone_in=out) as keep:
+        with pytest.raises(ValueError, match="another run is writing there"):
+            late.__enter__()
+        assert out.is_dir()
+        (out / "record").write_text("")
+        with (
+            pytest.raises(ValueError, match="another run"),
+            nothing_left([out], [out / "record"], alone_in=out),
+        ):
+            pass
+        keep()
+    assert os.listdir(out) == ["record"]
+
+
+def test_a_child_that_outlives_its_parent_does_not_keep_the_folder(tmp_path):
+    read, write = os.pipe()
+    forked, say = os.pipe()
+    with sole_writer(tmp_path / "out"):
+        child = os.fork()
+        if child == 0:
+            os.write(say, b"x")
+            os.read(read, 1)
+            os._exit(0)
+        os.read(forked, 1)
+    try:
+        with sole_writer(tmp_path / "out"):
+            pass
+    finally:
+        os.write(write, b"x")
+        os.waitpid(child, 0)
+        for descriptor in (read, write, forked, say):
+            os.close(descriptor)

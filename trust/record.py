@@ -72,3 +72,12 @@ def record(
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
     return path
+
+
+def earlier(name: str, folder: Path = RESULTS) -> dict[str, Any] | None:
+    """What `record` wrote the last time; None where there is nothing yet."""
+    path = folder / f"{name}.json"
+    if not path.exists():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found

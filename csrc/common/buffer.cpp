@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <mutex>
 #include <new>
@@ -10,6 +11,9 @@
 
 #if defined(__linux__)
 #include <sys/mman.h>
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #endif
 
 namespace deeplab_native {
@@ -23,7 +27,7 @@ constexpr size_t kLarge = size_t{1} << 20;
 struct Kept {
   std::mutex mutex;
   std::vector<Block> blocks;
-  size_t bytes = 0;
+  std::atomic<size_t> bytes{0};  // written with the mutex held, read without it, too
 };
 
 Kept& kept() {
@@ -99,7 +103,13 @@ void return_block(Block block) {
       std::free(k.blocks.front().data);
       k.blocks.erase(k.blocks.begin());
     }
-    k.blocks.push_back(block);
+    // called by destructors, which must not throw
+    try {
+      set_used(block, 0);
+      k.blocks.push_back(block);
+    } catch (const std::bad_alloc&) {
+      return std::free(block.data);
+    }
     k.bytes += block.bytes;
     return;
   }
@@ -116,5 +126,12 @@ void release_kept_blocks() {
 }
 
 size_t kept_bytes() { return kept().bytes; }
+
+#if defined(__SANITIZE_ADDRESS__)
+void set_used(Block block, size_t bytes) {
+  ASAN_UNPOISON_MEMORY_REGION(block.data, bytes);
+  ASAN_POISON_MEMORY_REGION(static_cast<char*>(block.data) + bytes, block.bytes - bytes);
+}
+#endif
 
 }  // namespace deeplab_native

@@ -17,6 +17,13 @@ struct Block {
 };
 Block take_block(size_t bytes);  // at least so many bytes; throws std::bad_alloc
 void return_block(Block block);
+// Says how much of a block is in use: under the address sanitizer, what lies behind is out of
+// bounds, although it is memory of ours (blocks are rounded up, and larger ones are used again).
+#if defined(__SANITIZE_ADDRESS__)
+void set_used(Block block, size_t bytes);
+#else
+inline void set_used(Block, size_t) {}
+#endif
 void release_kept_blocks();
 size_t kept_bytes();
 
@@ -34,9 +41,12 @@ class Buffer {
 
   // Room for count elements; the contents are lost where it grows.
   void resize(size_t count) {
-    if (count * sizeof(T) <= block_.bytes) return;
-    return_block(std::exchange(block_, {}));
-    block_ = take_block(count * sizeof(T));
+    const size_t bytes = count * sizeof(T);
+    if (bytes > block_.bytes) {
+      return_block(std::exchange(block_, {}));
+      block_ = take_block(bytes);
+    }
+    set_used(block_, bytes);
   }
   T* data() { return static_cast<T*>(block_.data); }
   const T* data() const { return static_cast<const T*>(block_.data); }

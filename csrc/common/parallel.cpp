@@ -4,6 +4,9 @@
 
 #include <exception>
 #include <memory>
+#include <stdexcept>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -60,8 +63,7 @@ class Pool {
     shared_.arrived = 0;  // some may have waited when another threw
     shared_.failed = false;
     while (static_cast<int>(threads_.size()) < num_threads - 1) {
-      const int id = static_cast<int>(threads_.size()) + 1;
-      threads_.emplace_back([this, id, seen = epoch_.load()] { work(id, seen); });
+      start_thread(static_cast<int>(threads_.size()) + 1, num_threads);
     }
     // Every worker answers every epoch, also those that sit it out: none can mistake one region
     // for the next.
@@ -77,6 +79,16 @@ class Pool {
   }
 
  private:
+  void start_thread(int id, int num_threads) {
+    try {
+      threads_.emplace_back([this, id, seen = epoch_.load()] { work(id, seen); });
+    } catch (const std::system_error& error) {
+      throw std::runtime_error("cannot start thread " + std::to_string(id + 1) + " of " +
+                               std::to_string(num_threads) + ": " + error.code().message() +
+                               " (use fewer threads, or raise the limits of memory and processes)");
+    }
+  }
+
   void publish() {
     epoch_.fetch_add(1, std::memory_order_release);
     epoch_.notify_all();

@@ -48,7 +48,8 @@ class LatticeRows {
  private:
   T* row(int64_t r) const { return data_ + r * stride_; }
   void clear(int64_t first, int64_t count) const {
-    if (count > 0) std::memset(row(first), 0, size_t(count) * stride_ * sizeof(T));
+    if (count <= 0 || stride_ == 0) return;  // without channels there is no memory
+    std::memset(row(first), 0, size_t(count) * stride_ * sizeof(T));
   }
 
   const Lattice& lattice_;

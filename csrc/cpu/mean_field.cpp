@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 
 #include "common/parallel.h"
 #include "cpu/lattice_rows.h"
@@ -106,6 +107,7 @@ std::vector<KernelPass<T>> MeanField<T>::kernel_passes(int thread) const {
 template <class T>
 void MeanField<T>::run(const T* q_in, T* out, int updates, Output output) {
   const std::lock_guard lock(mutex_);  // the rows are the object's
+  if (!has_unary_) throw std::runtime_error("unary: not set, or that failed (set it again)");
   prepare();
   if (has_one_value()) {
     const bool potts = std::all_of(ordered_.begin(), ordered_.end(), [](const Kernel* k) {

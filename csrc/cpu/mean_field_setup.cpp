@@ -137,9 +137,13 @@ void MeanField<T>::choose_by_score(const T* unary) {
 template <class T>
 void MeanField<T>::set_unary(const T* unary) {
   const std::lock_guard lock(mutex_);
+  has_unary_ = prepared_ = false;
   choose_places(unary);
-  prepared_ = false;
-  if (!has_one_value()) return fill_rows(unary);
+  if (!has_one_value()) {
+    fill_rows(unary);
+    has_unary_ = true;
+    return;
+  }
   const int64_t points = blocks_.num_points();
   const int64_t size = blocks_.size() * kBlock;
   two_unaries_.resize(2 * size);
@@ -154,6 +158,7 @@ void MeanField<T>::set_unary(const T* unary) {
       }
     }
   });
+  has_unary_ = true;
 }
 
 // For what run_two_labels() cannot do.
@@ -174,7 +179,7 @@ void MeanField<T>::make_rows_of_two() {
 
 template <class T>
 void MeanField<T>::fill_rows(const T* unary) {
-  has_rows_ = true;
+  has_rows_ = false;  // until all of it is there: memory may be short in between
   const int64_t size = blocks_.size() * kBlock;
   unary_hot_.resize(size * kPlane);
   unary_cold_.resize(size * cold_);
@@ -186,6 +191,7 @@ void MeanField<T>::fill_rows(const T* unary) {
   run_team(num_threads_, [&](Team& team) {
     row_kernels<T>().unary(pass, team.begin(blocks_.size()), team.end(blocks_.size()));
   });
+  has_rows_ = true;
 }
 
 template <class T>

@@ -78,6 +78,7 @@ class MeanField {
   int cold_;                          // width of the cold plane, see Planes in cpu/simd_kernels.h
   std::vector<int> places_, labels_;  // of each label in the planes, and of each place
   std::vector<Kernel> kernels_;
+  bool has_unary_ = false;
   Buffer<T> unary_hot_, unary_cold_;  // min U - U
   Buffer<T> least_unary_;             // min U
   Buffer<T> two_unaries_;             // U where has_one_value(), [2][blocks * 16] ...

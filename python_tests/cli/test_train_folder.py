@@ -13,7 +13,9 @@ from PIL import Image
 pytest.importorskip("lightning", reason="no lightning: pip install '.[train]'")
 
 from deeplab_native import weights
+from deeplab_native.data.own_data import find_data
 from deeplab_native.training.loop import Loop
+from deeplab_native.training.own_data import write_data
 from python_tests.cli.cli_cases import fails
 from python_tests.data import own_cases as cases
 
@@ -90,6 +92,26 @@ def test_goes_on_with_what_was_chosen(run, monkeypatch):
     found = json.loads(result.out)
     assert (found["iterations"], found["classes"]) == (3, ["background", "class 1", "class 2"])
     assert 0 <= found["figures"]["single scale"]["mean_iou"] <= 1
+
+
+def test_killed_before_there_is_a_configuration(run):
+    """Its data are there, whole or not: the same command goes on, and no other one."""
+    cases.write_indices(Path("photos"))
+    data = find_data("photos")
+    write_data(data, Path("runs/mine/data"))
+    Path("runs/mine/data/classes.json").unlink()
+    Path("runs/mine/data/labels/.a.0123456789ab.png").write_bytes(b"half")
+    fails(run(*RUN, *QUICK), "--output runs/mine: has files already")
+    Path("runs/mine/mine.txt").write_text("")
+    fails(run(*RUN, *QUICK, "--resume"), "has files, but no run: mine.txt (give another)")
+    assert not Path("runs/mine/data/classes.json").exists()
+    Path("runs/mine/mine.txt").unlink()
+    result = run(*RUN, *QUICK, "--resume")
+    assert result.code == 0, result.err
+    assert not [path for path in Path("runs").rglob(".*") if path.is_file()]
+    evaluated = Path("runs/mine/evaluation/counts.sqlite").read_bytes()
+    assert run(*RUN, "--resume", "--no-report").code == 0
+    assert Path("runs/mine/evaluation/counts.sqlite").read_bytes() == evaluated  # not once more
 
 
 @pytest.mark.parametrize("where", ["new", "old"])

@@ -6,8 +6,6 @@ Every child has a time limit: what could go wrong is that it hangs.
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
 import threading
 import time
 import warnings
@@ -18,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 import deeplab_native as dn
+from trust._forked import Forked
 
 SECONDS = 120  # far more than a busy machine needs
 
@@ -47,30 +46,7 @@ def two_threads(set_threads):
 
 
 def in_child(function) -> bytes:
-    """function() in a child made by os.fork, which inherits all there is."""
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of fork where there are threads
-        child = os.fork()
-    if child == 0:
-        try:
-            os.close(reading)
-            with os.fdopen(writing, "wb") as pipe:
-                pipe.write(function())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    killer = threading.Timer(SECONDS, os.kill, (child, signal.SIGKILL))
-    killer.start()
-    try:
-        with os.fdopen(reading, "rb") as pipe:
-            result = pipe.read()
-        _, status = os.waitpid(child, 0)
-    finally:
-        killer.cancel()
-        killer.join()
-    assert status == 0, f"the child hung, or died: {status}"
-    return result
+    return Forked(function).result(SECONDS)
 
 
 def test_threads_each_with_an_object():
@@ -113,9 +89,33 @@ def test_fork_after_use():
     """A child uses what it inherited, and makes its own; the parent goes on; grandchildren, too."""
     crf = dn.MeanField.from_image(*problem(0), PARAMS)
     expected = [digest(crf.inference(10)), solve(1)]
-    assert in_child(lambda: digest(crf.inference(10)) + solve(1)) == b"".join(expected)
+    torch.set_num_threads(1)  # as a child has
+    expected_there = [expected[0], solve(1)]
+    torch.set_num_threads(2)
+    assert in_child(lambda: digest(crf.inference(10)) + solve(1)) == b"".join(expected_there)
     assert in_child(lambda: in_child(lambda: digest(crf.inference(10)))) == expected[0]
     assert [digest(crf.inference(10)), solve(1)] == expected
+
+
+def test_pictures_of_usual_size_after_a_fork(set_threads):
+    """Torch uses threads of its own for so many values, and a child would wait for them forever."""
+    unary, image = problem(0, 100, 120)
+    photo = image[0].permute(1, 2, 0).numpy()
+    net = dn.weights.load_model(dn.weights.EMBEDDED)
+
+    def everything() -> bytes:
+        refined, q = dn.refine(photo, -unary[0].numpy(), kind="logits", return_probabilities=True)
+        exact = dn.dense_crf(unary[..., :40, :50], image[..., :40, :50], PARAMS, algorithm="exact")
+        labels = dn.models.predict(net, photo, crf=PARAMS).labels
+        return b"".join(x.tobytes() for x in (refined, q, exact.numpy(), labels.numpy()))
+
+    set_threads(1)
+    expected = everything()
+    set_threads(2)
+    everything()
+    torch.rand(200_000).exp_()
+    assert in_child(everything) == expected
+    assert torch.get_num_threads() == 2
 
 
 def test_fork_in_a_thread_that_never_computed():
@@ -149,6 +149,10 @@ def test_fork_while_another_thread_computes():
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_multiprocessing(method):
     expected = [solve(seed) for seed in range(4)]  # the parent has used its threads
+    if method == "fork":
+        torch.set_num_threads(1)  # as a child has
+        expected = [solve(seed) for seed in range(4)]
+        torch.set_num_threads(2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         pool = multiprocessing.get_context(method).Pool(2)

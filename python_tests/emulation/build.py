@@ -37,14 +37,15 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def build(folder: Path, *options: str, target: str = "_C_emu") -> None:
+def build(folder: Path, *options: str, target: str = "_C_emu", source: Path = HERE) -> None:
     """Configures and builds a target in a folder; options such as -DSANITIZE=thread.
 
-    The first process builds, others that come meanwhile wait and find it up to date.
+    The first process builds, others that come meanwhile wait and find it up to date. Other sources
+    than the emulated kernels are built in the same way.
     """
     cmake = shutil.which("cmake", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if cmake is None:
-        pytest.skip("no cmake to build the emulated kernels with: pip install '.[test]'")
+        pytest.skip(f"no cmake to build {target} with: pip install '.[test]'")
     pybind11 = subprocess.run(
         [sys.executable, "-m", "pybind11", "--cmakedir"], capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -52,12 +53,12 @@ def build(folder: Path, *options: str, target: str = "_C_emu") -> None:
     jobs = str(len(os.sched_getaffinity(0)))
     with _alone_in(folder):
         for command in (
-            [cmake, "-S", HERE, "-B", folder, "-Wno-dev", *where, *options],
+            [cmake, "-S", source, "-B", folder, "-Wno-dev", *where, *options],
             [cmake, "--build", folder, "--target", target, "--parallel", jobs],
         ):
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
-                pytest.fail(f"the emulated kernels do not build:\n{done.stdout}\n{done.stderr}")
+                pytest.fail(f"{target} does not build:\n{done.stdout}\n{done.stderr}")
 
 
 def load_emulator() -> ModuleType:

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from deeplab_native import jobs, viz
+from deeplab_native.jobs._record import Record
 from python_tests.jobs import cases
 from python_tests.jobs.cases import JOBS
 
@@ -36,6 +37,23 @@ def test_where_every_image_fails(job, top, tmp_path, there):
         done = job(top, out, workers=0)
         assert len(done.failed) == cases.IMAGES
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
+def test_where_the_disk_is_full_at_the_first_result(job, top, tmp_path, monkeypatch):
+    """Its files were there before its place in the record was not: without that they are no result,
+    and the same job must go on once there is room."""
+    add = Record.add
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Record, "add", full)
+    with pytest.raises(OSError, match="No space left"):
+        job(top, tmp_path / "new" / "out", workers=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    monkeypatch.setattr(Record, "add", add)
+    job(top, tmp_path / "new" / "out", workers=0)
 
 
 @pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)

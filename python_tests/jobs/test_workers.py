@@ -137,3 +137,30 @@ def test_a_script_without_a_guard_is_told_so(tmp_path):
     )
     assert done.returncode == 1
     assert "before it could begin (does the script call it under `if __name__ ==" in done.stderr
+
+
+ORPHANS = """
+import sys
+from deeplab_native.jobs._workers import run_jobs
+from python_tests.jobs.worker_cases import work
+if __name__ == "__main__":
+    jobs = [("give", 0), ("sleep", sys.argv[1])]
+    for outcome in run_jobs(work, jobs, 2, [sys.argv[2]]):
+        print(outcome.result[1], flush=True)
+"""
+
+
+def test_workers_end_with_the_one_who_gave_them_work(tmp_path):
+    """By SIGKILL of that process alone, as the kernel does it where memory is short."""
+    (tmp_path / "orphans.py").write_text(ORPHANS)
+    line = [sys.executable, str(tmp_path / "orphans.py"), str(tmp_path / "started"), PRELOAD]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": "."}) as p:
+        deadline = time.monotonic() + 60
+        while not ((tmp_path / "started").exists() and (tmp_path / "started").read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        worker = int((tmp_path / "started").read_text())
+        p.kill()
+    while Path(f"/proc/{worker}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

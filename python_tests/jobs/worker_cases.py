@@ -20,7 +20,7 @@ def work(job: tuple[str, object]) -> object:
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "sleep":
-        Path(value).touch()
+        Path(value).write_text(str(os.getpid()))
         time.sleep(60)
     return value, os.getpid()
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from python_tests.emulation import sanitize
+from python_tests import sanitizers
 from python_tests.emulation.build import build, default_folder
+from python_tests.emulation.sanitize import SANITIZERS
 
 CORRECT = ["barriers", "syncwarp", "shuffles", "votes", "atomics", "dynamic_shared", "indices"]
 TENSOR = ["copies", "load_matrices", "mma_bfloat16", "mma_float16", "mma_tfloat32"]
@@ -30,11 +31,11 @@ class Planted:
         self.python, self.environment = [sys.executable], dict(os.environ)
         if kind != "plain":
             try:
-                self.environment = sanitize.check(kind)
-            except sanitize.UnavailableError as error:
+                self.environment = sanitizers.check(kind, more=("halt_on_error=1",))
+            except sanitizers.UnavailableError as error:
                 pytest.skip(f"no {kind} sanitizer: {error}")
-            self.python = sanitize.command(kind)
-            self.options = (f"-DSANITIZE={sanitize.SANITIZERS[kind]}",)
+            self.python = sanitizers.command(kind)
+            self.options = (f"-DSANITIZE={SANITIZERS[kind]}",)
         self.folder = default_folder("" if kind == "plain" else f"-{kind}")
         build(self.folder, *self.options, target="planted")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import socket
@@ -20,6 +21,8 @@ if find_spec("gradio") is None:
 from deeplab_native import CRFParams
 from deeplab_native.models import predict
 from deeplab_native.web import server as module
+from deeplab_native.web.limits import Limits
+from deeplab_native.web.nets import Nets
 from deeplab_native.web.server import check_gradio, listen
 from deeplab_native.weights import EMBEDDED, EMBEDDED_SIDE, load_model
 from python_tests.web.server_cases import Visitor, serving
@@ -109,6 +112,51 @@ def test_uploads_are_answered_and_the_server_goes_on(visitor):
     assert visitor.refine()["version"] == 1
 
 
+def test_no_answer_has_a_path_of_the_server(visitor, tmp_path):
+    """Whatever is asked for, and however it fails."""
+    secret, http = visitor.secret, visitor.http
+    for name, content in {
+        "a.png": b"x",
+        "b.npy": b"\x93NUMPY",
+        "c.npz": b"PK\3\4" + bytes(60),
+    }.items():
+        visitor.upload(name, content, "photo" if name == "a.png" else "labels")
+    found = [str(visitor.refine(mode="A file"))]
+    join = "/gradio_api/queue/join"
+    for body in (
+        b"", b"{", b"[]", b"null", b'{"data": 1}', b'{"data": [], "fn_index": 999}',
+        b'{"data": [{"path": "/etc/passwd"}], "fn_index": 0, "session_hash": "x"}',
+        b'{"data": [], "fn_index": -1, "session_hash": "../.."}', b"\xff" * 100,
+    ):  # fmt: skip
+        found.append(
+            http.post(join, content=body, headers={"content-type": "application/json"}).text
+        )
+    requests = [
+        *[("GET", f"/{what}/{secret}/{name}") for what in ("picture", "download") for name in "ab"],
+        *[("GET", f"/picture/{secret}/belief?label={label}") for label in ("x", "-1", "9" * 400)],
+        ("GET", f"/picture/{secret}/belief?iteration=-1"),
+        ("GET", "/picture/%2e%2e/%2e%2e"),
+        ("GET", "/assets/none.js"),
+        ("GET", "/static/none"),
+        ("GET", "/svelte/none.js"),
+        ("GET", "/gradio_api/queue/data"),
+        ("GET", "/gradio_api/heartbeat/"),
+        ("POST", "/gradio_api/cancel"),
+        ("POST", "/gradio_api/reset"),
+        ("PUT", f"/upload/photo/{secret}"),
+        ("DELETE", "/"),
+        ("POST", "/theme.css"),
+    ]
+    for method, path in requests:
+        answer = http.request(method, path)
+        assert answer.status_code >= 400 or path == "/theme.css", (method, path)
+        found += [answer.text, str(answer.headers)]
+    here = {os.getcwd(), os.path.expanduser("~"), sys.prefix, *sys.path, "/tmp", "Traceback"}
+    here |= {os.path.dirname(module.__file__), "site-packages", 'File "'}
+    for text in found:
+        assert not [word for word in here if len(word) > 1 and word in text], text
+
+
 def test_several_visitors_do_not_mix(server):
     """Each has a photograph of its own size, and gets the library's labels of it."""
     sizes, masks = [(40, 60), (56, 48), (64, 64)], {}
@@ -131,6 +179,26 @@ def test_several_visitors_do_not_mix(server):
     for size in sizes:
         expected = predict(net, photo(*size), crf=params, longest_side=EMBEDDED_SIDE).labels
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(masks[size]))), expected.numpy())
+
+
+def test_what_gradio_keeps_of_a_page_is_bounded_as_the_pages_are():
+    """It has a copy of all controls for each, some tens of kB, of 10,000 pages by default."""
+
+    async def made():  # within a loop: Gradio would open one, and leave it open
+        return module.make_app(Nets(), Limits(sessions=3))
+
+    application, sessions = asyncio.run(made())
+    of_gradio = application._app.routes[-1].app.state_holder
+    for number in range(8):
+        assert of_gradio[f"page {number}"]
+    assert list(of_gradio.session_data) == ["page 5", "page 6", "page 7"]
+    sessions.end()
+
+
+def test_a_browser_has_all_its_connections_to_each_page():
+    """Six to a server, kept for a while; more than there are allowed would be a broken page."""
+    usual = 1024  # descriptors of a process, where nobody asked for more
+    assert 6 * Limits().sessions <= module._CONNECTIONS < usual - 200
 
 
 def test_ports():

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from deeplab_native.web.limits import Limits
 from deeplab_native.web.sessions import Session, Sessions, Upload
 from python_tests.web.web_cases import LIMITS, photo, workspace
 
@@ -49,6 +50,15 @@ def test_each_has_its_own(make):
     assert sessions.run(second, lambda session: session.workspace.photos) == 0
     with pytest.raises(KeyError):
         sessions.run("made up", take)
+
+
+def test_a_class_of_students_fits(make):
+    """Nobody's page goes because fifty are in use; their memory has a limit of its own."""
+    sessions = make(sessions=Limits().sessions)
+    opened = [sessions.open(f"page {number}") for number in range(50)]
+    for secret in opened:
+        sessions.run(secret, take)
+    assert all(sessions.get(secret).workspace.photo is not None for secret in opened)
 
 
 def test_too_many(make, clock):

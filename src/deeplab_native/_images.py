@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 
+from ._memory import check_memory
+from ._picture_formats import Clipped, check_regular, naming, open_picture
+from ._picture_formats import picture_suffixes as picture_suffixes
+
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
 
 
+_BYTES_A_PIXEL = 12  # while it is read: Pillow's own pixels, in RGB, and as an array
 AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 
@@ -73,7 +78,9 @@ def picture_of_bytes(stream: BinaryIO, name: str, *, exif: bool = True) -> Pictu
 
 
 def _picture(file: ImageFile, exif: bool) -> Picture:
-    notes = header_notes(file, exif=exif)
+    # some kilobytes can stand for all pixels that Pillow allows
+    check_memory("picture", _BYTES_A_PIXEL * file.width * file.height)
+    notes = header_notes(file, exif=exif)  # which may decode them, to find an orientation
     upright = _upright(file) if exif else file
     return Picture(np.array(_rgb(upright, notes)), tuple(notes))
 
@@ -85,37 +92,60 @@ def opened(path: Path) -> Iterator[ImageFile]:
         raise FileNotFoundError(f"{path}: no such picture (check the path)")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder (give one picture)")
-    with _opened(path, str(path)) as file:
+    check_regular(path)
+    with Clipped(path) as stream, _opened(stream, str(path)) as file:
         yield file
 
 
 @contextmanager
-def _opened(source: Path | BinaryIO, path: str) -> Iterator[ImageFile]:
+def _opened(source: BinaryIO, path: str) -> Iterator[ImageFile]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(source) as file:
+        with open_picture(source) as file:
             yield file
     except UnidentifiedImageError:
         raise ValueError(f"{path}: not a picture that Pillow can read (use PNG or JPEG)") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: too many pixels: {error} (make it smaller)") from None
-    except PermissionError:
-        raise
     except _UnsuitableError as error:
         raise ValueError(f"{path}: {error}") from None
+    except OSError as error:
+        raise of_file(error, path) from None
     # what Pillow's decoders raise for broken data, each its own
-    except (OSError, SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
-        raise ValueError(f"{path}: damaged or cut off: {error} (save it again)") from None
+    except (SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
+        raise damaged(error, path) from None
+    except ValueError as error:
+        raise naming(error, path) from None
+    except MemoryError as error:
+        raise MemoryError(f"{path}: {error}") from None
+
+
+def of_file(error: OSError, path: object) -> Exception:
+    """What to raise: the system's errors with the file's name, Pillow's as damage of the file."""
+    if error.errno is None:
+        return damaged(error, path)
+    if error.filename is None:
+        error.filename = str(path)
+    return error
+
+
+def damaged(error: Exception, path: object) -> ValueError:
+    """What to raise for a decoder's error."""
+    return ValueError(f"{path}: damaged or cut off: {error} (save it again)")
 
 
 class _UnsuitableError(Exception):
     """A whole picture that cannot be used; the message lacks the file."""
 
 
-def frames(file: ImageFile) -> int:
-    """How many frames or pages it has; telephones put previews behind a photograph (MPO)."""
-    return 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
+def has_frames(file: ImageFile) -> bool:
+    """Whether it has several frames or pages; telephones put previews behind a photograph (MPO).
+
+    How many is not asked: Pillow would go through all of them, which of a file made for that takes
+    hours.
+    """
+    return file.format != "MPO" and bool(getattr(file, "is_animated", False))
 
 
 def header_notes(file: ImageFile, *, exif: bool) -> list[str]:
@@ -123,7 +153,7 @@ def header_notes(file: ImageFile, *, exif: bool) -> list[str]:
     notes = []
     if file.getexif().get(ORIENTATION, 1) in range(2, 9):
         notes.append(TURNED if exif else NOT_TURNED)
-    if frames(file) > 1:
+    if has_frames(file):
         notes.append("several frames, of which the first is read")
     return notes
 
@@ -140,13 +170,8 @@ def image_size(path: Path) -> tuple[int, int]:
 
     Raises FileNotFoundError, or ValueError where the header is none of a picture.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as file:
-            return file.width, file.height
-    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-        raise ValueError(f"{path}: {error}") from None
+    with opened(path) as file:
+        return file.width, file.height
 
 
 def _rgb(image: Image, notes: list[str]) -> Image:
@@ -199,8 +224,9 @@ def read_index_png(path: Path) -> np.ndarray:
 
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such label PNG (check the path)")
+    check_regular(path)
     try:
-        with Image.open(path) as file:
+        with Clipped(path) as stream, open_picture(stream) as file:
             if file.format != "PNG":
                 raise ValueError(
                     f"{path}: labels in a {file.format} file, which may be lossy (save them as PNG)"
@@ -215,10 +241,12 @@ def read_index_png(path: Path) -> np.ndarray:
         raise ValueError(f"{path}: not a PNG (save the labels as PNG)") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: too many pixels: {error} (make it smaller)") from None
-    except PermissionError:
-        raise
-    except (OSError, SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
-        raise ValueError(f"{path}: damaged or cut off: {error} (save it again)") from None
+    except OSError as error:
+        raise of_file(error, path) from None
+    except (SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
+        raise damaged(error, path) from None
+    except ValueError as error:
+        raise naming(error, path) from None
 
 
 def index_values(file: Image, path: Path) -> np.ndarray:
@@ -233,14 +261,6 @@ def _png_bits(path: Path) -> int:
     """Bits of a sample: byte 24 of every PNG (its first chunk is IHDR, by the specification)."""
     with path.open("rb") as file:
         return file.read(25)[24]
-
-
-def picture_suffixes() -> set[str]:
-    """Of all that Pillow reads, in lower case."""
-    from PIL import Image
-
-    Image.init()
-    return {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
 
 
 def by_stem(folder: Path, suffixes: Collection[str], what: str) -> dict[str, Path]:

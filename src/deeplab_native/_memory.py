@@ -8,6 +8,8 @@ from pathlib import Path
 
 from . import _C
 
+MOST_UNPACKED = 1 << 32
+"""Bytes that one array, volume or archive member may have in memory, whatever it has in a file."""
 _LEAST = 1 << 28  # bytes that are not worth a look
 _MEMINFO = Path("/proc/meminfo")
 # The limit of a container, in version 2 and 1 of cgroups.
@@ -59,6 +61,19 @@ def check_memory(what: str, size: int) -> None:
         raise MemoryError(
             f"{what}: needs at least {size / 1e9:.1f} GB, and {available / 1e9:.1f} GB are free"
         )
+
+
+def check_unpacked(what: object, size: int) -> None:
+    """ValueError where what a file unpacks to is beyond `MOST_UNPACKED`, MemoryError as above.
+
+    Some kilobytes of a packed file can stand for any number of bytes: call it before they are made.
+    """
+    if size > MOST_UNPACKED:
+        raise ValueError(
+            f"{what}: {size / 1e9:,.1f} GB in memory; expected at most "
+            f"{MOST_UNPACKED / 1e9:.1f} GB of what may be packed (save less in one file)"
+        )
+    check_memory(str(what), size)
 
 
 def available_memory() -> int | None:

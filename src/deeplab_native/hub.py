@@ -15,6 +15,7 @@ from typing import Any
 
 from .models import DeepLab
 from .weights import Metadata, check_file, load_model, read_metadata, save
+from .weights.digest import check_sha256, digest_in_name
 
 _FILE = "model.safetensors"
 
@@ -59,19 +60,26 @@ def push_to_hub(model: DeepLab, repo_id: str, **arguments: Any) -> str:
     return url
 
 
-def from_pretrained(name_or_folder: str | os.PathLike[str], **arguments: Any) -> DeepLab:
+def from_pretrained(
+    name_or_folder: str | os.PathLike[str], *, sha256: str | None = None, **arguments: Any
+) -> DeepLab:
     """The net that `save_pretrained` or `push_to_hub` wrote, in evaluation mode.
 
-    Only `model.safetensors` is read, no pickled file in any case.
+    Only `model.safetensors` is read, no pickled file in any case. What was downloaded must have the
+    SHA-256 that the hub says of it, also when it comes from the cache. Whoever can write to the
+    repository can change both: `sha256`, or a commit's hash as `revision`, pins what you looked at.
 
     Args:
         name_or_folder: a folder, or "user/name" of a repository.
+        sha256: of `model.safetensors`, 64 hexadecimal digits; compared before anything of the file
+            is parsed.
         arguments: of `ModelHubMixin.from_pretrained` (`revision`, `token`, `cache_dir`,
             `force_download`, `local_files_only`), and options of `create_model`.
 
     Raises:
         ImportError: huggingface_hub is not installed.
-        ValueError, OSError: the file is missing, damaged or not ours, see `weights.load`.
+        ValueError, OSError: the file has another SHA-256 (both are named), is missing, damaged or
+            not ours, see `weights.load`.
         Exception: what huggingface_hub raises for a download.
     """
     adapter = _adapter()
@@ -79,7 +87,7 @@ def from_pretrained(name_or_folder: str | os.PathLike[str], **arguments: Any) ->
     # what has the form of a repository's name is left to huggingface_hub
     if not path.is_dir() and (path.is_absolute() or len(path.parts) > 2 or path.parts[0] == ".."):
         raise FileNotFoundError(f"{path}: no such folder (check the path)")
-    model: DeepLab = adapter.from_pretrained(name_or_folder, **arguments).net
+    model: DeepLab = adapter.from_pretrained(name_or_folder, sha256=sha256, **arguments).net
     return model
 
 
@@ -133,9 +141,11 @@ def _adapter() -> Any:
             force_download: bool,
             local_files_only: bool,
             token: str | bool | None,
+            sha256: str | None = None,
             **options: Any,
         ) -> HubModel:
             path = Path(model_id) / _FILE
+            said = None
             if not Path(model_id).is_dir():
                 path = Path(
                     hf_hub_download(
@@ -148,7 +158,11 @@ def _adapter() -> Any:
                         local_files_only=local_files_only,
                     )
                 )
-            read_metadata(check_file(path))  # load_model would read files of others, too
+                said = digest_in_name(path)
+            check_file(path, sha256)
+            if sha256 is None and said is not None:
+                check_sha256(path, said, said="but the hub says")
+            read_metadata(path)  # load_model would read files of others, too
             return cls(load_model(path, **options).eval())
 
     return HubModel

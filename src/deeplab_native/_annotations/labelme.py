@@ -237,8 +237,15 @@ def _picture(document: Mapping[str, Any], path: Path | None) -> np.ndarray:
     named = entry(document, "imagePath", str, where)
     if path is None:
         raise ValueError(f"{where}: no imageData (give the file, so that {named!r} is found by it)")
-    # as LabelMe on Windows writes it, too
-    return read_picture(path.parent / PurePosixPath(named.replace("\\", "/"))).pixels
+    file = PurePosixPath(named.replace("\\", "/"))  # as LabelMe on Windows writes it, too
+    if file.is_absolute():
+        raise ValueError(
+            f"{where}: imagePath {named[:80]!r} is absolute (give it relative to the file)"
+        )
+    try:
+        return read_picture(path.parent / file).pixels
+    except (OSError, ValueError) as error:
+        raise type(error)(f"{where}: imagePath: {error}") from None
 
 
 def _decoded(text: str, where: str) -> np.ndarray:

@@ -46,7 +46,7 @@ def run_folder(
         with console.status("Reading photographs and labels, measuring an update"):
             data, plan = plan_folder(
                 folder, output, minutes=minutes, longest_side=longest_side, overrides=overrides,
-                say=lambda text: console.err.print(text, soft_wrap=True),
+                resume=resume, say=lambda text: console.err.print(text, soft_wrap=True),
             )  # fmt: skip
         config = plan.config
     command = repeat.command()
@@ -98,12 +98,20 @@ def _finish(
     assert config.data.root is not None
     held_out = open_dataset("folder", config.data.root, config.data.val or "val")
     device = "cuda" if config.accelerator == "cuda" else "cpu"
-    with report.bar("are counted") as progress:
-        found = jobs.evaluate(
-            held_out, output / EVALUATION, weights=outcome.weights, trimap="none",
-            device=device, threads=config.threads, overwrite=True, progress=progress,
-            report=write_report, workers=0 if len(held_out) < _FEW else None,
-        )  # fmt: skip
+    weights = outcome.weights
+
+    def evaluate(*, overwrite: bool) -> EvaluateResult:
+        with report.bar("are counted") as progress:
+            return jobs.evaluate(
+                held_out, output / EVALUATION, weights=weights, trimap="none",
+                device=device, threads=config.threads, overwrite=overwrite, progress=progress,
+                report=write_report, workers=0 if len(held_out) < _FEW else None,
+            )  # fmt: skip
+
+    try:
+        found = evaluate(overwrite=False)
+    except ValueError:  # of other weights, before these
+        found = evaluate(overwrite=True)
     net = load_model(outcome.weights).to(device)
     pictures = write_examples(net, held_out, output / EXAMPLES)
     commands = _commands(output, outcome.weights, _reduced_to(config, longest_side))

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -26,6 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .._logging import ROOT
+from .._terminal import TextConsole
 from .errors import in_options
 
 if TYPE_CHECKING:
@@ -33,9 +34,8 @@ if TYPE_CHECKING:
 
     from ..jobs import Progress as JobProgress
 
-# File names are printed as they are: brackets and colons in them are no markup
-out = Console(highlight=False, markup=False, emoji=False)
-err = Console(stderr=True, highlight=False, markup=False, emoji=False)
+out = TextConsole()
+err = TextConsole(stderr=True)
 
 
 class _Lines(logging.Handler):

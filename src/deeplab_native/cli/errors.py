@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import traceback
+from pathlib import Path
 
 from .._errors import one_line
 
@@ -13,6 +16,8 @@ _ADVICE = re.compile(r"\([\w-]+ [^()]*\)$|[:;] expected |did you mean ")
 # The jobs name an argument of theirs in backticks, where it matters with its value
 _SWITCHES = {"`exif=False`": "--no-exif"}
 _ARGUMENT = re.compile(r"`(\w+)`")
+_OF_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
+_PRINTS = {"cli", "click", "rich", "typer"}  # folders of the code that prints
 # where the option has another name
 _OPTIONS = {
     "count": "images",
@@ -29,6 +34,15 @@ def in_options(text: str) -> str:
     return _ARGUMENT.sub(
         lambda found: f"--{_OPTIONS.get(found[1], found[1].replace('_', '-'))}", text
     )
+
+
+def of_output(error: BaseException) -> BaseException:
+    """With the name of standard output, where what prints there failed."""
+    if isinstance(error, OSError) and error.filename is None and error.errno in _OF_OUTPUT:
+        *_, last = traceback.extract_tb(error.__traceback__)
+        if _PRINTS.intersection(Path(last.filename).parts):
+            error.filename = "standard output"
+    return error
 
 
 def with_advice(error: BaseException) -> str:

@@ -5,6 +5,7 @@ Nothing here imports torch: `--help` and usage errors answer at once.
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
+from .._errors import printable
 from . import (
     convert_weights,
     crf,
@@ -27,7 +29,7 @@ from . import (
     train,
 )
 from ._ray import with_address
-from .errors import with_advice
+from .errors import of_output, with_advice
 
 
 class _OneLineErrors(TyperGroup):
@@ -55,7 +57,7 @@ class _OneLineErrors(TyperGroup):
             # typer's own exceptions (usage, exit, abort) are its own business
             if ctx.params.get("debug") or type(error).__module__.startswith(("typer", "click")):
                 raise
-            print(f"error: {with_advice(error)}", file=sys.stderr)
+            print(f"error: {printable(with_advice(of_output(error)))}", file=sys.stderr)
             raise typer.Exit(1) from None
 
 
@@ -129,9 +131,22 @@ def main() -> None:
     """Runs `deeplab-native` on the arguments of this process, and ends it with the status."""
     with warnings.catch_warnings():
         warnings.showwarning = _in_one_line
-        app(prog_name="deeplab-native")
+        if hasattr(sys.stdout, "reconfigure"):  # names of files may be no text of its encoding
+            sys.stdout.reconfigure(errors="backslashreplace")
+        try:
+            try:
+                app(prog_name="deeplab-native")
+            finally:
+                if sys.stdout is not None:  # what it is where the shell closed it
+                    sys.stdout.flush()  # Python would do it later, and only warn where it fails
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError):
+                print(f"error: {printable(with_advice(of_output(error)))}", file=sys.stderr)
+            # what is left cannot be written, which Python would try once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
 
 
 def _in_one_line(message: Warning | str, *_: object, **__: object) -> None:
     """A warning as the commands say their own, without the line of the source that it is of."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {printable(str(message))}", file=sys.stderr)

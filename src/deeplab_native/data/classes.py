@@ -165,7 +165,7 @@ def class_numbers(content: object, path: Path) -> dict[int, str]:
     if isinstance(content, list):
         pairs = list(enumerate(content))
     elif isinstance(content, dict):
-        pairs = [(int(k), v) if k.isdecimal() else (v, k) for k, v in content.items()]
+        pairs = [(int(k), v) if _is_number(k) else (v, k) for k, v in content.items()]
     found = {number: name for number, name in pairs if type(number) is int}
     if len(found) < len(pairs) or not all(isinstance(name, str) for name in found.values()):
         raise ValueError(
@@ -173,6 +173,10 @@ def class_numbers(content: object, path: Path) -> dict[int, str]:
             f'{{"0": "background", ...}}; got {json.dumps(content)}'[:400]
         )
     return {number: str(name) for number, name in found.items()}
+
+
+def _is_number(key: str) -> bool:
+    return key.isdecimal() and len(key) <= 9
 
 
 def read_json(path: Path) -> object:

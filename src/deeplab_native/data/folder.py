@@ -9,7 +9,7 @@ from pathlib import Path
 from .._images import by_stem, picture_suffixes
 from .classes import ClassSet, as_class_set
 from .dataset import Entry, SegmentationDataset
-from .lists import read_ids
+from .lists import read_names
 
 CLASSES_FILE = "classes.json"
 
@@ -67,7 +67,7 @@ def folder(
             there = sorted(p.stem for p in top.glob("*.txt"))
             hint = f"there are {', '.join(there)}" if there else "one id a line"
             raise FileNotFoundError(f"split: {path} is missing ({hint})")
-        names = read_ids(path)
+        names = read_names(path)
     return SegmentationDataset(
         f"{top.resolve().name} {split or ''}".strip(),
         [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from .._files import below
 from .dataset import Entry
 
 
@@ -46,6 +47,18 @@ def read_ids(path: Path) -> list[str]:
     return ids
 
 
+def read_names(path: Path) -> list[str]:
+    """`read_ids` of photographs' names alone; ValueError where one is a path."""
+    names = read_ids(path)
+    for name in names:
+        if Path(name).name != name or name == "..":
+            raise ValueError(
+                f"{path}: {name[:80]!r} is no name of a photograph (give it without folder and "
+                "suffix)"
+            )
+    return names
+
+
 def entries_of_list(path: Path, root: Path, images: str, labels: str) -> list[Entry]:
     """Entries of a list of bare ids, or of DeepLab's "/JPEGImages/ID.jpg /Labels/ID.png".
 
@@ -58,7 +71,8 @@ def entries_of_list(path: Path, root: Path, images: str, labels: str) -> list[En
         if len(words) == 1 and "/" not in line:
             entry = Entry(line, root / images / f"{line}.jpg", root / labels / f"{line}.png")
         elif len(words) == 2:
-            image, label = (root / word.lstrip("/") for word in words)
+            where = f"{path}: entry {number}"
+            image, label = (below(root, word.lstrip("/"), where) for word in words)
             entry = Entry(image.stem, image, label)
         else:
             raise ValueError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from .._images import by_stem, picture_suffixes
 from .classes import CAMVID, CITYSCAPES
 from .dataset import VOID, Entry, SegmentationDataset
-from .lists import check_split, find_root, read_ids
+from .lists import check_split, find_root, read_names
 
 _CITYSCAPES_ADVICE = (
     "unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip there, from "
@@ -84,7 +84,7 @@ def camvid(root: str | os.PathLike[str], split: str = "val") -> SegmentationData
         flat = (folder / "images").is_dir() and (folder / "labels").is_dir()
         if flat and lists.is_file():
             photos = by_stem(folder / "images", picture_suffixes(), "pictures")
-            ids = read_ids(lists)
+            ids = read_names(lists)
             places = [photos.get(name, folder / f"images/{name}.png") for name in ids]
             annotations = folder / "labels"
         else:

@@ -11,9 +11,12 @@ CREDIT = "Photo: US Navy, public domain (Commodore Grace M. Hopper)"
 
 def photograph() -> np.ndarray:
     """(600, 512, 3) uint8 RGB, from the sample data of the installed matplotlib."""
-    from matplotlib.cbook import get_sample_data
+    # the package first and whole: two threads that import it and a part of it at once get halves
+    import matplotlib
     from PIL import Image
 
-    opened: Any = get_sample_data("grace_hopper.jpg")  # a file, and an array only of a .npy
+    opened: Any = matplotlib.cbook.get_sample_data(
+        "grace_hopper.jpg"
+    )  # a file, and an array only of a .npy
     with opened as file, Image.open(file) as image:
         return np.array(image.convert("RGB"))

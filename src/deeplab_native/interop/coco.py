@@ -18,7 +18,7 @@ from .._annotations import (
     write_document,
 )
 from .._annotations.coco import CocoImage
-from .._files import check_output
+from .._files import below, check_output
 from .._images import read_image
 from ..crf import refine
 from ._options import check_options
@@ -98,7 +98,8 @@ def refine_coco(
     for i, annotation in enumerate(entries):
         if annotation.get("segmentation") and not annotation.get("iscrowd"):
             of.setdefault(annotation["image_id"], []).append(i)
-    missing = [n for id_ in of if not (folder / (n := known[id_].file_name)).is_file()]
+    files = {id_: below(folder, known[id_].file_name, "`document`: file_name") for id_ in of}
+    missing = [known[id_].file_name for id_, file in files.items() if not file.is_file()]
     if missing:
         raise FileNotFoundError(
             f"`photos`: {len(missing)} photographs are not in {folder}, first {missing[0]}"

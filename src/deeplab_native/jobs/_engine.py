@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .._files import nothing_left, remove_leftovers, sole_writer
+from .._files import check_inside, nothing_left, remove_leftovers
 from .._logging import logger
 from ._execution import Execution
 from ._progress import Cancelled, Tally
@@ -112,31 +112,31 @@ def workplace(
 
     A run that ends, in whatever way, without a single result leaves nothing that was not there.
 
-    Raises what `Record` does, and ValueError where another run is writing to the folder, or there
-    is a record and neither `resume` nor `overwrite`.
+    Raises what `Record` does, and ValueError where a link in `output` leads out of it, another run
+    is writing to the folder, or there is a record and neither `resume` nor `overwrite`.
     """
     path = output / record
     used = [output, *folders]
-    with nothing_left(used, [path, *files]) as keep:
-        output.mkdir(parents=True, exist_ok=True)
-        with sole_writer(output):
-            if overwrite:
-                # the results first: no file may ever lie beside a record that it was not made by
-                for result in results:
-                    result.unlink(missing_ok=True)
-                remove_record(path)
-            elif not resume and path.exists():
-                raise ValueError(f"`output` {output}: has results of an earlier run {ADVICE}")
-            try:
-                remove_leftovers(f for f in used if f.is_dir())  # of runs that were killed
-                with closing(Record(path, kind, settings)) as opened:
-                    try:
-                        yield opened
-                    finally:
-                        if not _is_empty(opened):
-                            keep()
-            finally:
-                remove_leftovers(f for f in used if f.is_dir())  # of workers ended while they wrote
+    check_inside(output, used)
+    # what is new is looked for, and removed, by the one alone who has the folder
+    with nothing_left(used, [path, *files], alone_in=output) as keep:
+        if overwrite:
+            # the results first: no file may ever lie beside a record that it was not made by
+            for result in results:
+                result.unlink(missing_ok=True)
+            remove_record(path)
+        elif not resume and path.exists():
+            raise ValueError(f"`output` {output}: has results of an earlier run {ADVICE}")
+        try:
+            remove_leftovers(f for f in used if f.is_dir())  # of runs that were killed
+            with closing(Record(path, kind, settings)) as opened:
+                try:
+                    yield opened
+                finally:
+                    if not _is_empty(opened):
+                        keep()
+        finally:
+            remove_leftovers(f for f in used if f.is_dir())  # of workers ended while they wrote
 
 
 def _is_empty(record: Record) -> bool:

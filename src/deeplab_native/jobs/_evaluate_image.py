@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
 from .. import metrics
-from .._images import header_notes, opened
+from .._images import header_notes, image_size, opened
 from .._memory import least_bytes_of_crf
 from ..data import Entry, Reader, Sample
 from ..models import DeepLab, create_model, predict
@@ -163,8 +162,8 @@ class Job(NamedTuple):
     def need(self) -> int:
         """Bytes of memory that it takes at the least; 0 where the files do not say."""
         try:
-            with Image.open(self.entry.image) as picture:
-                points = picture.width * picture.height
+            width, height = image_size(self.entry.image)
+            points = width * height
         except Exception:  # whatever it is, reading the image will say so
             return 0
         need = least_bytes_of_crf(self.reader.num_classes, points, [2, 5])

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._files import atomic_path
+from .._memory import check_memory, check_unpacked
+from .._picture_formats import check_regular
 
 SUFFIXES = (".nii", ".nii.gz")
+_MOST_EXTENSIONS = 1 << 26  # bytes between header and voxels
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
 
 
@@ -64,20 +69,19 @@ def read_volume(path: Path) -> Volume:
         raise FileNotFoundError(f"{path}: no such volume (check the path)")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder (give one volume)")
-    try:
+    check_regular(path)
+    packed = path.name.lower().endswith(".gz")
+    with _errors(path):
+        if packed:
+            _check_extensions(path)
         image: Any = nibabel.load(path)
+        size = _bytes_of(image)
+    if packed:
+        check_unpacked(path, size)
+    else:
+        check_memory(str(path), size)
+    with _errors(path):
         values = np.asarray(image.dataobj)
-    except (
-        nibabel.filebasedimages.ImageFileError,
-        nibabel.spatialimages.HeaderDataError,
-        OSError,
-        EOFError,
-        ValueError,
-        zlib.error,
-    ) as error:
-        raise ValueError(
-            f"{path}: no NIfTI file, damaged or cut off: {type(error).__name__} (save it again)"
-        ) from None
     if values.dtype.kind not in "fiub":
         raise ValueError(
             f"{path}: expected voxels of numbers, got {values.dtype} (save plain ones)"
@@ -91,6 +95,49 @@ def read_volume(path: Path) -> Volume:
         )
     spacing, notes = _spacing(path, image)
     return Volume(values, spacing, image, notes)
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """What nibabel and gzip raise for broken data, in our words."""
+    import nibabel
+
+    try:
+        yield
+    except (
+        nibabel.filebasedimages.ImageFileError,
+        nibabel.spatialimages.HeaderDataError,
+        OSError,
+        EOFError,
+        ValueError,
+        zlib.error,
+    ) as error:
+        raise ValueError(
+            f"{path}: no NIfTI file, damaged or cut off: {type(error).__name__} (save it again)"
+        ) from None
+
+
+def _check_extensions(path: Path) -> None:
+    """ValueError where there is too much between header and voxels: nibabel reads all of it."""
+    import nibabel
+
+    with gzip.open(path) as file:
+        start = file.read(540)
+    sizes = {int.from_bytes(start[:4], order) for order in ("little", "big")}
+    kind: Any = nibabel.Nifti2Header if 540 in sizes else nibabel.Nifti1Header
+    header: Any = kind(start[: kind.template_dtype.itemsize], check=False)
+    if not 0 <= header["vox_offset"] <= _MOST_EXTENSIONS:
+        raise ValueError
+
+
+def _bytes_of(image: Any) -> int:
+    """Of the voxels in memory, where scaled ones are float64."""
+    size = max(
+        image.get_data_dtype().itemsize, image.header.get_slope_inter() != (None, None) and 8
+    )
+    for length in image.shape:
+        size *= int(length)
+    return int(size)
 
 
 def _spacing(path: Path, image: Any) -> tuple[tuple[float, float, float], tuple[str, ...]]:

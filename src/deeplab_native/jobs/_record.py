@@ -8,6 +8,7 @@ done again.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -41,6 +42,9 @@ class Record:
         self.path = path
         self._format = f"deeplab_native {kind} 1"
         now = json.loads(json.dumps(settings, default=str))
+        for file in (path, path.with_name(f"{path.name}-journal")):
+            if file.is_symlink():  # SQLite would write to whatever is at its end
+                raise ValueError(f"{file}: is a symbolic link {ADVICE}")
         with self._errors():
             self._database = sqlite3.connect(path, isolation_level=None)
         try:
@@ -51,57 +55,68 @@ class Record:
             raise
 
     def _check(self, now: dict[str, Any]) -> None:
-        tables = [row[0] for row in self._database.execute("SELECT name FROM sqlite_master")]
-        if not tables:
+        there = [row[0] for row in self._database.execute("SELECT sql FROM sqlite_master")]
+        if not there:
             for table in _TABLES:
                 self._database.execute(table)
             rows = [("format", self._format), ("settings", json.dumps(now))]
             self._database.executemany("INSERT INTO about VALUES (?, ?)", rows)
             return
         about: dict[str, str] = {}
-        if {"about", "images", "counts"} <= set(tables):
+        # the same tables and nothing else: a view can be one that never ends, a trigger can write
+        if sorted(filter(None, there)) == sorted(_TABLES):
             about = dict(self._database.execute("SELECT what, value FROM about"))
         if about.get("format") != self._format:
             raise ValueError(f"{self.path}: not written by this job {ADVICE}")
-        differences = describe_differences(json.loads(about["settings"]), now)
+        settings = json.loads(about["settings"])
+        if not isinstance(settings, dict):
+            raise ValueError(f"{self.path}: damaged: its settings are no object {ADVICE}")
+        differences = describe_differences(settings, now)
         if differences:
             raise ValueError(f"{self.path}: made with other settings: {differences} {ADVICE}")
 
     def done(self) -> dict[str, str]:
         """The images that are in it, and the state of their files then."""
         with self._errors():
-            return dict(self._database.execute("SELECT image, files FROM images"))
+            rows = self._database.execute("SELECT image, files FROM images")
+            return {_name(text): state for text, state in rows}
 
     def add(self, image: str, state: str, results: Mapping[str, bytes]) -> None:
         """Results of an image, in place of those of the same parts; on the disk when this returns.
 
         Where it raises, nothing was written. Results of another state of its files are removed.
         """
-        rows = [(image, part, content) for part, content in results.items()]
+        text = _text(image)
+        rows = [(text, part, content) for part, content in results.items()]
         with self._errors(), self._at_once():
             self._database.execute(
                 "DELETE FROM counts WHERE image = ?1 AND "
                 "NOT EXISTS (SELECT 1 FROM images WHERE image = ?1 AND files = ?2)",
-                (image, state),
+                (text, state),
             )
-            self._database.execute("INSERT OR REPLACE INTO images VALUES (?, ?)", (image, state))
+            self._database.execute("INSERT OR REPLACE INTO images VALUES (?, ?)", (text, state))
             self._database.executemany("INSERT OR REPLACE INTO counts VALUES (?, ?, ?)", rows)
 
     def results(self, part: str | None = None) -> Iterator[tuple[str, str, bytes]]:
         """(image, part, content) of all there is, or of one part."""
         query = "SELECT image, variant, packed FROM counts"
         with self._errors():
-            if part is None:
-                yield from self._database.execute(query)
-            else:
-                yield from self._database.execute(f"{query} WHERE variant = ?", (part,))
+            which = ("", ()) if part is None else (" WHERE variant = ?", (part,))
+            for text, variant, packed in self._database.execute(query + which[0], which[1]):
+                yield _name(text), variant, self._content(_name(text), packed)
 
     def result(self, image: str, part: str) -> bytes | None:
         """Of one image, or None where that part is not there."""
         query = "SELECT packed FROM counts WHERE image = ? AND variant = ?"
         with self._errors():
-            row = self._database.execute(query, (image, part)).fetchone()
-        return None if row is None else bytes(row[0])
+            row = self._database.execute(query, (_text(image), part)).fetchone()
+        return None if row is None else self._content(image, row[0])
+
+    def _content(self, image: str, packed: object) -> bytes:
+        """SQLite keeps a number in a column of bytes; `bytes` would make so many zeros of it."""
+        if not isinstance(packed, bytes):
+            raise self.damaged(image, "results that are no bytes")
+        return packed
 
     def damaged(self, image: str, why: object) -> ValueError:
         """The error to raise for results that cannot be what `add` was given."""
@@ -130,8 +145,29 @@ class Record:
             raise OSError(
                 f"{self.path}: {error} (free the disk, or give another `output`)"
             ) from None
-        except (sqlite3.DatabaseError, json.JSONDecodeError, AttributeError, KeyError) as error:
+        except (
+            sqlite3.DatabaseError,
+            json.JSONDecodeError,
+            UnicodeDecodeError,  # of texts, and of SQLite's own messages that quote them
+            RecursionError,
+            AttributeError,
+            KeyError,
+            TypeError,
+        ) as error:
             raise ValueError(f"{self.path}: damaged: {error} {ADVICE}") from None
+
+
+# Names of files may hold bytes that are no UTF-8, which Python reads as characters that no text of
+# SQLite may have.
+_BYTE = re.compile(r"\\udc([89a-f][0-9a-f])")
+
+
+def _text(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _name(text: str) -> str:
+    return _BYTE.sub(lambda found: chr(0xDC00 + int(found[1], 16)), text)
 
 
 def remove_record(path: Path) -> None:

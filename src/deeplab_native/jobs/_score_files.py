@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -12,7 +14,10 @@ import numpy as np
 import torch
 
 from .._images import picture_suffixes
-from ..weights.state_dict import _check_zip
+from .._memory import check_memory, check_unpacked
+from .._picture_formats import check_regular, open_picture
+from ..weights.state_dict import read_tensors
+from ._array_sizes import array_bytes, member_bytes
 
 SUFFIXES = (".npy", ".npz", ".pt", ".pth")
 # Of what people have instead: how it begins, what it is
@@ -22,6 +27,12 @@ _OTHERS = (
     (b"<", "an HTML or XML page, as of a failed download"),
     (b"{", "JSON text"),
 )
+# What NumPy and zipfile raise for bad data: of headers, of checksums and of what they cannot unpack
+_DAMAGED = (
+    ValueError, EOFError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError,
+    RecursionError, NotImplementedError, RuntimeError, OverflowError, TypeError, LookupError,
+    OSError, lzma.LZMAError,
+)  # fmt: skip
 
 
 def read_array(path: Path, key: str | None = None) -> np.ndarray | None:
@@ -37,6 +48,7 @@ def read_array(path: Path, key: str | None = None) -> np.ndarray | None:
         raise FileNotFoundError(f"{path}: no such scores file (check the path)")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder (give one scores file)")
+    check_regular(path)
     with path.open("rb") as file:  # opened here: np.load leaves damaged archives open
         array = _load(path, file, key)
     if array is None:
@@ -60,6 +72,7 @@ def _load(path: Path, file: BinaryIO, key: str | None) -> Any:
     if start[:6] == b"\x93NUMPY":
         if key is not None:
             raise ValueError(f"{path}: `key` is for .npz files, this is one array (leave it out)")
+        _check_size(path, file)
         return _whole(path, lambda: np.load(file, allow_pickle=False))
     if start[:1] == b"\x80":
         return _from_torch(path, file, key)
@@ -70,6 +83,7 @@ def _load(path: Path, file: BinaryIO, key: str | None) -> Any:
         file.seek(0)
         with _whole(path, lambda: np.load(file, allow_pickle=False)) as arrays:
             name = _chosen(path, arrays.files, key)
+            _check_member(path, arrays.zip, name)
             return _whole(path, lambda: arrays[name])
     kinds = [kind for begin, kind in _OTHERS if start.startswith(begin)]
     if not kinds and _is_picture(file):
@@ -81,11 +95,37 @@ def _load(path: Path, file: BinaryIO, key: str | None) -> Any:
     )
 
 
+def _check_size(path: Path, file: BinaryIO) -> None:
+    """Of a .npy file, which is as long as its header says, or cut off."""
+    try:
+        size = _whole(path, lambda: array_bytes(path, file))
+    except ValueError:  # NumPy will say more
+        size = 0
+    start, end = file.tell(), file.seek(0, 2)
+    file.seek(0)
+    if start + size > end:
+        raise ValueError(f"{path}: damaged or cut off (save it again)")
+    check_memory(str(path), 2 * size)
+
+
+def _check_member(path: Path, archive: zipfile.ZipFile, name: str) -> None:
+    """Of a .npz file, whose members unpack to any size: by what archive and header say."""
+    there = archive.namelist()
+    member = archive.getinfo(name if name in there else f"{name}.npy")
+    check_unpacked(path, member.file_size)
+    try:
+        size = _whole(path, lambda: member_bytes(path, archive, member))
+    except ValueError:  # NumPy will say more
+        return
+    if size > member.file_size:
+        raise ValueError(f"{path}: damaged or cut off (save it again)")
+
+
 def _is_picture(file: BinaryIO) -> bool:
     from PIL import Image
 
     try:
-        with Image.open(file):
+        with open_picture(file):
             return True
     except Image.DecompressionBombError:  # which reading it will say
         return True
@@ -105,7 +145,7 @@ def _whole(path: Path, read: Callable[[], Any]) -> Any:
     """read(), with NumPy's and zipfile's own errors for bad data in our words."""
     try:
         return read()
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
         if "allow_pickle" in str(error):
             raise ValueError(
                 f"{path}: holds pickled Python objects, which could run any code, and is not "
@@ -116,8 +156,7 @@ def _whole(path: Path, read: Callable[[], Any]) -> Any:
 
 def _from_torch(path: Path, file: BinaryIO, key: str | None) -> np.ndarray:
     try:
-        _check_zip(file)
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        content = read_tensors(file)
     except Exception as error:  # its kind depends on where the file breaks
         raise ValueError(
             f"{path}: damaged, or not a plain tensor or dict of them, and is not loaded, since "
@@ -140,6 +179,8 @@ def _from_torch(path: Path, file: BinaryIO, key: str | None) -> np.ndarray:
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
         raise ValueError(f"{path}: a tensor without plain values (save tensor.to_dense().cpu())")
     tensor = tensor.detach()
+    # one number may stand for all: a stride of 0
+    check_unpacked(path, tensor.numel() * max(4, tensor.element_size()))
     array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     return array
 

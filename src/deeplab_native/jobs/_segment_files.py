@@ -99,15 +99,20 @@ class Results:
             files = [self.folder, *([self.scores] if self.scores else [])]
         return [path for path in files if path.exists()]
 
-    def write_classes(self, names: Sequence[str]) -> None:
-        """Makes the folders; raises ValueError where there are label PNGs of other classes."""
-        for folder in self.folders():
-            folder.mkdir(parents=True, exist_ok=True)
+    def check_classes(self, names: Sequence[str]) -> None:
+        """Raises ValueError where there are label PNGs of other classes."""
         path = self.folder / CLASSES
-        text = json.dumps({str(i): name for i, name in enumerate(names)}, indent=1) + "\n"
-        if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
+        if path.exists() and path.read_text(encoding="utf-8", errors="replace") != _text(names):
             raise ValueError(
                 f"{path} names other classes than the network has (give another folder)"
             )
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+
+    def write_classes(self, names: Sequence[str]) -> None:
+        """Makes the folder, too, where it is not there."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic_path(self.folder / CLASSES) as temporary:
+            temporary.write_text(_text(names), encoding="utf-8")
+
+
+def _text(names: Sequence[str]) -> str:
+    return json.dumps({str(i): name for i, name in enumerate(names)}, indent=1) + "\n"

@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
 from .. import viz
 from .._files import nothing_left
-from .._images import read_picture, reduced_size
+from .._images import image_size, read_picture, reduced_size
 from .._memory import least_bytes_in_bands, least_bytes_of_crf
 from ..models import DeepLab, create_model
 from ..models._small_scores import small_scores
@@ -127,11 +126,11 @@ class Job(NamedTuple):
     def need(self) -> int:
         """Bytes of memory that it takes at the least; 0 where the file does not say."""
         try:
-            with Image.open(self.image) as picture:
-                size = picture.height, picture.width
+            width, height = image_size(self.image)
         except Exception:  # whatever it is, reading the image will say so
             return 0
         on_cpu = self.net.device == "cpu"
+        size = height, width
         return least_bytes(size, self.net.num_classes or 21, self.settings, on_cpu=on_cpu)
 
 
@@ -179,6 +178,8 @@ def segment_with(
     labels, scores = found
     seconds = perf_counter() - start
     colours = job.settings.palette()
+    for path in job.outputs.paths():  # one that has failed meanwhile may have taken a folder away
+        path.parent.mkdir(parents=True, exist_ok=True)
     with nothing_left((), job.outputs.paths()) as keep:  # all or none
         viz.save_label_png(job.outputs.labels, labels, colours)
         if job.outputs.overlay is not None:

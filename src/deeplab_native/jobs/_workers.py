@@ -7,7 +7,9 @@ threads, and a crash in one job would end all.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from multiprocessing import forkserver
@@ -194,8 +196,17 @@ def _how_it_ended(code: int | None) -> str:
     return f"was ended by {name}{why}"
 
 
+def _end_with_parent() -> None:
+    """Nobody waits for what a killed process gave out, and another run may be writing its files."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
 def _work(connection: Connection, function: Callable[[Any], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who gives the jobs
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         connection.send("started")
         while True:

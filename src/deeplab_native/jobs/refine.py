@@ -156,14 +156,16 @@ def refine(
         "scores": str(folders.scores.resolve()),
         **settings.as_record(),
     }
-    there = [path for task in tasks for path in task.outputs if path.exists()]
+    outputs_of_all = [path for task in tasks for path in task.outputs]
+    there = [path for path in outputs_of_all if path.exists()]
     old = not overwrite and not (folders.output / RECORD).exists()
     if old:
         _check_old(folders.output, record, there, resume=resume)
     with workplace(
         folders.output, "crf", RECORD, record,
         resume=resume, overwrite=overwrite, results=there, folders=folders.all(),
-        files=[folders.output / SETTINGS],
+        # also the first image's, where only its place in the record could not be written
+        files=[folders.output / SETTINGS, *outputs_of_all],
     ) as kept:  # fmt: skip
         if old:
             _adopt_old(tasks, kept)

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.nn import functional
 
 from .. import viz
+from .._images import image_size
 from .._masks import UNSURE, Mask, labels_of, read_mask
 from .._memory import least_bytes_in_bands, least_bytes_of_crf
 from ..crf import unary
@@ -265,8 +265,8 @@ def least_bytes(
     points: int
     labels: int
     try:
-        with Image.open(image) as picture:
-            points = picture.width * picture.height
+        width, height = image_size(image)
+        points = width * height
         labels = max(2, scores.stat().st_size // (4 * points))  # as if of uncompressed float32
     except Exception:  # whatever it is, reading the files will say so
         return 0

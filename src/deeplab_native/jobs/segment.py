@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -155,32 +155,32 @@ def segment(
         job = Job(path, outputs, net, settings, how.threads or 1)
         tasks.append(Task(path.name, job, f"{key} {state_of(path)}", outputs.paths()))
     names = names_of_classes(network)
-    with nothing_left(results.folders(), [results.folder / CLASSES]) as success:
-        results.write_classes(names)
-        found: dict[str, dict[str, Any]] = {}
-        with _record(results, len(tasks), resume, overwrite) as kept:
-            todo = tasks if kept is None or len(tasks) == 1 else unfinished(tasks, kept)
-            if len(todo) < len(tasks):
-                success()
-            states = {task.name: task.state for task in todo}
-            tally = Tally("segment", len(tasks), len(tasks) - len(todo))
+    results.check_classes(names)
+    found: dict[str, dict[str, Any]] = {}
+    with _record(results, tasks, resume, overwrite) as kept:
+        if kept is not None:
+            results.write_classes(names)
+        todo = tasks if kept is None or len(tasks) == 1 else unfinished(tasks, kept)
+        states = {task.name: task.state for task in todo}
+        tally = Tally("segment", len(tasks), len(tasks) - len(todo))
 
-            def keep(job: Job, summary: dict[str, bytes]) -> dict[str, Any]:
-                success()
-                name = job.image.name
-                if kept is not None:
-                    kept.add(name, states[name], summary)
-                found[name] = json.loads(summary["summary"])
-                return {**found[name], "what": describe(found[name]["shares"], names)}
+        def keep(job: Job, summary: dict[str, bytes]) -> dict[str, Any]:
+            name = job.image.name
+            if kept is not None:
+                kept.add(name, states[name], summary)
+            else:
+                results.write_classes(names)
+            found[name] = json.loads(summary["summary"])
+            return {**found[name], "what": describe(found[name]["shares"], names)}
 
-            here = partial(segment_with, network, progress=tile_progress)
-            outcomes = how.outcomes(
-                segment_image if how.workers else here,
-                [task.job for task in todo],
-                preload=PRELOAD,
-                need=methodcaller("need"),
-            )
-            collect(outcomes, tally, how, name=lambda job: job.image.name, keep=keep)
+        here = partial(segment_with, network, progress=tile_progress)
+        outcomes = how.outcomes(
+            segment_image if how.workers else here,
+            [task.job for task in todo],
+            preload=PRELOAD,
+            need=methodcaller("need"),
+        )
+        collect(outcomes, tally, how, name=lambda job: job.image.name, keep=keep)
     if len(tasks) == 1 and tally.failed:
         raise ValueError(next(iter(tally.failed.values())))
     return SegmentResult(
@@ -190,13 +190,22 @@ def segment(
     )  # fmt: skip
 
 
+@contextmanager
 def _record(
-    results: Results, images: int, resume: bool, overwrite: bool
-) -> AbstractContextManager[Record | None]:
-    """None for a single image in a folder without one: it is done in any case."""
-    if images == 1 and not (results.folder / RECORD).exists():
-        return nullcontext()
-    return workplace(
+    results: Results, tasks: Sequence[Task], resume: bool, overwrite: bool
+) -> Iterator[Record | None]:
+    """None for a single image in a folder without one: it is done in any case.
+
+    Many of these may write to one folder at the same time, and so none is the one who has it.
+    """
+    if len(tasks) == 1 and not (results.folder / RECORD).exists():
+        with nothing_left(results.folders()):
+            yield None
+        return
+    with workplace(
         results.folder, "segment", RECORD, {},
         resume=resume, overwrite=overwrite, folders=results.folders(),
-    )  # fmt: skip
+        # also the first image's, where only its place in the record could not be written
+        files=[results.folder / CLASSES, *(path for task in tasks for path in task.outputs)],
+    ) as kept:  # fmt: skip
+        yield kept

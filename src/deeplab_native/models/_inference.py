@@ -6,7 +6,6 @@ modules, their settings, or its weights (see `Snapshot`). The net itself is not 
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._fork import ForkSafeLock
 from ._edits import EDITS
 from ._evaluation import evaluating
 from ._snapshot import Snapshot
@@ -23,7 +23,7 @@ PRECISIONS = ("auto", "model", "float32", "bfloat16", "float16")
 _NARROW = (torch.bfloat16, torch.float16)
 
 _kept: weakref.WeakKeyDictionary[nn.Module, dict[str, Ready]] = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 
 
 class Ready:

@@ -34,12 +34,15 @@ class State:
         optimizer: `CaffeSGD`.
         average: of the weights, or None.
         iteration: updates so far.
+        sums: of losses and of norms of gradients since the last line of the logs, and of how many
+            updates they are.
     """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     average: WeightAverage | None
     iteration: int = 0
+    sums: tuple[float, float, int] = (0.0, 0.0, 0)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """By name; momentum only of parameters that have been updated."""
@@ -81,21 +84,28 @@ def save_checkpoint(folder: Path, state: State, record: Mapping[str, Any], *, ke
         "format": FORMAT,
         "iteration": str(state.iteration),
         "average_updates": str(state.average.updates if state.average else 0),
+        "sums": json.dumps(state.sums),
         "record": json.dumps(record),
     }
     try:
         with atomic_path(path) as temporary:
             write_safetensors(tensors, temporary, header)
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
         there = checkpoints_in(folder)
         last = f"{there[0].name} is whole" if there else "there is none before it"
         raise OSError(
             f"cannot write the checkpoint {path}: {error}; {last} "
             "(make room, and go on with --resume)"
         ) from error
-    for old in checkpoints_in(folder)[keep:]:
-        old.unlink(missing_ok=True)
+    remove_old(folder, state.iteration, keep=keep)
     return path
+
+
+def remove_old(folder: Path, whole: int, *, keep: int) -> None:
+    """Removes all checkpoints but the last `keep`, and none that is newer than a `whole` one."""
+    for old in checkpoints_in(folder)[keep:]:
+        if old < path_of(folder, whole):
+            old.unlink(missing_ok=True)
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -133,6 +143,7 @@ def load_checkpoint(path: Path, state: State) -> None:
     if state.average is not None:
         state.average.updates = int(header["average_updates"])
     state.iteration = int(header["iteration"])
+    state.sums = _sums(header)
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Any], dict[str, torch.Tensor]]:
@@ -142,8 +153,17 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Any], dict[str, torch.T
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         if header.get("format") != FORMAT:
             raise ValueError(f"the format is {header.get('format')}, expected {FORMAT}")
-        int(header["iteration"]), int(header["average_updates"])
+        int(header["iteration"]), int(header["average_updates"]), _sums(header)
         record = json.loads(header["record"])
-    except (SafetensorError, ValueError, KeyError) as error:
+        if not isinstance(record, dict):
+            raise ValueError("its record is no object")
+    except (
+        SafetensorError, ValueError, KeyError, TypeError, OverflowError, RecursionError,
+    ) as error:  # fmt: skip
         raise ValueError(f"{path}: no whole checkpoint: {error}") from error
     return header, record, tensors
+
+
+def _sums(header: Mapping[str, str]) -> tuple[float, float, int]:
+    losses, norms, updates = json.loads(header.get("sums", "[0, 0, 0]"))  # earlier files: none
+    return float(losses), float(norms), int(updates)

@@ -9,6 +9,7 @@ import copy
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _SHIPPED = Path(__file__).parent / "configs"
 _DEEPEST = 8  # files that extend one another
+_MOST_BRACKETS = 100  # one in another
+_MOST_VALUES = 10_000  # of a file; the longest that is shipped has some fifty
 
 
 def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Config:
@@ -136,12 +139,13 @@ def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
     path = path.resolve()
     if path in below or len(below) >= _DEEPEST:
         raise ValueError(f"{path}: extends itself (remove one extends of {below[0]})")
+    if below and not path.is_file():  # a device may never end
+        raise FileNotFoundError(f"{below[-1]}: extends {path}, which is no file (check the name)")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ValueError(f"{path}: no text (expected YAML)") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+    content = _yaml(text, str(path))
     if content is None:
         content = {}
     if not isinstance(content, dict):
@@ -152,6 +156,44 @@ def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
     if not isinstance(base, str):
         raise ValueError(f"{path}: extends: expected a file name, got {base!r}")
     return _merged(_read(path.parent / base, (*below, path)), content)
+
+
+def _yaml(text: str, where: str) -> Any:
+    """Text as numbers, texts, lists and dicts, no more of them than `_MOST_VALUES`.
+
+    Aliases count each time: a few of them, one in another, stand for any number of values.
+    """
+    depth = 0  # PyYAML's time grows with its third power: 3 KB of brackets took half a minute
+    for bracket in re.findall(r"[][{}]", text):
+        depth = max(0, depth + (1 if bracket in "[{" else -1))
+        if depth > _MOST_BRACKETS:
+            raise ValueError(f"{where}: no YAML: brackets in brackets, {_MOST_BRACKETS} and more")
+    try:
+        content = yaml.safe_load(text)
+    # PyYAML's constructors let through what Python says of "2001-99-99" or "!!bool x"
+    except (
+        yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError,
+    ) as error:  # fmt: skip
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{where}: no YAML: {said}") from None
+    left, todo = _MOST_VALUES, [content]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict):
+            todo += [*value, *value.values()]
+        elif isinstance(value, list):
+            todo += value
+        elif isinstance(value, int) and value.bit_length() > 64:
+            raise ValueError(f"{where}: a number of {value.bit_length()} bits")
+        elif not isinstance(value, str | int | float | None):
+            raise ValueError(
+                f"{where}: {value!r:.80}, a {type(value).__name__} (expected texts, numbers, "
+                "lists, and keys with values)"
+            )
+        left -= 1
+        if left < len(todo):
+            raise ValueError(f"{where}: more than {_MOST_VALUES} values (aliases of aliases?)")
+    return content
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -170,10 +212,7 @@ def _parsed(override: str) -> dict[str, Any]:
     parts = key.strip().split(".")
     if not sign or not all(parts):
         raise ValueError(f"--set {override!r}: expected key.sub=value")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"--set {override!r}: no YAML: {' '.join(str(error).split())}") from None
+    value = _yaml(text, f"--set {override!r}")
     content: dict[str, Any] = {parts[-1]: value}
     for part in reversed(parts[:-1]):
         content = {part: content}

@@ -130,6 +130,16 @@ class DeviceSteps:
         self._updates = 0
         return loss, norm
 
+    def sums(self) -> tuple[float, float, int]:
+        """See `Steps`."""
+        loss, norm = self._sums.tolist()
+        return loss, norm, self._updates
+
+    def go_on(self, sums: tuple[float, float, int]) -> None:
+        """See `Steps`."""
+        self._sums.copy_(torch.tensor(sums[:2], dtype=torch.float64))
+        self._updates = sums[2]
+
     def check(self) -> None:
         """See `Steps`."""
         iteration, loss, norm = self._bad.tolist()

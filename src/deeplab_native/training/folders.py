@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._files import atomic_path, remove_leftovers
-from .checkpoints import State, checkpoints_in, load_checkpoint, read_record
+from .._files import atomic_path, check_inside, remove_leftovers
+from .checkpoints import State, checkpoints_in, load_checkpoint, read_record, remove_old
 from .config_file import dump_config
 from .progress import say
 
@@ -34,10 +34,17 @@ def check_folder(out: Path, *, resume: bool) -> None:
         raise ValueError(f"`out` {out}: has {what} already (give another, or go on with `resume`)")
 
 
-def prepare(out: Path, config: Config) -> None:
-    """Makes the folder, writes `config.yaml`, removes what a killed process left."""
+def prepare(out: Path, config: Config, iteration: int) -> None:
+    """Makes the folder, writes `config.yaml`, removes what a killed process left.
+
+    iteration: of the checkpoint that the run goes on from; 0 for none. Raises ValueError where a
+    link in the folder leads out of it.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    remove_leftovers([p for p in (out, out / "checkpoints") if p.is_dir()])
+    check_inside(out, [out / name for name in ("checkpoints", "pictures", "tensorboard")])
+    folders = (path for path in out.rglob("*") if path.is_dir() and not path.is_symlink())
+    remove_leftovers([out, *folders])
+    remove_old(out / "checkpoints", iteration, keep=config.checkpoints.keep)
     with atomic_path(out / CONFIG) as temporary:
         temporary.write_text(dump_config(config), encoding="utf-8")
 

@@ -90,6 +90,7 @@ class Loop:
         with Reporter(self.config.iterations, start, quiet=not first) as reporter:
             try:
                 samples = self._device_samples(reporter)
+                self._make_up(logs, reporter)
                 for phase in self._phases():
                     self._train_phase(*phase, logs, reporter, samples, interruption)
                     if self.outcome.interrupted_by:
@@ -103,6 +104,17 @@ class Loop:
     def averaged(self) -> AbstractContextManager[None]:
         """Within, the net has the weights that are validated and saved."""
         return nullcontext() if self.state.average is None else self.state.average.applied()
+
+    def _make_up(self, logs: Logs | None, reporter: Reporter) -> None:
+        """The validation after a checkpoint, where the run ended between the two."""
+        done = self.state.iteration
+        missing = logs is not None and done > 0 and not logs.is_validated(done)
+        if self._validates_after(done) and largest_of_all(int(missing), self.fabric.device):
+            self._validate(done, logs, reporter)
+
+    def _validates_after(self, done: int) -> bool:
+        every = self.config.validation.every
+        return done == self.config.iterations or (every is not None and done % every == 0)
 
     def _phases(self) -> Iterator[tuple[int, int, bool]]:
         """(start, stop, whether the trunk rests) of what is still to do."""
@@ -124,6 +136,8 @@ class Loop:
         config, fabric = self.config, self.fabric
         self.rest_trunk(rests)
         steps = self.steps(start, stop, reporter, samples)
+        if start == self.state.iteration != config.schedule.head_first.iterations:
+            steps.go_on(self.state.sums)  # a checkpoint's, which need not be where a line is
         self.net.train()
         window, logged = _Window(), start
         for iteration in range(start, stop):
@@ -140,14 +154,15 @@ class Loop:
                     logs.step(done, values)
                 window = _Window()
             received = largest_of_all(interruption.signal, fabric.device)
-            every = config.validation.every
-            validates = last or (every is not None and done % every == 0)
+            validates = self._validates_after(done)
             # before the validation, too: no fault and no signal there costs what was trained
             saves = received or validates or done % config.checkpoints.every == 0
             if saves:
                 steps.check()  # it may wait for updates, which are no pause
+                self.state.sums = steps.sums()
             before = perf_counter()
-            if saves and fabric.is_global_zero:
+            if saves and logs is not None:  # in the first process
+                logs.flush()
                 record = {"config": config.model_dump(mode="json")}
                 folder = self.out / CHECKPOINTS
                 save_checkpoint(folder, self.state, record, keep=config.checkpoints.keep)
@@ -241,8 +256,8 @@ class Loop:
         )
         if logs is not None:
             ious = scores.class_iou.tolist()
-            logs.validation(done, scores.mean_iou, scores.pixel_accuracy, ious)
             logs.pictures(done, result.pictures)
+            logs.validation(done, scores.mean_iou, scores.pixel_accuracy, ious)
 
     def _note(self, failures: list[tuple[str, str]], reporter: Reporter) -> None:
         for name, message in failures:

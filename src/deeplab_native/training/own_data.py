@@ -12,11 +12,13 @@ import numpy as np
 from PIL import Image
 
 from .. import viz
-from .._files import atomic_path
+from .._files import atomic_path, check_inside
 from .._images import read_image, reduced_size
 from ..data.own_data import OwnData, OwnPair
 
 DATA = "data"
+PARTS = {"images", "labels", "train.txt", "val.txt", "classes.json"}
+"""What `write_data` makes."""
 LONGEST_SIDE = 513
 """Pixels; larger photographs are reduced to it: the size of the paper's test images."""
 _QUALITY = 95  # of reduced JPEGs
@@ -37,10 +39,13 @@ def write_data(
     Returns:
         How many photographs were reduced.
 
-    Raises ValueError with the number of the files that cannot be used and the first of them.
+    Raises ValueError with the number of the files that cannot be used and the first of them, and
+    where a link leads out of the folder above.
     """
-    for part in ("images", "labels"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
+    parts = [folder / part for part in ("images", "labels")]
+    check_inside(folder.parent, [folder, *parts])
+    for part in parts:
+        part.mkdir(parents=True, exist_ok=True)
 
     def work(name: str) -> bool | Exception:
         try:

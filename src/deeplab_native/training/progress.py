@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,7 +16,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-_err = Console(stderr=True, highlight=False, markup=False, emoji=False)
+from .._terminal import TextConsole
+
+_err = TextConsole(stderr=True)
 
 
 def _is_watched() -> bool:

@@ -72,9 +72,8 @@ def train(
             restore(out / CHECKPOINTS, loop.state, config, quiet=not fabric.is_global_zero)
         fabric.barrier()  # every process has looked at the folder
         if fabric.is_global_zero:
-            out.mkdir(parents=True, exist_ok=True)
             stack.enter_context(sole_writer(out))
-            prepare(out, config)
+            prepare(out, config, loop.state.iteration)
         outcome = loop.train(interruption)
         if not outcome.interrupted_by and fabric.is_global_zero:
             with loop.averaged():

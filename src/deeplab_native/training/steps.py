@@ -36,6 +36,12 @@ class Steps(Protocol):
         Raises FloatingPointError as `check` does.
         """
 
+    def sums(self) -> tuple[float, float, int]:
+        """Of losses and of norms since `means` was asked for last, and of how many updates."""
+
+    def go_on(self, sums: tuple[float, float, int]) -> None:
+        """Takes over the `sums` of a run that was interrupted."""
+
     def check(self) -> None:
         """Raises FloatingPointError where a loss or gradient so far was not finite."""
 
@@ -105,6 +111,14 @@ class LoaderSteps:
         self._loss = self._norm = 0.0
         self._updates = 0
         return result
+
+    def sums(self) -> tuple[float, float, int]:
+        """See `Steps`."""
+        return self._loss, self._norm, self._updates
+
+    def go_on(self, sums: tuple[float, float, int]) -> None:
+        """See `Steps`."""
+        self._loss, self._norm, self._updates = sums
 
     def check(self) -> None:
         """`update` has checked it."""

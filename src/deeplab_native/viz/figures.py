@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._files import atomic_path
+from .._fork import ForkSafeLock
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ WIDTH = 6.4  # inches: what a telephone shows without letters that are too small
 FONT = 9.5  # points
 DPI = 110
 _TITLE, _LEGEND = 80, 44  # letters
-_ONE_AT_A_TIME = threading.RLock()
+_ONE_AT_A_TIME = ForkSafeLock()
 
 
 def new_figure(width: float = WIDTH, height: float = 4.0) -> Figure:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 PORTS = range(7860, 7960)  # the first that is free, as Gradio takes them
 LOOPBACK = "127.0.0.1"
 _LOCAL = frozenset({"127.0.0.1", "localhost", "[::1]"})
-_CONNECTIONS = 256
+_CONNECTIONS = 768  # a browser has up to six for a page; a process, usually, 1024 descriptors
+_SECONDS_TO_TIDY = 60.0
 
 
 def check_gradio() -> None:
@@ -88,6 +89,8 @@ def make_app(
     app: FastAPI = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     routes.add_routes(app, sessions, limits)
     blocks = page.build(sessions, nets.names())
+    # of every page it keeps the controls as they are there, of 10,000 if nobody says otherwise
+    blocks.state_session_capacity = limits.sessions
     blocks.queue(max_size=limits.waiting, default_concurrency_limit=8, api_open=False)
     mounted = gradio.mount_gradio_app(
         app,
@@ -132,6 +135,8 @@ def serve(
     import uvicorn
     from PIL import Image
 
+    from .protocol import TimedProtocol
+
     limits = limits or Limits()
     bound = listen(host, port)
     try:
@@ -140,6 +145,7 @@ def serve(
         local = bound.getsockname()[0].startswith("127.") or bound.getsockname()[0] == "::1"
         names = _LOCAL | {host.lower(), f"[{host.lower()}]"}
         app, sessions = make_app(Nets(weights), limits, names if local else None)
+        sessions.tidy_every(_SECONDS_TO_TIDY)
         name = f"[{host}]" if ":" in host else host
         address = f"http://{name}:{bound.getsockname()[1]}"
         config = uvicorn.Config(
@@ -150,6 +156,7 @@ def serve(
             timeout_graceful_shutdown=1,  # an open page keeps a connection
             server_header=False,
             ws="none",
+            http=TimedProtocol,
         )
         if ready is not None:
             ready(address)  # who comes now waits at the socket until the application runs

@@ -16,7 +16,12 @@ from .limits import Limits
 from .workspace import Workspace
 
 _Result = TypeVar("_Result")
+_OF_ONE = 16  # computations that one page may wait for; a browser asks for six at a time
 _AT_A_TIME = 2  # computations; each has the threads of torch and of the CRF
+
+
+class BusyError(Exception):
+    """One page asks for too much at a time."""
 
 
 class Upload:
@@ -36,12 +41,16 @@ class Session:
     Attributes:
         workspace: what it has; only within `lock`.
         pending: uploads by what they are for, "photo" or "labels", not yet read.
+        arriving: uploads that are on their way.
+        waiting: computations that are asked for; only within the lock of `Sessions`.
     """
 
     workspace: Workspace
     lock: threading.Lock = field(default_factory=threading.Lock)
     pending: dict[str, Upload] = field(default_factory=dict)
     used: float = 0.0
+    arriving: int = 0
+    waiting: int = 0
 
     def nbytes(self) -> int:
         """Of memory, about."""
@@ -61,7 +70,7 @@ class Sessions:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limits, self._new, self._clock = limits, new, clock
-        self._lock = threading.Lock()
+        self._lock, self._ended = threading.Lock(), threading.Event()
         self._sessions: OrderedDict[str, Session] = OrderedDict()  # that used last at the end
         self._secrets: dict[str, str] = {}  # by page
         self._threads = ThreadPoolExecutor(_AT_A_TIME, "web")
@@ -108,16 +117,22 @@ class Sessions:
     def run(self, secret: str, work: Callable[[Session], _Result]) -> _Result:
         """work(session), alone on its session, and few at a time over all of them.
 
-        Raises what it raises, KeyError as `get`, and TimeoutError where it takes too long: native
-        code cannot be stopped, so it goes on, and keeps its place until it ends.
+        Raises what it raises, KeyError as `get`, BusyError where the page waits for too many
+        already, and TimeoutError where it takes too long: native code cannot be stopped, so it goes
+        on, and keeps its place until it ends.
         """
         session = self.get(secret)
+        with self._lock:
+            if session.waiting >= _OF_ONE:
+                raise BusyError("too much is asked for at a time (wait for the answers)")
+            session.waiting += 1
 
         def alone() -> _Result:
             with session.lock:
                 return work(session)
 
         future = self._threads.submit(alone)
+        future.add_done_callback(lambda _: self._done(session))
         try:
             return future.result(self._limits.seconds)
         except OutOfTimeError:
@@ -130,8 +145,22 @@ class Sessions:
         finally:
             self.tidy()
 
+    def _done(self, session: Session) -> None:
+        with self._lock:
+            session.waiting -= 1
+
+    def tidy_every(self, seconds: float) -> None:
+        """`tidy` by itself, until `end`: what is idle goes though nobody comes."""
+
+        def work() -> None:
+            while not self._ended.wait(seconds):
+                self.tidy()
+
+        threading.Thread(target=work, name="web-tidy", daemon=True).start()
+
     def end(self) -> None:
         """Drops all, and starts nothing that waits."""
+        self._ended.set()
         with self._lock:
             self._sessions.clear()
             self._secrets.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +17,7 @@ from ..crf import CRFParams
 from .given import Photo
 from .recipes import command, python_code
 from .scribbles import Scribbles
-from .sessions import Session, Sessions, Upload
+from .sessions import BusyError, Session, Sessions, Upload
 from .workspace import Workspace
 
 GONE = "This page was idle for too long, or too many are open: load it again."
@@ -51,13 +52,15 @@ def answer(sessions: Sessions, secret: str, asked: Asked) -> dict[str, Any]:
         return {"secret": secret, "error": GONE, "gone": True}
     except TimeoutError as error:
         return {"secret": secret, "error": one_line(error)}
+    except BusyError as error:
+        return {"secret": secret, "error": str(error)}
 
 
 def take_example(sessions: Sessions, secret: str, name: str, photo: np.ndarray) -> None:
     """A photograph that is there; nothing where the session is gone, which `answer` says."""
     try:
         sessions.run(secret, lambda session: session.workspace.set_photo(photo, name, example=True))
-    except (KeyError, TimeoutError):
+    except (KeyError, TimeoutError, BusyError):
         return
 
 
@@ -110,17 +113,21 @@ def _read_uploads(session: Session, confidence: float) -> None:
 
 
 def _read_upload(workspace: Workspace, what: str, upload: Upload, confidence: float) -> None:
-    with TemporaryDirectory(prefix="deeplab-native-") as folder:
-        path = Path(folder, "file")  # the name of a visitor is no name for a file here
-        path.write_bytes(upload.content)
-        try:
-            if what == "photo":
-                workspace.open_photo(path, upload.name)
-            else:
-                workspace.open_labels(path, upload.name, confidence)
-        except _EXPECTED as error:
-            text = one_line(error).replace(str(path), upload.name).replace(folder, "")
-            raise ValueError(text.replace("`", "")) from None
+    try:
+        with TemporaryDirectory(prefix="deeplab-native-") as folder:
+            path = Path(folder, "file")  # the name of a visitor is no name for a file here
+            path.write_bytes(upload.content)
+            try:
+                if what == "photo":
+                    workspace.open_photo(path, upload.name)
+                else:
+                    workspace.open_labels(path, upload.name, confidence)
+            except _EXPECTED as error:
+                text = one_line(error).replace(str(path), upload.name).replace(folder, "")
+                raise ValueError(text.replace("`", "")) from None
+    except OSError as error:  # its words name folders of the server
+        why = os.strerror(error.errno) if error.errno else "no place for temporary files"
+        raise ValueError(f"{upload.name}: the server cannot keep it: {why}") from None
 
 
 def _copy_name(photo: Photo) -> str | None:

@@ -19,9 +19,11 @@ from .loading import CLASSIFIER, check_new_layers, fit, load_checkpoint
 _MAX_CLASSES = 100_000  # a shape costs nothing to claim
 
 
-def recognise(path: str | os.PathLike[str], *, source: str | None = None) -> Checkpoint:
+def recognise(
+    path: str | os.PathLike[str], *, source: str | None = None, sha256: str | None = None
+) -> Checkpoint:
     """Reads a weights file and says whose it is; arguments and errors are those of `load`."""
-    return read_checkpoint(check_file(path), source=source, own=_our_keys)
+    return read_checkpoint(check_file(path, sha256), source=source, own=_our_keys)
 
 
 @cache
@@ -83,6 +85,7 @@ def load_model(
     new_layers: str | None = None,
     preprocessing: Preprocessing | None = None,
     seed: int = 0,
+    sha256: str | None = None,
     **options: Any,
 ) -> DeepLab:
     """Makes the net that a weights file belongs to, with its weights.
@@ -96,6 +99,7 @@ def load_model(
         source, new_layers: as of `load`.
         preprocessing: input format of weights that bring none, state dicts with our names.
         seed: of the new layers, and as of `load`.
+        sha256: of the file, as of `load`; of what `recognise` made of one it is to be given there.
 
     Raises:
         ValueError: as `load` and `create_model`; the file leaves a choice, the message says which;
@@ -106,7 +110,12 @@ def load_model(
     check_new_layers(new_layers)
     if torch.get_default_device().type == "meta":
         raise ValueError("path: a net on the meta device has no memory to read weights into")
-    checkpoint = path if isinstance(path, Checkpoint) else recognise(path, source=source)
+    if isinstance(path, Checkpoint):
+        if sha256 is not None:
+            raise ValueError("sha256: the file has been read already (give it to `recognise`)")
+        checkpoint = path
+    else:
+        checkpoint = recognise(path, source=source, sha256=sha256)
     if name is None:
         name = _the_only(checkpoint, new_layers)
     if num_classes is None:

@@ -53,14 +53,17 @@ def read_caffemodel(path: Path) -> list[Layer]:
         OSError: it cannot be opened.
     """
     with open(path, "rb") as file:
-        file.seek(0, 2)
-        size = file.tell()
-        if size == 0:
+        if file.seek(0, 2) == 0:
             raise ValueError(f"{path} is empty, or truncated")
-        wire = WireFile(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return parse_caffemodel(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), path)
+
+
+def parse_caffemodel(data: bytes | mmap.mmap, path: Path) -> list[Layer]:
+    """`read_caffemodel` of bytes, or of a mapped file; errors name `path`."""
+    wire = WireFile(data)
     try:
         layers = []
-        for part in wire.message(0, size):
+        for part in wire.message(0, len(data)):
             if part.number in (_V1_LAYERS, _LAYERS):
                 _expect(part, BYTES)
                 layers.append(_layer(wire, part, v1=part.number == _V1_LAYERS))

@@ -15,6 +15,7 @@ from ..models.preprocessing import CAFFE, Preprocessing
 from . import names
 from .caffe_names import named_blobs
 from .caffemodel import read_caffemodel
+from .digest import check_sha256
 from .metadata import Metadata
 from .safetensors_file import read_safetensors
 from .state_dict import plain, read_pickled, without_prefixes
@@ -254,12 +255,16 @@ def _translated(
     return result
 
 
-def check_file(path: str | os.PathLike[str]) -> Path:
-    """`path`, where it is a file that may be opened, without a look inside.
+def check_file(path: str | os.PathLike[str], sha256: str | None = None) -> Path:
+    """`path`, where it is a file that may be opened; nothing in it is parsed.
+
+    Args:
+        path: the file.
+        sha256: what it must have, 64 hexadecimal digits; None: any.
 
     Raises:
         IsADirectoryError, FileNotFoundError: a folder, or nothing at all.
-        ValueError: something that is no file, such as a pipe.
+        ValueError: something that is no file, such as a pipe; another SHA-256.
     """
     path = Path(path)
     if path.is_dir():
@@ -268,4 +273,6 @@ def check_file(path: str | os.PathLike[str]) -> Path:
         raise FileNotFoundError(f"{path}: no such weights file (check the path)")
     if not path.is_file():
         raise ValueError(f"{path} is no regular file (give one weights file)")
+    if sha256 is not None:
+        check_sha256(path, sha256)
     return path

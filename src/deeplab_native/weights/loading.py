@@ -29,6 +29,7 @@ def load(
     source: str | None = None,
     new_layers: str | None = None,
     seed: int = 0,
+    sha256: str | None = None,
 ) -> None:
     """Reads weights into a net: all of them, or none and an error.
 
@@ -58,16 +59,19 @@ def load(
             or "head" (all that is named fc...). The net may then have another `output_stride` than
             the file says, as its filters are of any. None: the file must have everything.
         seed: of the filters that a smaller fc6 and fc7 take from those for ImageNet.
+        sha256: of the file, 64 hexadecimal digits, compared before anything of it is parsed; None:
+            any.
 
     Raises:
-        ValueError: the file is damaged, nothing that is known, or leaves open what `source` says;
+        ValueError: the file has another SHA-256; it is damaged, nothing that is known, or leaves
+            open what `source` says;
             it is of another net, other classes or other options; keys or shapes don't match, all of
             them listed, in the file's names and ours; a net on the meta device; another
             `new_layers`.
         OSError: the file cannot be opened.
     """
     check_new_layers(new_layers)
-    path = check_file(path)
+    path = check_file(path, sha256)
     own = model.state_dict()
     if any(t.is_meta for t in own.values()):
         raise ValueError("model: a net on the meta device has no memory to read weights into")

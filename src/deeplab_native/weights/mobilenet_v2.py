@@ -9,6 +9,7 @@ in this net. Nothing in the file is executed, and no array is read whose header 
 from __future__ import annotations
 
 import os
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -23,7 +24,10 @@ from ..models.preprocessing import TENSORFLOW
 __all__ = ["load_imagenet_trunk"]
 
 _BEYOND_THE_TRUNK = {"51_conv.weight", "51_conv.bias", "52_conv.weight", "52_conv.bias"}
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+_DAMAGED = (
+    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError,
+    tokenize.TokenError, SyntaxError,  # NumPy's, of headers that are no Python
+)  # fmt: skip
 
 
 def load_imagenet_trunk(model: DeepLabMobileNetV2, path: str | os.PathLike[str]) -> None:

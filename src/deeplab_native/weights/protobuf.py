@@ -117,6 +117,8 @@ class Message:
 
     def _varint(self, at: int) -> tuple[int, int]:
         """The number at `at`, and where it ends."""
+        if at < self._end and self._data[at] < 0x80:  # most are of one byte
+            return self._data[at], at + 1
         value = 0
         for i in range(10):  # 64 bits in groups of 7
             if at + i >= self._end:

@@ -6,10 +6,10 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from .._file_kinds import what_else
 from .._files import atomic_path
@@ -50,34 +50,57 @@ def save(model: DeepLab, path: str | os.PathLike[str], *, dtype: torch.dtype | N
                 raise ValueError(f"dtype: {key} has values that {dtype} cannot hold")
     header = Metadata.of(model).header()
     with atomic_path(path) as temporary:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        try:
-            write_safetensors(tensors, temporary, header)
-            temporary.chmod(mode)  # safetensors leaves a file that only its owner may read
-        except SafetensorError as error:
-            raise OSError(f"cannot write {path}: {error}") from error
+        write_safetensors(tensors, temporary, header)
+
+
+# Names in the file, in the order that safetensors gives tensors, so that they are aligned
+_DTYPES = {
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 def write_safetensors(
     tensors: Mapping[str, torch.Tensor], path: Path, header: Mapping[str, str]
 ) -> None:
-    """`save_file` whose bytes depend on its arguments alone, so that checksums mean something.
+    """Contiguous tensors, in a file whose bytes depend on the arguments alone.
 
-    safetensors keeps the header in a map of Rust, whose order is another in every process.
+    So checksums mean something, where `save_file` keeps the header in a map of Rust, whose order is
+    another in every process. It also writes to a file of a hidden name of its own, which stays
+    where the process is killed; here `path` is written.
 
-    Raises SafetensorError or OSError where the file cannot be written.
+    Raises TypeError for a dtype that has no name, OSError where the file cannot be written.
     """
-    save_file(dict(tensors), path, dict(header))
-    with path.open("r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        content = json.loads(file.read(length))
-        content["__metadata__"] = dict(sorted(content["__metadata__"].items()))
-        # as compact as the one that is there, and so of the same length
-        text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-        if len(text) <= length:
-            file.seek(8)
-            file.write(text.ljust(length))
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _DTYPES:
+            expected = ", ".join(str(dtype) for dtype in _DTYPES)
+            raise TypeError(f"{name}: expected one of {expected}, got {tensor.dtype}")
+    order = list(_DTYPES)
+    names = sorted(tensors, key=lambda name: (order.index(tensors[name].dtype), name))
+    content: dict[str, Any] = {"__metadata__": dict(sorted(header.items()))}
+    end = 0
+    for name in names:
+        tensor = tensors[name]
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        content[name] = {
+            "dtype": _DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)  # the tensors are aligned
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            file.write(tensors[name].cpu().flatten().view(torch.uint8).numpy().data)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> Metadata:

@@ -7,6 +7,7 @@ by a reader of our own where that one meets classes that it does not know.
 from __future__ import annotations
 
 import pickle
+import re
 import tarfile
 import warnings
 import zipfile
@@ -27,6 +28,9 @@ _WRAPPERS = (
 _MAX_WRAPPERS = 4
 # What wrappers of modules put in front of every key
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "_fsdp_wrapped_module.")
+# Before 2.10 torch's restricted unpickler can be made to write where it must not, and believes the
+# sizes that a file claims (GHSA-63cw-57p8-fm3p): there our own reader reads all files
+_TORCH_READS = tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) >= (2, 10)
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _REMEDY = "save the net's state_dict(), alone or under 'state_dict'"
 
@@ -46,9 +50,7 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
         try:
             _check_zip(file)
             try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of protocols that it may not know
-                    content = torch.load(file, map_location="cpu", weights_only=True)
+                content = _by_torch(file)
             except pickle.UnpicklingError:
                 ours = TorchFile(file)
                 content = ours.content
@@ -58,6 +60,30 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
             return _unwrapped(path, content, ours)
         except DamagedError as error:
             raise ValueError(f"{path} is damaged or truncated: {error}") from None
+
+
+def read_tensors(file: BinaryIO) -> Any:
+    """What `torch.save` wrote: a tensor, or a dict of such and of other things.
+
+    Raises an error of any kind where it is damaged or something else.
+    """
+    _check_zip(file)
+    if _TORCH_READS:
+        return _by_torch(file)
+    ours = TorchFile(file)
+    if isinstance(ours.content, dict):
+        found = {key: ours.tensor(value) for key, value in ours.content.items()}
+        return {key: ours.content[key] if t is None else t for key, t in found.items()}
+    return ours.tensor(ours.content)
+
+
+def _by_torch(file: BinaryIO) -> Any:
+    """Raises pickle.UnpicklingError for what it refuses, and others where the file is damaged."""
+    if not _TORCH_READS:
+        raise pickle.UnpicklingError
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of protocols that it may not know
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:

@@ -80,7 +80,7 @@ class TorchFile:
         for numbers in (size, stride, (offset,)):
             if not isinstance(numbers, tuple | list) or len(numbers) > _MAX_AXES:
                 raise DamagedError("a tensor without a shape")
-            if not all(type(n) is int and n >= 0 for n in numbers):
+            if not all(type(n) is int and 0 <= n < 1 << 63 for n in numbers):
                 raise DamagedError("a tensor whose shape is no numbers")
         key, dtype = reference
         try:
@@ -185,7 +185,8 @@ def _zipped(archive: zipfile.ZipFile, program: Program) -> tuple[Any, Callable[[
 
 
 def _before_zip(file: BinaryIO, program: Program) -> tuple[Any, Callable[[str], bytes]]:
-    file.seek(0)
+    if file.seek(0, 2) == 0:
+        raise DamagedError("empty")
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         content = Program().read(data)
         if content != _MAGIC:  # a pickle that torch.save did not write

@@ -6,9 +6,10 @@ Parquet file, or some of a folder's pictures. The same inputs always make the sa
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
@@ -56,6 +57,17 @@ class Unit:
     row_group: int = 0
     members: tuple[Member, ...] = ()
     keep: frozenset[str] = field(default=frozenset())
+
+    def text(self) -> str:
+        """JSON, which goes to a worker: no pickle, which would run what it says."""
+        return json.dumps({**asdict(self), "keep": sorted(self.keep)})
+
+    @classmethod
+    def of_text(cls, text: str) -> Unit:
+        """The unit of `text`."""
+        values = json.loads(text)
+        members = tuple(Member(*one) for one in values.pop("members"))
+        return cls(**{**values, "members": members, "keep": frozenset(values["keep"])})
 
 
 class _File(NamedTuple):

@@ -19,7 +19,9 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any
 
+from .._record import ADVICE
 from ._inputs import Unit
+from ._parquet import open_parquet
 from ._store import Store
 
 RUN, CLASSES = "run.json", "classes.json"
@@ -135,11 +137,11 @@ class Results:
         content = io.BytesIO(self.store.read(self.output(unit)))
         if self._format == "tar":
             with tarfile.open(fileobj=content) as tar:
-                found = ((m.name.removesuffix(".png"), tar.extractfile(m)) for m in tar)
+                # ours are plain: a link or a hole is of somebody else
+                plain = (m for m in tar if m.isfile() and not m.issparse())
+                found = ((m.name.removesuffix(".png"), tar.extractfile(m)) for m in plain)
                 return {key: file.read() for key, file in found if file is not None}
-        import pyarrow.parquet
-
-        table = pyarrow.parquet.read_table(content, columns=["key", "mask"])
+        table = open_parquet(content).read(columns=["key", "mask"])
         return dict(zip(table["key"].to_pylist(), table["mask"].to_pylist(), strict=True))
 
     def rows(self, shard: str) -> list[Row]:
@@ -149,8 +151,15 @@ class Results:
     def finished(self) -> dict[str, Finished]:
         """By shard."""
         names = [n for n in self.store.names("shards") if n.endswith(".json")]
-        found = (Finished(**json.loads(text)) for text in self.store.read_many(names))
-        return {one.shard: one for one in found}
+        found = {}
+        for name, text in zip(names, self.store.read_many(names), strict=True):
+            one = Finished(**json.loads(text))
+            if name != f"shards/{one.shard}.json":  # it would name files elsewhere
+                raise ValueError(
+                    f"`output` {self.store.url}: {name} is of a shard {one.shard!r} {ADVICE}"
+                )
+            found[one.shard] = one
+        return found
 
     def all_rows(self, shards: Sequence[str]) -> dict[str, list[Row]]:
         """The manifest of these, by shard."""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import pickle
 import queue
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from time import monotonic, perf_counter
 from typing import Any, NamedTuple
 
 from ... import __version__
 from ..._errors import one_line
-from ..._files import nothing_left, sole_writer
+from ..._files import nothing_left
 from .._progress import Cancelled, Progress
 from .._record import ADVICE, describe_differences
 from ._board import Board, State
@@ -97,19 +96,16 @@ def _begun(
             )
     name = secrets.token_hex(8)
     local = store.local
-    with nothing_left([local] if local else []) as keep:
-        if local is not None:
-            local.mkdir(parents=True, exist_ok=True)
-        with sole_writer(local) if local is not None else nullcontext():
-            if how.overwrite:
-                store.remove([*FOLDERS, RUN, CLASSES])
-            store.remove_leftovers(FOLDERS)
-            about = {"run": name, "deeplab_native": __version__, "settings": now}
-            store.write(RUN, (json.dumps(about, indent=1) + "\n").encode())
-            if classes is not None:
-                store.write(CLASSES, (json.dumps(classes, indent=1) + "\n").encode())
-            keep()
-            yield name
+    with nothing_left([local] if local else [], alone_in=local) as keep:
+        if how.overwrite:
+            store.remove([*FOLDERS, RUN, CLASSES])
+        store.remove_leftovers(FOLDERS)
+        about = {"run": name, "deeplab_native": __version__, "settings": now}
+        store.write(RUN, (json.dumps(about, indent=1) + "\n").encode())
+        if classes is not None:
+            store.write(CLASSES, (json.dumps(classes, indent=1) + "\n").encode())
+        keep()
+        yield name
 
 
 class _Rows:
@@ -118,7 +114,7 @@ class _Rows:
     def __init__(self, units: list[Unit], work: Any, plan: Plan, board: Any, share: Share) -> None:
         import ray.data
 
-        rows = [{"unit": pickle.dumps(unit)} for unit in units]
+        rows = [{"unit": unit.text()} for unit in units]
         # a block for each, as a task is a block; dead workers are begun again, and their tasks
         self._dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             Worker,

@@ -14,11 +14,18 @@ from typing import Any, NamedTuple
 
 from ..._errors import one_line
 from ..._images import picture_suffixes
+from ..._memory import check_unpacked
 from .._score_files import SUFFIXES as ARRAYS
 from ._inputs import Unit
+from ._parquet import ShardError as ShardError
+from ._parquet import open_parquet
 from ._store import local_path, open_url
 
-MOST_BYTES = 1 << 32  # of one image or its scores
+_MOST_ABOUT = 1 << 20  # bytes of a header of a tar member: its name, owner, times
+_ABOUT_THE_NEXT = {
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+}
 _ROWS = 32  # of a Parquet file that are read at a time
 
 
@@ -46,10 +53,6 @@ class Sample(NamedTuple):
     input: str | None = None  # of a file its own, else the shard
     state: str | None = None
     error: str | None = None
-
-
-class ShardError(Exception):
-    """A shard ends before its end, or is none; the samples before that are whole."""
 
 
 def samples(unit: Unit, columns: Columns, *, refine: bool) -> Iterator[Sample]:
@@ -101,7 +104,15 @@ def _content(url: str) -> bytes | Path:
 
 
 class _Info(tarfile.TarInfo):
-    """As tarfile's own, but it says where it sees the archive's end."""
+    """As tarfile's own, but it says where it sees the archive's end, and takes no long names."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Info:
+        found = super().frombuf(buf, encoding, errors)
+        # such headers are read whole, and packed they can have any length
+        if found.type in _ABOUT_THE_NEXT and found.size > _MOST_ABOUT:
+            raise tarfile.SubsequentHeaderError(f"a header of {found.size} bytes")  # type: ignore[attr-defined]
+        return found
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> _Info:
@@ -143,11 +154,8 @@ def _of_tar(unit: Unit, columns: Columns, refine: bool) -> Iterator[Sample]:
                 last = key
                 if key in unit.keep or not _is_wanted(suffix, columns, refine):
                     members.setdefault(suffix.lower(), b"")
-                elif info.size > MOST_BYTES:
-                    members[suffix.lower()] = f"{name}: {info.size} bytes, which is too large"
                 else:
-                    content = tar.extractfile(info)
-                    members[suffix.lower()] = b"" if content is None else content.read()
+                    members[suffix.lower()] = _content_of(tar, info, name)
             if not tar.ended:
                 raise tarfile.ReadError("its end is missing")
     except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
@@ -156,6 +164,18 @@ def _of_tar(unit: Unit, columns: Columns, refine: bool) -> Iterator[Sample]:
         raise ShardError(f"damaged or cut off: {one_line(error)} (write it again)") from None
     if last is not None:
         yield _sample(last, members, columns, refine)
+
+
+def _content_of(tar: tarfile.TarFile, info: tarfile.TarInfo, name: str) -> bytes | str:
+    """Of a member, or why it is not read."""
+    if info.issparse():
+        return f"{name}: a sparse member, which has more bytes than the shard (write it whole)"
+    try:
+        check_unpacked(name, info.size)
+    except (ValueError, MemoryError) as error:
+        return str(error)
+    content = tar.extractfile(info)
+    return b"" if content is None else content.read()
 
 
 def _is_wanted(suffix: str, columns: Columns, refine: bool) -> bool:
@@ -189,12 +209,11 @@ def _sample(key: str, members: Mapping[str, bytes | str], columns: Columns, refi
 
 def _of_parquet(unit: Unit, columns: Columns, refine: bool) -> Iterator[Sample]:
     import pyarrow as pa
-    import pyarrow.parquet
 
     names = [columns.key, columns.image or "image", *[columns.scores or "scores"] * refine]
     try:
         with open_url(unit.url) as file:
-            parquet = pyarrow.parquet.ParquetFile(file)
+            parquet = open_parquet(file)
             for batch in parquet.iter_batches(_ROWS, row_groups=[unit.row_group], columns=names):
                 lists = (batch.column(name).to_pylist() for name in names)
                 for key, *values in zip(*lists, strict=True):
@@ -222,11 +241,10 @@ def parquet_groups(url: str, columns: Columns, *, refine: bool) -> list[int]:
     Raises ShardError for a file that cannot be read, ValueError where it has no such columns.
     """
     import pyarrow as pa
-    import pyarrow.parquet
 
     try:
         with open_url(url) as file:
-            about = pyarrow.parquet.ParquetFile(file)
+            about = open_parquet(file)
             there = about.schema_arrow.names
             groups = [about.metadata.row_group(i).num_rows for i in range(about.num_row_groups)]
     except (pa.ArrowException, OSError, EOFError) as error:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
-from ..._files import TEMPORARY, atomic_path
+from ..._files import TEMPORARY, atomic_path, check_inside
 
 # What is stored there appears when all of it is there: no other name is needed before
 _WHOLE_AT_ONCE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"}
@@ -98,6 +98,7 @@ class Store:
         """
         if self.local is not None:
             here = self.local / name
+            check_inside(self.local, [here.parent])
             here.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(here) as new:
                 new.write_bytes(content)

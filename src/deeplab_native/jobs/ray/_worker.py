@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -88,7 +87,7 @@ class Worker:
         self._results = Results(Store(plan.output), plan.masks)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
-        unit: Unit = pickle.loads(batch["unit"][0])
+        unit = Unit.of_text(batch["unit"][0])
         return {"outcome": [json.dumps(self.do(unit))]}
 
     def do(self, unit: Unit) -> dict[str, Any]:
