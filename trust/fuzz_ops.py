@@ -13,20 +13,22 @@ argument. Each op runs in a process of its own: a crash or a hang is reported wi
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
+import multiprocessing
 import resource
 import secrets
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .record import HERE, record
+from .record import record
 
-BATCH = 1000  # examples that hypothesis plans at once
+BATCH = 200  # examples that hypothesis plans at once
 MEMORY = 6 << 30  # bytes that a process may take beyond what it has at its start
 HANG = 300.0  # seconds without a next example
 
@@ -35,13 +37,14 @@ def worker(name: str, examples: int, seconds: float, seed: int, said: Path) -> d
     """Tries one property in this process; what came of it."""
     from .properties import every, progress
 
+    faulthandler.enable()
     progress.to(str(said))
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     start, failure, planned = time.monotonic(), None, 0
     while planned < examples and time.monotonic() - start < seconds and failure is None:
-        batch = min(BATCH if seconds > 60 else 200, examples - planned)
+        batch = min(BATCH, examples - planned)
         try:
             every.run(name, batch, random_seed=seed + planned)
         except BaseException as error:
@@ -55,6 +58,14 @@ def worker(name: str, examples: int, seconds: float, seed: int, said: Path) -> d
     }
 
 
+Work = Callable[[str, int, float, int, Path], dict[str, Any]]
+
+
+def _write(work: Work, result: Path, *how: Any) -> None:
+    warnings.simplefilter("ignore")  # torch's of complex numbers, NumPy's of overflows
+    result.write_text(json.dumps(work(*how)))
+
+
 def describe(error: BaseException) -> str:
     """Its message, and the example that hypothesis notes; of several errors all."""
     parts = getattr(error, "exceptions", None) or [error]
@@ -63,28 +74,29 @@ def describe(error: BaseException) -> str:
     )
 
 
-def supervise(name: str, examples: int, seconds: float, seed: int, peer: str) -> dict[str, Any]:
-    """Runs a worker, and ends one that hangs."""
+def supervise(
+    name: str, examples: int, seconds: float, seed: int, *, work: Work = worker
+) -> dict[str, Any]:
+    """Runs a worker in a process of its own, and ends one that hangs."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["trust.properties.every"])
     with tempfile.TemporaryDirectory() as folder:
         said, result = Path(folder, "now"), Path(folder, "result")
         said.touch()
-        how = ["--examples", examples, "--seconds", seconds, "--seed", seed, "--peer", peer]
-        command = [sys.executable, "-X", "faulthandler", "-m", "trust.fuzz_ops", name, *how]
-        command += ["--said", said, "--result", result]
-        process = subprocess.Popen([str(c) for c in command], cwd=HERE.parent)
-        last, since, ended = "", time.monotonic(), None
-        while ended is None:
-            try:
-                ended = process.wait(1.0)
-            except subprocess.TimeoutExpired:
-                now = said.read_text(errors="replace")
-                if now != last:
-                    last, since = now, time.monotonic()
-                elif time.monotonic() - since > HANG:
-                    process.kill()
-                    ended = process.wait()
-                    return _broken("hang", said)
-        if ended != 0 or not result.exists():
+        how = work, result, name, examples, seconds, seed, said
+        process = context.Process(target=_write, args=how)
+        process.start()
+        last, since = "", time.monotonic()
+        while process.exitcode is None:
+            process.join(1.0)
+            now = said.read_text(errors="replace")
+            if now != last:
+                last, since = now, time.monotonic()
+            elif time.monotonic() - since > HANG and process.exitcode is None:
+                process.kill()
+                process.join()
+                return _broken("hang", said)
+        if process.exitcode != 0 or not result.exists():
             return _broken("crash", said)
         found: dict[str, Any] = json.loads(result.read_text())
         return found
@@ -130,15 +142,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**9))
     parser.add_argument("--peer", default="", help="a folder with pydensecrf, to compare with")
     parser.add_argument("--no-record", action="store_true", help="write no result")
-    parser.add_argument("--said", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.peer:
         sys.path.append(given.peer)
-    if given.result is not None:
-        found = worker(given.names[0], given.examples, given.seconds, given.seed, given.said)
-        given.result.write_text(json.dumps(found))
-        return 0
     from .properties import every
 
     names = given.names or every.NAMES
@@ -149,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"seed {given.seed}", file=sys.stderr)
     all_found: dict[str, dict[str, Any]] = {}
     for name in names:
-        one = supervise(name, given.examples, given.seconds, given.seed, given.peer)
+        one = supervise(name, given.examples, given.seconds, given.seed)
         all_found[name] = one
         print(f"{name}: {one['executions']} executions in {one['seconds']} s", file=sys.stderr)
         if one["failure"]:

@@ -6,7 +6,8 @@ import torch
 
 import deeplab_native
 from deeplab_native import CRFParams, MeanField, layers, metrics
-from deeplab_native.pydensecrf import utils
+from deeplab_native.ops.pairwise_features import image_features, position_features
+from deeplab_native.pydensecrf import densecrf, utils
 from python_tests.ops import reference
 
 MAP, FILTER = torch.ones(1, 1, 5, 5), torch.ones(1, 1, 3, 3)
@@ -29,14 +30,14 @@ def test_integers_that_no_map_has(name, value, as_pair):
 def test_integers_that_no_op_takes():
     with pytest.raises(ValueError, match=r"^rates\[0\]: expected at most"):
         deeplab_native.aspp(MAP, [FILTER], None, [2**63])
-    with pytest.raises(ValueError, match="^rate: expected at most"):
+    with pytest.raises(ValueError, match=r"^rate: expected at most"):
         deeplab_native.space_to_batch(MAP, 2**63)
-    with pytest.raises(ValueError, match="^size: expected at most"):
+    with pytest.raises(ValueError, match=r"^size: expected at most"):
         deeplab_native.upsample_unary(MAP, 2**63)
-    with pytest.raises(ValueError, match="^padding: expected one that leaves at most"):
+    with pytest.raises(ValueError, match=r"^padding: expected one that leaves at most"):
         deeplab_native.atrous_im2col(MAP, 1, padding=2**31 - 1)
     image = torch.zeros(1, 3, 5, 5, dtype=torch.uint8)
-    with pytest.raises(ValueError, match="^iterations: expected at most"):
+    with pytest.raises(ValueError, match=r"^iterations: expected at most"):
         deeplab_native.dense_crf(MAP, image, CRFParams(), iterations=2**63)
 
 
@@ -104,6 +105,20 @@ def test_views_whose_signs_are_yet_to_change():
     assert torch.equal(one, other)
 
 
+def test_tensors_of_a_device_without_memory():
+    """It was a crash."""
+    unary = torch.ones(1, 3, 4, device="meta")
+    image = torch.zeros(1, 3, 2, 2, dtype=torch.uint8, device="meta")
+    with pytest.raises(ValueError, match=r"^unary: expected a tensor on the CPU or a CUDA device"):
+        MeanField(unary, [])
+    with pytest.raises(ValueError, match=r"^unary: expected a tensor on the CPU or a CUDA device"):
+        MeanField.from_image(unary.view(1, 3, 2, 2), image, CRFParams())
+    with pytest.raises(ValueError, match=r"^image: expected a tensor on the CPU"):
+        image_features(image, 3, 10)
+    with pytest.raises(ValueError, match=r"^device: expected a tensor on the CPU"):
+        position_features(2, 2, 3, device="meta")
+
+
 def test_zeros_without_memory():
     """What forward mode takes for zeros has no address: it was a crash."""
     zeros = torch._efficientzerotensor((1, 3, 4, 4))
@@ -116,23 +131,23 @@ def test_zeros_without_memory():
 
 def test_pools_smaller_than_their_window():
     for pool in (layers.atrous_max_pool2d, layers.atrous_avg_pool2d):
-        with pytest.raises(ValueError, match="^input: .* no output pixel is left"):
+        with pytest.raises(ValueError, match=r"^input: .* no output pixel is left"):
             pool(MAP, 3, 1, rate=3)
-        with pytest.raises(TypeError, match="^input: expected floating point"):
+        with pytest.raises(TypeError, match=r"^input: expected floating point"):
             pool(MAP.long(), 3)
 
 
 def test_layers_name_their_own_arguments():
-    with pytest.raises(TypeError, match="^rates: "):
+    with pytest.raises(TypeError, match=r"^rates: "):
         layers.ASPP(2, 3, rates=True)
-    with pytest.raises(ValueError, match="^scores: expected 3 or 4 or 5 dimensions"):
+    with pytest.raises(ValueError, match=r"^scores: expected 3 or 4 or 5 dimensions"):
         layers.DenseCRF(CRFParams())(torch.ones(3), torch.ones(3, 4, 4))
 
-    with pytest.raises(ValueError, match="^scores: expected at least one label"):
+    with pytest.raises(ValueError, match=r"^scores: expected at least one label and one pixel"):
         layers.ConstrainToBoundaryLoss()(torch.ones(1, 3, 4, 4), torch.ones(1, 0, 4, 4))
-    with pytest.raises(TypeError, match="^input: expected a torch.Tensor, got list"):
+    with pytest.raises(TypeError, match=r"^input: expected a torch.Tensor, got list"):
         layers.ASPP(1, 1, (1,))([[[[1.0]]]])
-    with pytest.raises(ValueError, match="^image: expected 3 dimensions"):
+    with pytest.raises(ValueError, match=r"^image: expected 3 dimensions"):
         deeplab_native.dense_crf(torch.ones(2, 4, 4), torch.ones(4, 4), CRFParams())
 
 
@@ -145,9 +160,9 @@ def test_no_image_has_a_gradient_too():
 
 def test_figures_of_no_values():
     labels = torch.zeros(2, 2, dtype=torch.long)
-    with pytest.raises(TypeError, match="^ignore_index: "):
+    with pytest.raises(TypeError, match=r"^ignore_index: "):
         metrics.confusion_matrix(labels, labels, 2, ignore_index=None)
-    with pytest.raises(TypeError, match="^classes: "):
+    with pytest.raises(TypeError, match=r"^classes: "):
         metrics.segmentation_scores(labels, True)
     for call in (metrics.segmentation_scores, metrics.trimap_distance):
         with pytest.raises(
@@ -158,8 +173,26 @@ def test_figures_of_no_values():
 
 def test_a_confidence_that_is_no_number():
     picture, mask = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), bool)
-    with pytest.raises(TypeError, match="^`confidence`: expected a number"):
+    with pytest.raises(TypeError, match=r"^`confidence`: expected a number"):
         deeplab_native.refine(picture, mask, confidence=None)
+
+
+@pytest.mark.parametrize("normalization", ["none", "before", "after", "symmetric"])
+def test_weights_beyond_reason(normalization):
+    """Normalised after filtering, 1e19 gave NaN."""
+    unary, features = torch.rand(3, 5), torch.zeros(5, 1)
+    for sign in (1, -1):
+        q = deeplab_native.mean_field(unary, [(features, sign * 1e18, normalization)], iterations=3)
+        torch.testing.assert_close(q.sum(0), torch.ones(5))
+        with pytest.raises(
+            ValueError, match=r"^kernels\[0\].compatibility: expected at most 1e\+18"
+        ):
+            deeplab_native.mean_field(unary, [(features, sign * 1e19, normalization)])
+        crf = densecrf.DenseCRF(5, 3)
+        crf.addPairwiseEnergy(np.zeros((1, 5), np.float32), sign * 1e18)
+        with pytest.raises(ValueError, match=r"^compat: expected at most 1e\+18"):
+            crf.addPairwiseEnergy(np.zeros((1, 5), np.float32), sign * 1e19)
+        assert np.isfinite(crf.inference(3)).all()
 
 
 @pytest.mark.parametrize(

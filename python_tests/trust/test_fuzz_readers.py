@@ -152,6 +152,13 @@ def test_memory_grows_with_the_file_at_most(name, reader):
     check_memory(target, read, BOMBS[name])
 
 
+def test_limits_are_in_the_documentation():
+    page = (Path(fuzz_readers.__file__).parent.parent / "docs" / "files.md").read_text()
+    for target in TARGETS.values():
+        times, constant = target.memory
+        assert f"| {target.reads} | {times:,} n + {constant // 1024:,} KB |\n" in page
+
+
 def test_a_finding_is_one():
     def crash(data):
         raise KeyError(data)

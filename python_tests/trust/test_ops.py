@@ -3,8 +3,10 @@
 `python -m trust.fuzz_ops` tries as many more as one likes, others each time.
 """
 
+import ctypes
+import itertools
 import json
-import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import torch
 pytest.importorskip("hypothesis")
 
 from trust import fuzz_ops
-from trust.properties import every
+from trust.properties import every, progress
 from trust.properties.contract import Expected, Property, check
 from trust.properties.specs import Array, Same, Tensor
 
@@ -37,16 +39,14 @@ def doubling(call, reference=lambda x: [Expected(x.double() * 2)]):
     return Property("doubling", ("doubling",), call, None, reference)
 
 
-def kept(results=[]):  # noqa: B006: it is to be remembered
-    results.append(None)
-    return len(results)
+CALLS = itertools.count()
 
 
 FAULTS = {
     "written to": lambda x: x.mul_(2),
     "shares memory": lambda x: x[:0].new_empty(0).set_(x.untyped_storage()),
     "off by": lambda x: x * 2.001,
-    "another result": lambda x: x * 2 + kept(),
+    "another result": lambda x: x * 2 + next(CALLS),
     "not finite": lambda x: x * 2 + torch.inf,
     "valid arguments were refused": lambda x: x.no_such_method(),
 }
@@ -102,41 +102,32 @@ def test_a_view_of_another_argument():
     assert given["a"].data_ptr() == given["b"].data_ptr()
 
 
-BROKEN = """
-import ctypes, sys
-from trust import fuzz_ops
-from trust.properties import every
-from trust.properties.contract import Property
-from hypothesis import strategies as st
-
-def crash(x):
-    if x > 5:
-        ctypes.string_at(0)
-    return x
-
-every.PROPERTIES["aspp"] = Property("aspp", (), crash, st.fixed_dictionaries({"x": st.just(9)}), None)
-fuzz_ops.main(sys.argv[1:])
-"""
+def crashing(name, examples, seconds, seed, said):
+    progress.to(str(said))
+    progress.now(name, {"x": 9})
+    ctypes.string_at(0)
 
 
-def test_a_crash_is_reported_with_its_example(tmp_path, monkeypatch):
-    script = tmp_path / "broken.py"
-    script.write_text(BROKEN)
-    real = subprocess.Popen
+def hanging(name, examples, seconds, seed, said):
+    progress.to(str(said))
+    progress.now(name, {"x": 9})
+    time.sleep(600)
 
-    def instead(command, **how):
-        at = command.index("trust.fuzz_ops")
-        how["env"] = {"PYTHONPATH": str(fuzz_ops.HERE.parent), "PATH": "/usr/bin:/bin"}
-        return real([*command[: at - 1], str(script), *command[at + 1 :]], **how)
 
-    monkeypatch.setattr(fuzz_ops.subprocess, "Popen", instead)
-    found = fuzz_ops.supervise("aspp", 10, 60, 0, "")
-    assert found["failure"].startswith("crash: aspp") and "'x': 9" in found["failure"]
+@pytest.mark.usefixtures("quick_workers")
+@pytest.mark.parametrize("work", [crashing, hanging])
+def test_a_crash_is_reported_with_its_example(work, monkeypatch):
+    monkeypatch.setattr(fuzz_ops, "HANG", 3.0)
+    found = fuzz_ops.supervise("aspp", 10, 60, 0, work=work)
+    assert found["failure"].startswith(work.__name__.replace("ing", ": aspp"))
+    assert "'x': 9" in found["failure"]
     figures = fuzz_ops.summary({"aspp": found}, 0, False)
-    assert figures["failures"] == figures["crashes"] == 1 and figures["executions"] >= 1
+    assert figures["failures"] == figures["crashes"] + figures["hangs"] == 1
+    assert figures["executions"] == 1
 
 
-def test_the_command(capsys, monkeypatch, tmp_path):
+@pytest.mark.usefixtures("quick_workers")
+def test_the_command(capsys, monkeypatch):
     recorded = {}
     monkeypatch.setattr(fuzz_ops, "record", lambda name, figures, **how: recorded.update(figures))
     names = ["space_to_batch", every.MACHINE]

@@ -6,7 +6,6 @@ device were already checked by the public function.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
@@ -31,8 +30,6 @@ from ._fork import one_torch_thread_in_children
 _R = TypeVar("_R")
 
 NAMESPACE = "deeplab_native"
-LARGEST_INT = 2**31 - 1
-"""Of sizes, rates and paddings: sums and products of a few of them stay within 64 bits."""
 
 one_torch_thread_in_children()
 _library = torch.library.Library(NAMESPACE, "DEF")
@@ -232,6 +229,14 @@ def check_tensor(
     return value
 
 
+def check_readable(name: str, tensor: torch.Tensor) -> None:
+    """Raises ValueError where its values cannot be looked at."""
+    if tensor.is_meta or tensor.layout != torch.strided:
+        raise ValueError(
+            f"{name}: expected a dense tensor of values, got {tensor.layout} on {tensor.device}"
+        )
+
+
 def _about_arrays(name: str, value: object, instead: str) -> str:
     """The remedy for NumPy arrays, and for pictures of Pillow."""
     if not hasattr(type(value), "__array_interface__"):
@@ -252,6 +257,14 @@ def widen(tensor: Any) -> Any:
     if not isinstance(tensor, torch.Tensor) or tensor.dtype not in (torch.bfloat16, torch.float16):
         return tensor
     return tensor.to(torch.float32)
+
+
+def check_has_memory(name: str, tensor: torch.Tensor) -> None:
+    """Raises ValueError for a tensor of a device that no native code reads, such as "meta"."""
+    if tensor.device.type not in ("cpu", "cuda"):
+        raise ValueError(
+            f"{name}: expected a tensor on the CPU or a CUDA device, got it on {tensor.device}"
+        )
 
 
 def in_memory(tensor: torch.Tensor) -> torch.Tensor:
@@ -282,48 +295,3 @@ def check_same_device(**tensors: torch.Tensor | None) -> None:
     if len(set(present.values())) > 1:
         where = ", ".join(f"{name} on {device}" for name, device in present.items())
         raise ValueError(f"expected all tensors on one device, got {where}")
-
-
-def pair(name: str, value: int | Sequence[int], *, least: int) -> tuple[int, int]:
-    """(vertical, horizontal) from one integer or two; raises below `least`, above LARGEST_INT."""
-    both = value if isinstance(value, Sequence) else (value, value)
-    integers = [_as_integer(v) for v in both]
-    if len(integers) != 2 or (first := integers[0]) is None or (second := integers[1]) is None:
-        raise TypeError(f"{name}: expected an integer or two of them, got {value!r}")
-    if min(first, second) < least:
-        raise ValueError(f"{name}: expected at least {least}, got {value!r}")
-    if is_too_large(first) or is_too_large(second):
-        raise ValueError(f"{name}: expected at most {LARGEST_INT}, got {value!r}")
-    return first, second
-
-
-def integer(name: str, value: int, *, least: int) -> int:
-    """`value` as an int, of NumPy's integers too; raises where it is none, or out of bounds."""
-    result = _as_integer(value)
-    if result is None:
-        raise TypeError(f"{name}: expected an integer, got {value!r}")
-    if result < least:
-        raise ValueError(f"{name}: expected at least {least}, got {value!r}")
-    if is_too_large(result):
-        raise ValueError(f"{name}: expected at most {LARGEST_INT}, got {value!r}")
-    return result
-
-
-def is_too_large(value: int) -> bool:
-    """Whether an integer is above LARGEST_INT; of symbols and traced code nothing is asked."""
-    if torch.compiler.is_compiling() or not isinstance(value, int):
-        return False
-    return value > LARGEST_INT
-
-
-def _as_integer(value: Any) -> int | None:
-    """None for what is no integer; a bool, a float and a tensor are none."""
-    if isinstance(value, (bool, torch.Tensor)):
-        return None
-    if isinstance(value, (int, torch.SymInt)):
-        # an export with dynamic shapes has sizes that are symbols
-        return value  # type: ignore[return-value]
-    try:
-        return operator.index(value)
-    except TypeError:
-        return None

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ._native import LARGEST_INT, check_tensor, integer
+from ._integers import LARGEST_INT, integer
+from ._native import check_readable, check_tensor
 
 __all__ = [
     "AROUND",
@@ -87,7 +88,7 @@ def segmentation_scores(
             class twice or one that is not there.
     """
     check_tensor("counts", counts, ndim=2, dtypes=_INTEGERS, layout="(L, L)")
-    _check_readable("counts", counts)
+    check_readable("counts", counts)
     size = len(counts)
     if counts.shape[1] != size or size == 0:
         raise ValueError(f"counts: expected (L, L), got shape {tuple(counts.shape)}")
@@ -213,7 +214,7 @@ def trimap_distance(
         ValueError: another shape; `around` is unknown.
     """
     check_tensor("labels", labels, ndim=2, dtypes=_INTEGERS, layout="(H, W)")
-    _check_readable("labels", labels)
+    check_readable("labels", labels)
     integer("ignore_index", ignore_index, least=-LARGEST_INT)
     if not isinstance(around, str) or around not in AROUND:
         raise ValueError(f"around: expected {' or '.join(AROUND)}, got {around!r}")
@@ -267,13 +268,6 @@ def _chessboard_distance(seeds: np.ndarray) -> np.ndarray:
     return distance
 
 
-def _check_readable(name: str, tensor: torch.Tensor) -> None:
-    if tensor.is_meta or tensor.layout != torch.strided:
-        raise ValueError(
-            f"{name}: expected a dense tensor of values, got {tensor.layout} on {tensor.device}"
-        )
-
-
 def _pairs(
     labels: torch.Tensor, predicted: torch.Tensor, num_classes: int, ignore_index: int
 ) -> torch.Tensor:
@@ -286,7 +280,7 @@ def _pairs(
         if not isinstance(tensor, torch.Tensor) or tensor.dtype not in _INTEGERS:
             got = tensor.dtype if isinstance(tensor, torch.Tensor) else type(tensor).__name__
             raise TypeError(f"{name}: expected a tensor of integers, got {got}")
-        _check_readable(name, tensor)
+        check_readable(name, tensor)
     integer("ignore_index", ignore_index, least=-LARGEST_INT)
     if labels.shape != predicted.shape or labels.device != predicted.device:
         raise ValueError(

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 MEGABYTE = 1 << 20
-ROOM = 512 * MEGABYTE  # of addresses for all of a run: a larger allocation fails at once
+ROOM = 512 * MEGABYTE  # of addresses for an execution: a larger allocation fails at once
+_RELIMITED_EVERY = 1 << 16  # executions: libFuzzer and atheris keep some 50 bytes of each
 TRACED_EVERY = 512  # executions; tracing costs several times of what most readers take
 
 
@@ -60,6 +61,8 @@ def main(name: str, folder: str, samples: str, *arguments: str) -> None:
         count += 1
         peak = measured.peak
         start = time.process_time()
+        if count % _RELIMITED_EVERY == 0:
+            _limit_addresses()
         if count % TRACED_EVERY == 0:
             peak = max(peak, check_memory(target, read, data))
             took = 0.0  # slower than it is
@@ -84,7 +87,8 @@ def main(name: str, folder: str, samples: str, *arguments: str) -> None:
 def _limit_addresses() -> None:
     """No more than `ROOM` above what the process has: a bomb becomes a MemoryError."""
     now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (now + ROOM, now + ROOM))
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (now + ROOM, most))
 
 
 if __name__ == "__main__":

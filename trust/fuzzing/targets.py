@@ -157,7 +157,7 @@ _WEIGHTS = (
     Target(
         "scores",
         "scores: .npy, .npz, tensors of torch.save",
-        ("jobs/_score_files.py",),
+        ("jobs/_score_files.py", "jobs/_array_sizes.py"),
         _scores,
         seeds.scores,
         max_len=1024,

@@ -172,7 +172,7 @@ DATA = (
     Target(
         "labels",
         "pictures of labels, and photographs",
-        ("_images.py", "_masks.py", "data/label_sources.py"),
+        ("_images.py", "_picture_formats.py", "_masks.py", "data/label_sources.py"),
         _labels,
         seeds_of_data.label_pictures,
         max_len=1024,

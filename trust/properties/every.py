@@ -5,14 +5,24 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 import deeplab_native
 from deeplab_native import crf, layers, metrics
 from deeplab_native.pydensecrf import densecrf, eigen, utils
 
-from . import convolutions, dropin, fields, labels, modules, pixels
+from . import (
+    convolutions,
+    dropin_ops,
+    fields,
+    labels,
+    losses,
+    modules,
+    moves,
+    pixels,
+    refining,
+)
 from . import utils as of_utils
 from .contract import Property, check
 from .sequences import Sequences
@@ -21,7 +31,10 @@ from .strategies import Case, cases
 MACHINE = "pydensecrf.sequences"
 PROPERTIES: dict[str, Property] = {
     prop.name: prop
-    for module in (convolutions, fields, pixels, modules, labels, dropin, of_utils)
+    for module in (
+        *(convolutions, moves, fields, pixels, losses, modules, labels, refining),
+        *(dropin_ops, of_utils),
+    )
     for prop in module.OPS
 }
 NAMES = [*PROPERTIES, MACHINE]
@@ -71,6 +84,7 @@ def run(name: str, examples: int, *, random_seed: int | None = None) -> None:
         derandomize=random_seed is None,
         database=None,
         deadline=None,
+        phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
     if name == MACHINE:

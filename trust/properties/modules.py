@@ -12,7 +12,7 @@ from deeplab_native import layers
 
 from . import multilinear as linear
 from .contract import Expected, Property
-from .convolutions import CALL_KINDS, both, convolved, number
+from .convolutions import CALL_KINDS, both, convolved
 from .convolutions import OPS as CONVOLUTIONS
 from .strategies import NUMBERS, WIDE, sizes, tensors
 
@@ -252,5 +252,3 @@ OPS = [
         hostile={**_SEED, "eps": None, "input": None},
     ),
 ]
-
-__all__ = ["OPS", "number"]

@@ -1,4 +1,4 @@
-"""Methods of the drop-in's objects in any order, several objects at once, beside a model of each."""
+"""Methods of the drop-in's objects in any order, beside a model of each object."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def main() -> None:
                     sys.stdout.flush()  # Python would do it later, and only warn where it fails
         except OSError as error:
             if not isinstance(error, BrokenPipeError):
-                print(f"error: {with_advice(of_output(error))}", file=sys.stderr)
+                print(f"error: {printable(with_advice(of_output(error)))}", file=sys.stderr)
             # what is left cannot be written, which Python would try once more
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(1) from None

@@ -7,7 +7,7 @@ from typing import NoReturn, SupportsIndex
 
 import torch
 
-from .._native import check_no_transform, check_tensor, in_memory, widen
+from .._native import check_has_memory, check_no_transform, check_tensor, in_memory, widen
 from ..ops._bridged import check_bridged, check_bridged_image, check_lattice_kind
 from ..ops._dense_crf_batch import features_of
 from ..ops._dense_crf_inputs import (
@@ -112,6 +112,7 @@ class MeanField:
         check_image(image, unary)
         check_no_transform("MeanField", _WITHOUT_STATE, image)
         check_params(params)
+        check_has_memory("unary", unary)
         image = in_memory(as_levels("image", image, pairs, params.sigma_beta))
         check_normalization(normalization)
         half, bridged = check_precision(precision), check_lattice_kind(lattice)
@@ -151,6 +152,7 @@ class MeanField:
         self._flat, self._alone = unary.shape, alone  # (B, L, N)
         tensors = unary, *compatibilities, *(f for f in features if isinstance(f, torch.Tensor))
         check_no_transform("MeanField", _WITHOUT_STATE, *tensors)
+        check_has_memory("unary", unary)
         unary = in_memory(unary)
         features = [in_memory(f) if isinstance(f, torch.Tensor) else f for f in features]
         numbers = [NORMALIZATIONS[n] for n in normalizations]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 from pathlib import Path
 from typing import IO
@@ -27,7 +28,10 @@ def array_bytes(path: Path, file: IO[bytes]) -> int:
             size *= int(length)
         if dtype.hasobject or size < 0:
             raise ValueError
-    except (ValueError, KeyError, TypeError, SyntaxError, OverflowError):
+    except (
+        ValueError, KeyError, TypeError, SyntaxError, OverflowError, RecursionError,
+        tokenize.TokenError,
+    ):  # fmt: skip
         raise ValueError(f"{path}: not a plain array of numbers (save one by numpy.save)") from None
     return size
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import lzma
-import math
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -28,7 +27,6 @@ _OTHERS = (
     (b"<", "an HTML or XML page, as of a failed download"),
     (b"{", "JSON text"),
 )
-_DEFLATE = 1032  # bytes that one of deflate can stand for, at most
 # What NumPy and zipfile raise for bad data: of headers, of checksums and of what they cannot unpack
 _DAMAGED = (
     ValueError, EOFError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError,
@@ -75,7 +73,7 @@ def _load(path: Path, file: BinaryIO, key: str | None) -> Any:
         if key is not None:
             raise ValueError(f"{path}: `key` is for .npz files, this is one array (leave it out)")
         _check_size(path, file)
-        return _whole(path, lambda: _plain_array(file))
+        return _whole(path, lambda: np.load(file, allow_pickle=False))
     if start[:1] == b"\x80":
         return _from_torch(path, file, key)
     if start[:2] == b"PK":
@@ -86,7 +84,7 @@ def _load(path: Path, file: BinaryIO, key: str | None) -> Any:
         with _whole(path, lambda: np.load(file, allow_pickle=False)) as arrays:
             name = _chosen(path, arrays.files, key)
             _check_member(path, arrays.zip, name)
-            return _whole(path, lambda: _member(arrays.zip, name))
+            return _whole(path, lambda: arrays[name])
     kinds = [kind for begin, kind in _OTHERS if start.startswith(begin)]
     if not kinds and _is_picture(file):
         return None
@@ -100,7 +98,7 @@ def _load(path: Path, file: BinaryIO, key: str | None) -> Any:
 def _check_size(path: Path, file: BinaryIO) -> None:
     """Of a .npy file, which is as long as its header says, or cut off."""
     try:
-        size = array_bytes(path, file)
+        size = _whole(path, lambda: array_bytes(path, file))
     except ValueError:  # NumPy will say more
         size = 0
     start, end = file.tell(), file.seek(0, 2)
@@ -121,38 +119,6 @@ def _check_member(path: Path, archive: zipfile.ZipFile, name: str) -> None:
         return
     if size > member.file_size:
         raise ValueError(f"{path}: damaged or cut off (save it again)")
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> Any:
-    """The array of an archive; bytes where it is something else."""
-    entry = archive.getinfo(name if name in archive.namelist() else f"{name}.npy")
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError("NumPy compresses by deflate, or not at all")
-    with archive.open(entry) as member:
-        if not entry.filename.endswith(".npy"):
-            return b""
-        return _plain_array(member, min(entry.file_size, _DEFLATE * entry.compress_size))
-
-
-def _plain_array(file: IO[bytes], size: int | None = None) -> Any:
-    """`np.load` of what has at most `size` bytes, once they can hold what the header says.
-
-    NumPy takes memory for all of it before it reads: some bytes could ask for a terabyte.
-    """
-    version = np.lib.format.read_magic(file)
-    header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in header:
-        raise ValueError(f"version {version} of the format")
-    shape, _, dtype = header[version](file)
-    start = file.tell()
-    left = (file.seek(0, 2) if size is None else size) - start
-    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > left:
-        raise ValueError("cut off")
-    file.seek(0)
-    return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _is_picture(file: BinaryIO) -> bool:
@@ -212,8 +178,6 @@ def _from_torch(path: Path, file: BinaryIO, key: str | None) -> np.ndarray:
         tensor = tensors[_chosen(path, names, key)]
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
         raise ValueError(f"{path}: a tensor without plain values (save tensor.to_dense().cpu())")
-    if tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
-        raise ValueError(f"{path}: one value for many (save tensor.contiguous())")
     tensor = tensor.detach()
     # one number may stand for all: a stride of 0
     check_unpacked(path, tensor.numel() * max(4, tensor.element_size()))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from .._native import check_tensor, has_values, integer, widen
+from .._integers import integer
+from .._native import check_tensor, has_values, widen
 
 COMPATIBILITIES = ("potts", "vector", "matrix")
 NAMES = ("w1", "sigma_alpha", "sigma_beta", "w2", "sigma_gamma")

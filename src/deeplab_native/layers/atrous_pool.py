@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .._native import check_tensor, pair
+from .._integers import pair
+from .._native import check_tensor
 
 Pair = tuple[int, int]
 

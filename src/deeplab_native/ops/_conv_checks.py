@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from .._native import LARGEST_INT, autocasts, check_same_device, check_tensor, on_cuda
+from .._integers import LARGEST_INT
+from .._native import autocasts, check_same_device, check_tensor, on_cuda
 from .atrous_im2col import FLOATS
 
 NATIVE = ("im2col", "space_to_batch", "direct")

@@ -52,8 +52,8 @@ def as_batch(unary: object, image: object) -> tuple[torch.Tensor, torch.Tensor]:
     check_channels_first("image", image, "unary", unary)
     if unary.ndim == 3 and image.ndim not in (3, 4):
         raise ValueError(
-            f"image: expected 3 dimensions (C, H, W) for a unary of {tuple(unary.shape)}, got shape "
-            f"{tuple(image.shape)}"
+            f"image: expected 3 dimensions (C, H, W) for a unary of {tuple(unary.shape)}, got "
+            f"shape {tuple(image.shape)}"
         )
     if unary.ndim == 3:
         if _size(image, 2) != _size(unary, 2):

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import torch
 
-from .._native import LARGEST_INT, check_same_device, check_tensor, is_too_large
+from .._integers import LARGEST_INT, is_too_large
+from .._native import check_same_device, check_tensor
 from .permutohedral import check_features
 
 NORMALIZATIONS = {"none": 0, "before": 1, "after": 2, "symmetric": 3}

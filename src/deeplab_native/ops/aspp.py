@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from .._native import LARGEST_INT, call_op, check_same_device, check_tensor, pair
+from .._integers import LARGEST_INT, pair
+from .._native import call_op, check_same_device, check_tensor
 from ._aspp_branches import aspp_branches
 from ._conv_checks import computing_dtype
 from .atrous_im2col import FLOATS

@@ -14,16 +14,8 @@ import torch
 from .. import _C
 from .._autograd import linear
 from .._batching import over_batch
-from .._native import (
-    LARGEST_INT,
-    call_cuda,
-    check_tensor,
-    define_op,
-    is_too_large,
-    num_threads,
-    on_cuda,
-    pair,
-)
+from .._integers import LARGEST_INT, is_too_large, pair
+from .._native import call_cuda, check_tensor, define_op, num_threads, on_cuda
 
 Pair = tuple[int, int]
 Geometry = tuple[Pair, Pair, Pair, Pair]  # kernel, stride, padding, rate

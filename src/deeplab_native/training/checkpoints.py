@@ -157,7 +157,9 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Any], dict[str, torch.T
         record = json.loads(header["record"])
         if not isinstance(record, dict):
             raise ValueError("its record is no object")
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (
+        SafetensorError, ValueError, KeyError, TypeError, OverflowError, RecursionError,
+    ) as error:  # fmt: skip
         raise ValueError(f"{path}: no whole checkpoint: {error}") from error
     return header, record, tensors
 
