@@ -141,6 +141,8 @@ void bind_mean_field(py::module_& m, const char* name) {
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Native kernels of deeplab_native";
   m.attr("__version__") = DEEPLAB_NATIVE_VERSION;
+  m.attr("pybind11_version") = PYBIND11_TOSTRING(PYBIND11_VERSION_MAJOR) "." PYBIND11_TOSTRING(
+      PYBIND11_VERSION_MINOR) "." PYBIND11_TOSTRING(PYBIND11_VERSION_PATCH);
   py::register_local_exception_translator([](std::exception_ptr thrown) {
     try {
       if (thrown) std::rethrow_exception(thrown);
@@ -151,10 +153,12 @@ PYBIND11_MODULE(_C, m) {
 #ifdef DEEPLAB_NATIVE_WITH_CUDA
   m.attr("has_cuda") = true;
   m.attr("cuda_architectures") = DEEPLAB_NATIVE_CUDA_ARCHITECTURES;
+  m.attr("cuda_version") = DEEPLAB_NATIVE_CUDA_VERSION;
   bind_cuda(m);
 #else
   m.attr("has_cuda") = false;
   m.attr("cuda_architectures") = "";
+  m.attr("cuda_version") = "";
 #endif
 
   // ---- instruction set ----

@@ -27,6 +27,7 @@ LAYERS = (
         "_files",
         "_image_range",
         "_images",
+        "_integers",
         "_late",
         "_logging",
         "_machine",

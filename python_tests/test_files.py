@@ -14,6 +14,7 @@ import pytest
 from deeplab_native._files import (
     atomic_path,
     check_output,
+    named,
     nothing_left,
     remove_leftovers,
     sole_writer,
@@ -64,6 +65,14 @@ def test_errors_of_writing_have_the_users_name(tmp_path):
     assert caught.value.filename == str(tmp_path / "a.txt")
     assert caught.value.filename2 is None
     assert os.listdir(tmp_path) == []
+
+
+def test_a_file_that_stays_open_names_its_errors(tmp_path):
+    """Those of `write` have no name, TensorBoard's have one of bytes; others keep theirs."""
+    for there, expected in ((None, "a.csv"), (b"events", "a.csv"), ("b.csv", "b.csv")):
+        with pytest.raises(OSError) as caught, named(tmp_path / "a.csv"):
+            raise OSError(28, "No space left on device", there)
+        assert Path(caught.value.filename).name == expected
 
 
 def test_follows_symbolic_links(tmp_path):

@@ -109,6 +109,7 @@ def _drop_in(size: tuple[int, int]) -> tuple[Call, Call]:
     unary = utils.unary_from_softmax(_scores(3, *size).softmax(0).numpy())
 
     def make() -> densecrf.DenseCRF2D:
+        densecrf.set_num_threads(torch.get_num_threads())
         crf = densecrf.DenseCRF2D(width, height, 3)
         crf.setUnaryEnergy(unary)
         crf.addPairwiseGaussian(sxy=3, compat=3)

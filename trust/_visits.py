@@ -67,6 +67,17 @@ class Visit:
         self.masks.append(sha256(answer.content).hexdigest())
         return np.asarray(Image.open(io.BytesIO(answer.content)))
 
+    def ask_without_waiting(self, requests: int) -> list[tuple[int, str]]:
+        """Status and text of what the queue answers to so many moves of a slider at once."""
+        visitor = self._visitor
+        event, found = visitor.event("dn-w1", "change"), []
+        for number in range(requests):
+            values = visitor.controls(event, w1=1 + number % 20 * 0.5)
+            body = {"data": values, "fn_index": event["id"], "session_hash": visitor.page}
+            answer = visitor.http.post("/gradio_api/queue/join", json=body)
+            found.append((answer.status_code, answer.text))
+        return found
+
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
         start = time.perf_counter()

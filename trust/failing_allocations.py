@@ -29,9 +29,10 @@ _SECONDS = 60  # without a word: it hangs
 _LEAK = 1 << 20  # bytes more than at first, after all failures of a call, that are a leak
 
 
-def run(which: str = "", most: int = 0) -> dict[str, Any]:
-    """In a process of its own, what `main` prints; `which` and `most` are its options."""
-    found: dict[str, Any] = _preload.run(NAME, "--which", which, "--most", str(most))
+def run(which: str = "", most: int = 0, threads: int = 1) -> dict[str, Any]:
+    """In a process of its own, what `main` prints; the arguments are its options."""
+    options = "--which", which, "--most", str(most), "--threads", str(threads)
+    found: dict[str, Any] = _preload.run(NAME, *options)
     return found
 
 
@@ -72,18 +73,16 @@ def in_use() -> int:
     return int(info.uordblks + info.hblkhd)
 
 
-def _inject(call: Call, first: int, most: int, say: Callable[[Any], None]) -> None:
+def _inject(call: Call, threads: int, first: int, most: int, say: Callable[[Any], None]) -> None:
     """In a child: says {"n": of the allocation that fails, "outcome": ...} for each."""
     import torch
 
     from deeplab_native import _C
 
-    from ._memory_cases import THREADS
-
     fail = ctypes.CDLL(None).fail_allocation
     fail.argtypes = [ctypes.c_long, ctypes.c_size_t, ctypes.c_size_t]
     module = _code_of(str(Path(_C.__file__).resolve()))
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(threads)
     expected = call()
     call()  # what torch keeps for the next time
     _C.release_memory()
@@ -114,7 +113,7 @@ def _inject(call: Call, first: int, most: int, say: Callable[[Any], None]) -> No
     say({"more_bytes": in_use() - before})
 
 
-def failures_of(call: Call, most: int) -> tuple[Counter[str], int, str]:
+def failures_of(call: Call, most: int, threads: int) -> tuple[Counter[str], int, str]:
     """Outcomes with how often each was, the bytes left over, and where a child died."""
     from ._children import in_child
 
@@ -122,7 +121,7 @@ def failures_of(call: Call, most: int) -> tuple[Counter[str], int, str]:
     first, left, died = 1, 0, ""
     for _ in range(20):  # children: each crash costs one
         at, step = first, 1
-        for said in in_child(lambda say: _inject(call, first, most, say), _SECONDS):  # noqa: B023
+        for said in in_child(lambda say: _inject(call, threads, first, most, say), _SECONDS):  # noqa: B023
             at, step = said.get("begins", at), said.get("step", step)
             left = max(left, said.get("more_bytes", 0))
             if "outcome" in said:
@@ -145,9 +144,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--which", default="", help="part of a call's name; all without it")
     parser.add_argument("--most", type=int, default=0, help="allocations of a call; 0: every one")
+    parser.add_argument("--threads", type=int, default=1, help="of the kernels")
     asked = parser.parse_args(arguments)
     if not _preload.is_loaded(NAME):
-        print(json.dumps(run(asked.which, asked.most), indent=1))
+        print(json.dumps(run(asked.which, asked.most, asked.threads), indent=1))
         return 0
     import torch
 
@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, call in {**cases(), **op_cases()}.items():
         if asked.which not in name:
             continue
-        outcomes, left, died = failures_of(call, asked.most)
+        outcomes, left, died = failures_of(call, asked.most, asked.threads)
         bad = sum(n for outcome, n in outcomes.items() if not is_good(outcome)) + (left > _LEAK)
         found[name] = {"outcomes": outcomes, "left_bytes": left, "died_at": died, "bad": bad}
         print(f"{name}: {dict(outcomes)}, {left} bytes left", file=sys.stderr, flush=True)

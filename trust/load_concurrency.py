@@ -143,12 +143,14 @@ def threads_that_end(pools: int) -> dict[str, int]:
     }
 
 
-def loaders(epochs: int, items: int, methods: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+def loaders(
+    epochs: int, items: int, methods: tuple[str, ...], of_threads: tuple[int, ...] = (1, 2)
+) -> Iterator[dict[str, Any]]:
     """Of each way to start workers, and each number of threads of this process."""
     threads(1)
     expected = [Refined(items)[i] for i in range(items)]
     for method in methods:
-        for number in (1, 2):
+        for number in of_threads:
             threads(number)
             alone(("refine", "aspp"), 1)  # this process has used its threads
             threads(None)  # of the drop-in, whose workers would have as many

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from deeplab_native.cli.errors import of_output
+
 COMMAND = [sys.executable, "-m", "deeplab_native"]
 FULL = Path("/dev/full")
 SAID = "error: standard output: No space left on device (make room on the disk, or write elsewhere)"
@@ -36,6 +38,15 @@ def test_nobody_reads(arguments):
     done = run(*arguments, stdout=writes)
     os.close(writes)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_what_another_file_has_is_not_of_standard_output():
+    """A log of a training run, whose name its error lacks: no name is better than a wrong one."""
+    try:
+        os.write(os.open("/dev/null", os.O_RDONLY), b"x")
+    except OSError as error:
+        assert of_output(error) is error
+        assert error.filename is None
 
 
 def test_closed():

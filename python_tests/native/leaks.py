@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 import deeplab_native as dn
-from deeplab_native import _C, pydensecrf
+from deeplab_native import _C
 from deeplab_native.pydensecrf import densecrf
 from python_tests.ops.func_cases import CASES, Call
 
@@ -56,12 +56,11 @@ def call_what_fails() -> None:
     """Errors that the native code throws, when it has begun to build something."""
     generator = torch.Generator().manual_seed(0)
     features = torch.rand(50, 3, generator=generator) * 1e30
-    for call in (lambda: dn.ops.permutohedral_filter(torch.rand(50, 2), features),):
-        try:
-            call()
-        except (ValueError, RuntimeError):
-            continue
-        raise SystemExit("did not fail")
+    try:
+        dn.permutohedral_filter(torch.rand(50, 2), features)
+    except ValueError:
+        return
+    raise SystemExit("features that are too large were taken")
 
 
 def main() -> None:
@@ -77,5 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    assert pydensecrf is not None
     main()

@@ -133,11 +133,18 @@ int null_memset(bool bug) {
 const struct {
   const char* name;
   int (*run)(bool bug);
-} kPlanted[] = {{"neighbours", neighbours},   {"copies", copies},
-                {"vectors", vectors<4>}, {"long_vectors", vectors<16>}, {"calls", calls},             {"behind_buffer", behind_buffer},
-                {"behind_kept", behind_kept}, {"kept", kept},
-                {"behind_vector", behind_vector}, {"leak", leak},
-                {"cast", cast},               {"null_memset", null_memset}};
+} kPlanted[] = {{"neighbours", neighbours},
+                {"copies", copies},
+                {"vectors", vectors<4>},
+                {"long_vectors", vectors<16>},
+                {"calls", calls},
+                {"behind_buffer", behind_buffer},
+                {"behind_kept", behind_kept},
+                {"kept", kept},
+                {"behind_vector", behind_vector},
+                {"leak", leak},
+                {"cast", cast},
+                {"null_memset", null_memset}};
 
 }  // namespace
 

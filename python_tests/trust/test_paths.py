@@ -106,7 +106,7 @@ def test_links_in_the_folder_of_a_training(tmp_path, outside, name):
     (out / name).symlink_to(outside if "." in name else outside.parent)
     config = load_config(next(iter(shipped_configs().values())))
     with pytest.raises((ValueError, OSError), match="symbolic link"):
-        folders.prepare(out, config)
+        folders.prepare(out, config, 0)
 
 
 @pytest.mark.parametrize("name", ["masks", "manifest", "shards", "shards/s.json", "run.json"])

@@ -83,10 +83,13 @@ class Visitor:
     def refine(self, **changes) -> dict:
         """The answer to a slider that moves; the controls are as they are at first."""
         event = self.event("dn-w1", "change")
+        return self.ask(event, self.controls(event, **changes))[0]
+
+    def controls(self, event: dict, **changes) -> list:
+        """What an event sends: the values of the controls, but for these."""
         data = [self.parts[i]["props"].get("value") for i in event["inputs"]]
         names = [self.parts[i]["props"].get("elem_id", "state") for i in event["inputs"]]
-        data = [changes.get(n.removeprefix("dn-"), v) for n, v in zip(names, data, strict=True)]
-        return self.ask(event, data)[0]
+        return [changes.get(n.removeprefix("dn-"), v) for n, v in zip(names, data, strict=True)]
 
     def upload(self, name: str, content: bytes, what: str = "photo") -> httpx.Response:
         path = f"/upload/{what}/{self.secret}"

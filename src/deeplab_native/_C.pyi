@@ -18,6 +18,8 @@ from ._C_types import Pair, Quad, Triple
 __version__: str
 has_cuda: bool
 cuda_architectures: str  # as CMake writes them: "75-real, 80-real, 90"; empty without CUDA
+cuda_version: str  # of the toolkit, whose runtime is within; empty without CUDA
+pybind11_version: str
 
 # ---- instruction set ----
 def isa() -> str: ...

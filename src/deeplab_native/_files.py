@@ -82,7 +82,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = check_output(path)
     _remove_leftovers_of(target)
-    temporary, lock = _make_temporary(target)
+    try:
+        temporary, lock = _make_temporary(target)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -105,7 +109,8 @@ def _make_temporary(target: Path) -> tuple[Path, int]:
     """An empty file beside `target`, and its descriptor: locked while this process writes it."""
     while True:
         # the form of TEMPORARY
-        path = target.with_name(f".{target.stem[:64]}.{secrets.token_hex(6)}{target.suffix}")
+        stem, suffix = _short(target)
+        path = target.with_name(f".{stem}.{secrets.token_hex(6)}{suffix}")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         with suppress(OSError):  # a file system without locks
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -114,6 +119,12 @@ def _make_temporary(target: Path) -> tuple[Path, int]:
                 os.utime(descriptor, ns=(0, 0))  # so that it shows whether it was written
                 return path, descriptor
         os.close(descriptor)
+
+
+def _short(target: Path) -> tuple[str, str]:
+    """What of its name goes into that of a temporary file: no name has more than 255 bytes."""
+    suffix = target.suffix if len(os.fsencode(target.suffix)) <= 64 else ""
+    return os.fsdecode(os.fsencode(target.stem)[:64]), suffix
 
 
 def _sync_folder(folder: Path) -> None:
@@ -138,7 +149,7 @@ def _remove_leftovers_of(target: Path) -> None:
         for path in _temporary_files(folder):
             stem, suffix = TEMPORARY.fullmatch(path.name).groups("")  # type: ignore[union-attr]
             found.setdefault(stem + suffix, []).append(path)
-    for path in _leftovers[folder].pop(f"{target.stem[:64]}{target.suffix}", ()):
+    for path in _leftovers[folder].pop("".join(_short(target)), ()):
         _remove_unless_written(path, without_locks=False)
 
 
@@ -170,6 +181,17 @@ def _remove_unless_written(path: Path, *, without_locks: bool) -> None:
         path.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Within, errors of the system that have no file's name, as those of `write`, get this one."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error.filename, str) and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager
@@ -254,4 +276,4 @@ os.register_at_fork(after_in_child=_leave_locks)
 
 
 # what `atomic_path` names its files
-TEMPORARY = re.compile(r"\.(.*)\.[0-9a-f]{12}(\.[^.]*)?")
+TEMPORARY = re.compile(r"\.(.*)\.[0-9a-f]{12}(\.[^.]*)?", re.DOTALL)  # a name may have lines

@@ -6,7 +6,6 @@ device were already checked by the public function.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
@@ -31,6 +30,7 @@ from ._fork import one_torch_thread_in_children
 _R = TypeVar("_R")
 
 NAMESPACE = "deeplab_native"
+
 one_torch_thread_in_children()
 _library = torch.library.Library(NAMESPACE, "DEF")
 
@@ -210,6 +210,11 @@ def check_tensor(
             f"{name}: expected a torch.Tensor, got {type(value).__name__}"
             + _about_arrays(name, value, arrays)
         )
+    if value.layout != torch.strided:
+        raise TypeError(
+            f"{name}: expected a dense tensor, got one of layout {value.layout} "
+            f"({name}.to_dense() makes it one)"
+        )
     allowed = (ndim,) if isinstance(ndim, int) else tuple(ndim or ())
     if allowed and value.ndim not in allowed:
         raise ValueError(
@@ -222,6 +227,14 @@ def check_tensor(
             + _about_integers(name, value, dtypes)
         )
     return value
+
+
+def check_readable(name: str, tensor: torch.Tensor) -> None:
+    """Raises ValueError where its values cannot be looked at."""
+    if tensor.is_meta or tensor.layout != torch.strided:
+        raise ValueError(
+            f"{name}: expected a dense tensor of values, got {tensor.layout} on {tensor.device}"
+        )
 
 
 def _about_arrays(name: str, value: object, instead: str) -> str:
@@ -246,6 +259,24 @@ def widen(tensor: Any) -> Any:
     return tensor.to(torch.float32)
 
 
+def check_has_memory(name: str, tensor: torch.Tensor) -> None:
+    """Raises ValueError for a tensor of a device that no native code reads, such as "meta"."""
+    if tensor.device.type not in ("cpu", "cuda"):
+        raise ValueError(
+            f"{name}: expected a tensor on the CPU or a CUDA device, got it on {tensor.device}"
+        )
+
+
+def in_memory(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, with the values that it shows where its address is.
+
+    For native code that is called past the dispatcher, which does the same: some views only note
+    that signs are to be changed (`z.conj().imag`), and zeros of forward mode have no memory.
+    """
+    tensor = tensor.resolve_neg()
+    return tensor.clone() if tensor._is_zerotensor() else tensor
+
+
 def memory_format(tensor: torch.Tensor) -> torch.memory_format:
     """The layout of (B, C, H, W) that an op keeps: contiguous where the strides leave it open.
 
@@ -264,37 +295,3 @@ def check_same_device(**tensors: torch.Tensor | None) -> None:
     if len(set(present.values())) > 1:
         where = ", ".join(f"{name} on {device}" for name, device in present.items())
         raise ValueError(f"expected all tensors on one device, got {where}")
-
-
-def pair(name: str, value: int | Sequence[int], *, least: int) -> tuple[int, int]:
-    """(vertical, horizontal) from one integer or two; raises where below `least`."""
-    both = value if isinstance(value, Sequence) else (value, value)
-    integers = [_as_integer(v) for v in both]
-    if len(integers) != 2 or (first := integers[0]) is None or (second := integers[1]) is None:
-        raise TypeError(f"{name}: expected an integer or two of them, got {value!r}")
-    if min(first, second) < least:
-        raise ValueError(f"{name}: expected at least {least}, got {value!r}")
-    return first, second
-
-
-def integer(name: str, value: int, *, least: int) -> int:
-    """`value` as an int, of NumPy's integers too; raises where it is none, or below `least`."""
-    result = _as_integer(value)
-    if result is None:
-        raise TypeError(f"{name}: expected an integer, got {value!r}")
-    if result < least:
-        raise ValueError(f"{name}: expected at least {least}, got {value!r}")
-    return result
-
-
-def _as_integer(value: Any) -> int | None:
-    """None for what is no integer; a bool, a float and a tensor are none."""
-    if isinstance(value, (bool, torch.Tensor)):
-        return None
-    if isinstance(value, (int, torch.SymInt)):
-        # an export with dynamic shapes has sizes that are symbols
-        return value  # type: ignore[return-value]
-    try:
-        return operator.index(value)
-    except TypeError:
-        return None

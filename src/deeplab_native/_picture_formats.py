@@ -40,19 +40,6 @@ def open_picture(source: Path | BinaryIO) -> ImageFile:
     return Image.open(source, formats=picture_formats())
 
 
-def check_regular(path: Path) -> None:
-    """ValueError for a pipe or device: opening it would wait for somebody to write."""
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path}: no regular file (give one)")
-
-
-def naming(error: ValueError, path: object) -> ValueError:
-    """With the file, which Pillow's own lack, as of a text in it that unpacks to too much."""
-    if str(path) in str(error):
-        return error
-    return ValueError(f"{path}: damaged: {error} (save it again)")
-
-
 class Clipped(io.BufferedReader):
     """A file that never makes room for more bytes than it has.
 
@@ -68,3 +55,16 @@ class Clipped(io.BufferedReader):
         if size is not None and size > 0:
             size = max(0, min(size, self._size - self.tell()))
         return super().read(size)
+
+
+def check_regular(path: Path) -> None:
+    """ValueError for a pipe or device: opening it would wait for somebody to write."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: no regular file (give one)")
+
+
+def naming(error: ValueError, path: object) -> ValueError:
+    """With the file, which Pillow's own lack, as of a text in it that unpacks to too much."""
+    if str(path) in str(error):
+        return error
+    return ValueError(f"{path}: damaged: {error} (save it again)")

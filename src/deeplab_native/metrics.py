@@ -9,13 +9,14 @@ images, of processes and of machines are added up, and the figures at the end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from ._native import check_tensor
+from ._integers import LARGEST_INT, integer
+from ._native import check_readable, check_tensor
 
 __all__ = [
     "AROUND",
@@ -87,11 +88,14 @@ def segmentation_scores(
             class twice or one that is not there.
     """
     check_tensor("counts", counts, ndim=2, dtypes=_INTEGERS, layout="(L, L)")
+    check_readable("counts", counts)
     size = len(counts)
     if counts.shape[1] != size or size == 0:
         raise ValueError(f"counts: expected (L, L), got shape {tuple(counts.shape)}")
     if int(counts.min()) < 0:
         raise ValueError(f"counts: expected numbers of pixels, got {int(counts.min())}")
+    if classes is not None and (isinstance(classes, str) or not isinstance(classes, Iterable)):
+        raise TypeError(f"classes: expected integers, got {classes!r}")
     chosen = list(range(size)) if classes is None else list(classes)
     if any(isinstance(c, bool) or not isinstance(c, (int, np.integer)) for c in chosen):
         raise TypeError(f"classes: expected integers, got {classes!r}")
@@ -210,7 +214,9 @@ def trimap_distance(
         ValueError: another shape; `around` is unknown.
     """
     check_tensor("labels", labels, ndim=2, dtypes=_INTEGERS, layout="(H, W)")
-    if around not in AROUND:
+    check_readable("labels", labels)
+    integer("ignore_index", ignore_index, least=-LARGEST_INT)
+    if not isinstance(around, str) or around not in AROUND:
         raise ValueError(f"around: expected {' or '.join(AROUND)}, got {around!r}")
     values = labels.cpu().numpy()
     void = values == ignore_index
@@ -274,6 +280,8 @@ def _pairs(
         if not isinstance(tensor, torch.Tensor) or tensor.dtype not in _INTEGERS:
             got = tensor.dtype if isinstance(tensor, torch.Tensor) else type(tensor).__name__
             raise TypeError(f"{name}: expected a tensor of integers, got {got}")
+        check_readable(name, tensor)
+    integer("ignore_index", ignore_index, least=-LARGEST_INT)
     if labels.shape != predicted.shape or labels.device != predicted.device:
         raise ValueError(
             f"predicted: expected shape and device of labels, {tuple(labels.shape)} on "

@@ -87,7 +87,7 @@ def begin_again(module: str, folder: Path) -> None:
     subprocess.run(line, check=True)
     memory.write_bytes(bytes(ctypes.sizeof(Control)))
     before = [os.environ["LD_PRELOAD"]] if "LD_PRELOAD" in os.environ else []
-    os.environ["LD_PRELOAD"] = " ".join([str(library), *before])
+    os.environ["LD_PRELOAD"] = " ".join([*before, str(library)])
     os.environ[VARIABLE] = str(memory)
     # a forked child has but one thread, and must not wait for those that its parent had
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):

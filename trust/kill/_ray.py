@@ -27,7 +27,8 @@ def cluster(folder: Path) -> Iterator[None]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    os.environ.update({**_ALWAYS, **_OWN})  # of this machine alone, for drivers, too
+    # of this machine alone, for drivers, too, and so without a token
+    os.environ.update({**_ALWAYS, **_OWN, "RAY_AUTH_MODE": "disabled"})
     line = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}",
         "--node-ip-address=127.0.0.1", "--num-cpus=2", "--object-store-memory=200000000",

@@ -18,7 +18,7 @@ from .cases import LARGE, SMALL, Case, Size, Tensors, batch_of, of_image, of_siz
 
 SIZES = {"small": SMALL, "large": LARGE}
 CASES = [*ops.CASES, *pictures.CASES]
-BATCH = 3
+BATCH = 2
 THREADS = (1, 2, 3, 4, 8)
 CONDITIONS = ("run", "process", "fork", "batch", "threads", "layout", "alignment", "compiled")
 
@@ -122,27 +122,28 @@ class Bits:
         os.waitpid(child, 0)
         return Difference() if found == digest(self.expected) else DIFFERENT
 
-    def in_batches(self, sizes: Sequence[int] = (2, 3, 5)) -> Difference | None:
+    def in_batches(self, sizes: Sequence[int] = (2, 3)) -> Difference | None:
         """Image 0 at every place of batches of several sizes, against a batch of it alone."""
         if not self.case.batches:
             return None
         alone = of_image(self.case, results(self.case, self._of([0])), 0, self.size)
         most = Difference()
         for n in sizes:
-            for place in {0, n // 2, n - 1}:
+            for place in {n // 2, n - 1}:
                 images = [*range(1, place + 1), 0, *range(place + 1, n)]
                 found = of_image(self.case, results(self.case, self._of(images)), place, self.size)
                 most |= difference(found, alone)
         return most
 
     def threads(self) -> Difference:
-        most = Difference()
+        most, tensors = Difference(), self._of([0])
+        expected = results(self.case, tensors)
         for n in THREADS:
             torch.set_num_threads(n)
-            found = results(self.case, self.tensors)
-            most |= difference(found, self.expected)
+            found = results(self.case, tensors)
+            most |= difference(found, expected)
             # two runs with the same number are the same, whatever the number
-            if difference(results(self.case, self.tensors), found) != Difference():
+            if n == 2 and difference(results(self.case, tensors), found) != Difference():
                 most = DIFFERENT
         torch.set_num_threads(1)
         return most
@@ -151,7 +152,7 @@ class Bits:
         return self._with(LAYOUTS.values())
 
     def alignment(self) -> Difference:
-        return self._with(lambda t, n=n: shifted(t, n) for n in (1, 3, 4, 8))
+        return self._with(lambda t, n=n: shifted(t, n) for n in (1, 3, 8))
 
     def _with(self, changes: Any) -> Difference:
         most = Difference()
@@ -170,12 +171,17 @@ class Bits:
         return difference(results(self.case, small.tensors, call), small.expected)
 
 
+def dtypes_of(case: Case) -> Sequence[torch.dtype]:
+    """float64 takes the same way where a pixel costs much, and as long again."""
+    return case.dtypes[:1] if case.dear else case.dtypes
+
+
 def digests(size: Size, batch: int = BATCH) -> dict[str, str]:
     """Of the results of all cases with one thread: what another process is compared by."""
     return {
         f"{case} {dtype}": digest(Bits(case, dtype, size, batch).expected)
         for case in CASES
-        for dtype in case.dtypes
+        for dtype in dtypes_of(case)
     }
 
 
@@ -192,7 +198,7 @@ def measure(
     """What every condition changes: 0 nothing, None where there is no such thing."""
     other = digests_of_another_process(size) if "process" in conditions else {}
     for case in cases:
-        for dtype in case.dtypes:
+        for dtype in dtypes_of(case):
             bits = Bits(case, dtype, SIZES[size])
             row: Row = {}
             for condition in conditions:

@@ -23,7 +23,7 @@ class Size(NamedTuple):
 
 SMALL = Size(19, 22, 6, 4, 300)
 LARGE = Size(45, 62, 16, 11, 3000)
-MIDDLE = Size(24, 33, 16, 11, 1000)  # where each pixel meets each, in place of the large one
+MIDDLE = Size(24, 33, 16, 11, 1000)  # where a pixel costs much, in place of the large one
 
 SAME: Mapping[str, str] = {}
 CONVOLUTION = "torch's convolution"
@@ -53,6 +53,7 @@ class Case(NamedTuple):
     batches: bool = True
     compiles: bool = True
     all_pairs: bool = False
+    dear: bool = False
     takes_scores: bool = False  # and a photograph of bytes alone
     nets: bool = False  # rounding of one layer is amplified by the next
     peer: Callable[[Tensors], torch.Tensor] | None = None
@@ -62,7 +63,7 @@ class Case(NamedTuple):
 
 
 def of_size(case: Case, size: Size) -> Size:
-    return MIDDLE if case.all_pairs and size == LARGE else size
+    return MIDDLE if (case.all_pairs or case.dear) and size == LARGE else size
 
 
 def drawing(seed: int) -> Draw:

@@ -118,6 +118,7 @@ def _filter(lattice: str) -> Case:
         ),
         ("input", "features"),
         differs={"threads": SUMS, "compiled": COMPILED},
+        dear=True,
     )
 
 

@@ -51,7 +51,7 @@ def _predict(t: Tensors) -> torch.Tensor:
     return models.predict(_net(), t["image"], crf=params, iterations=5).probabilities
 
 
-CASES = [
+_CASES = [
     Case(
         "refine",
         _pixels,
@@ -85,3 +85,4 @@ CASES = [
         nets=True,
     ),
 ]
+CASES = [case._replace(dear=True) for case in _CASES]

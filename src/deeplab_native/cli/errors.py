@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import re
+import traceback
+from pathlib import Path
 
 from .._errors import one_line
 
@@ -15,6 +17,7 @@ _ADVICE = re.compile(r"\([\w-]+ [^()]*\)$|[:;] expected |did you mean ")
 _SWITCHES = {"`exif=False`": "--no-exif"}
 _ARGUMENT = re.compile(r"`(\w+)`")
 _OF_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
+_PRINTS = {"cli", "click", "rich", "typer"}  # folders of the code that prints
 # where the option has another name
 _OPTIONS = {
     "count": "images",
@@ -34,9 +37,11 @@ def in_options(text: str) -> str:
 
 
 def of_output(error: BaseException) -> BaseException:
-    """With the name of standard output, where its error has none: all files are named."""
+    """With the name of standard output, where what prints there failed."""
     if isinstance(error, OSError) and error.filename is None and error.errno in _OF_OUTPUT:
-        error.filename = "standard output"
+        *_, last = traceback.extract_tb(error.__traceback__)
+        if _PRINTS.intersection(Path(last.filename).parts):
+            error.filename = "standard output"
     return error
 
 

@@ -131,6 +131,8 @@ def main() -> None:
     """Runs `deeplab-native` on the arguments of this process, and ends it with the status."""
     with warnings.catch_warnings():
         warnings.showwarning = _in_one_line
+        if hasattr(sys.stdout, "reconfigure"):  # names of files may be no text of its encoding
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             try:
                 app(prog_name="deeplab-native")
@@ -139,7 +141,7 @@ def main() -> None:
                     sys.stdout.flush()  # Python would do it later, and only warn where it fails
         except OSError as error:
             if not isinstance(error, BrokenPipeError):
-                print(f"error: {with_advice(of_output(error))}", file=sys.stderr)
+                print(f"error: {printable(with_advice(of_output(error)))}", file=sys.stderr)
             # what is left cannot be written, which Python would try once more
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(1) from None

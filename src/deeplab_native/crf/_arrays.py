@@ -48,8 +48,8 @@ def tensor_of(name: str, value: object) -> tuple[torch.Tensor, Callable[[torch.T
     wanted: Any = {"b": np.bool_, "u": np.int64, "i": np.int64, "f": np.float32}[array.dtype.kind]
     if array.dtype == np.uint8 or array.dtype.newbyteorder("=") == np.float64:
         wanted = array.dtype.newbyteorder("=")
-    # a copy where it is read-only, which torch warns of, or has negative strides
-    array = np.require(array, wanted, ["C", "W"])
+    # a copy where it is read-only, which torch warns of, or has negative strides or odd addresses
+    array = np.require(array, wanted, ["C", "W", "A"])
     return torch.from_numpy(array), lambda found: found.cpu().numpy()
 
 

@@ -7,7 +7,7 @@ from typing import NoReturn, SupportsIndex
 
 import torch
 
-from .._native import check_no_transform, check_tensor, widen
+from .._native import check_has_memory, check_no_transform, check_tensor, in_memory, widen
 from ..ops._bridged import check_bridged, check_bridged_image, check_lattice_kind
 from ..ops._dense_crf_batch import features_of
 from ..ops._dense_crf_inputs import (
@@ -112,7 +112,8 @@ class MeanField:
         check_image(image, unary)
         check_no_transform("MeanField", _WITHOUT_STATE, image)
         check_params(params)
-        image = as_levels("image", image, pairs, params.sigma_beta)
+        check_has_memory("unary", unary)
+        image = in_memory(as_levels("image", image, pairs, params.sigma_beta))
         check_normalization(normalization)
         half, bridged = check_precision(precision), check_lattice_kind(lattice)
         check_bridged_image(image, bridged=bridged)
@@ -151,6 +152,9 @@ class MeanField:
         self._flat, self._alone = unary.shape, alone  # (B, L, N)
         tensors = unary, *compatibilities, *(f for f in features if isinstance(f, torch.Tensor))
         check_no_transform("MeanField", _WITHOUT_STATE, *tensors)
+        check_has_memory("unary", unary)
+        unary = in_memory(unary)
+        features = [in_memory(f) if isinstance(f, torch.Tensor) else f for f in features]
         numbers = [NORMALIZATIONS[n] for n in normalizations]
         how = compatibilities, numbers, names
         groups = mean_fields(unary, features, *how, half=half, bridged=bridged)
@@ -204,4 +208,4 @@ class MeanField:
                 f"q: expected shape {tuple(self._shape)} on {self._like.device}, got "
                 f"{tuple(q.shape)} on {q.device}"
             )
-        return q.detach().contiguous().view(self._flat)
+        return in_memory(q.detach()).contiguous().view(self._flat)

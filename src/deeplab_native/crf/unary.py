@@ -19,6 +19,7 @@ same as log-odds against a background of log-odds 0.
 from __future__ import annotations
 
 import math
+import numbers
 
 import torch
 from torch.nn import functional
@@ -79,7 +80,9 @@ def energies_from_labels(
 
 
 def check_confidence(confidence: float, num_labels: int = 2) -> None:
-    """Raises ValueError unless labels that are right so often say something."""
+    """Raises TypeError or ValueError unless labels that are right so often say something."""
+    if isinstance(confidence, bool) or not isinstance(confidence, numbers.Real):
+        raise TypeError(f"`confidence`: expected a number, got {confidence!r}")
     if not 1 / num_labels < confidence < 1:
         raise ValueError(
             f"`confidence` {confidence}: expected above {1 / num_labels:.3g}, which says nothing "

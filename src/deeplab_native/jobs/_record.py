@@ -8,6 +8,7 @@ done again.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -54,20 +55,20 @@ class Record:
             raise
 
     def _check(self, now: dict[str, Any]) -> None:
-        about = self._database.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
-        tables = {row[0] for row in about}
-        if not tables:
+        there = [row[0] for row in self._database.execute("SELECT sql FROM sqlite_master")]
+        if not there:
             for table in _TABLES:
                 self._database.execute(table)
             rows = [("format", self._format), ("settings", json.dumps(now))]
             self._database.executemany("INSERT INTO about VALUES (?, ?)", rows)
             return
-        said: dict[str, str] = {}
-        if tables == {*_TABLES}:  # views and triggers would run when the tables are used
-            said = dict(self._database.execute("SELECT what, value FROM about"))
-        if said.get("format") != self._format:
+        about: dict[str, str] = {}
+        # the same tables and nothing else: a view can be one that never ends, a trigger can write
+        if sorted(filter(None, there)) == sorted(_TABLES):
+            about = dict(self._database.execute("SELECT what, value FROM about"))
+        if about.get("format") != self._format:
             raise ValueError(f"{self.path}: not written by this job {ADVICE}")
-        settings = json.loads(said["settings"])
+        settings = json.loads(about["settings"])
         if not isinstance(settings, dict):
             raise ValueError(f"{self.path}: damaged: its settings are no object {ADVICE}")
         differences = describe_differences(settings, now)
@@ -77,39 +78,38 @@ class Record:
     def done(self) -> dict[str, str]:
         """The images that are in it, and the state of their files then."""
         with self._errors():
-            return dict(self._database.execute("SELECT image, files FROM images"))
+            rows = self._database.execute("SELECT image, files FROM images")
+            return {_name(text): state for text, state in rows}
 
     def add(self, image: str, state: str, results: Mapping[str, bytes]) -> None:
         """Results of an image, in place of those of the same parts; on the disk when this returns.
 
         Where it raises, nothing was written. Results of another state of its files are removed.
         """
-        rows = [(image, part, content) for part, content in results.items()]
+        text = _text(image)
+        rows = [(text, part, content) for part, content in results.items()]
         with self._errors(), self._at_once():
             self._database.execute(
                 "DELETE FROM counts WHERE image = ?1 AND "
                 "NOT EXISTS (SELECT 1 FROM images WHERE image = ?1 AND files = ?2)",
-                (image, state),
+                (text, state),
             )
-            self._database.execute("INSERT OR REPLACE INTO images VALUES (?, ?)", (image, state))
+            self._database.execute("INSERT OR REPLACE INTO images VALUES (?, ?)", (text, state))
             self._database.executemany("INSERT OR REPLACE INTO counts VALUES (?, ?, ?)", rows)
 
     def results(self, part: str | None = None) -> Iterator[tuple[str, str, bytes]]:
         """(image, part, content) of all there is, or of one part."""
         query = "SELECT image, variant, packed FROM counts"
         with self._errors():
-            if part is None:
-                rows = self._database.execute(query)
-            else:
-                rows = self._database.execute(f"{query} WHERE variant = ?", (part,))
-            for image, name, packed in rows:
-                yield image, name, self._content(image, packed)
+            which = ("", ()) if part is None else (" WHERE variant = ?", (part,))
+            for text, variant, packed in self._database.execute(query + which[0], which[1]):
+                yield _name(text), variant, self._content(_name(text), packed)
 
     def result(self, image: str, part: str) -> bytes | None:
         """Of one image, or None where that part is not there."""
         query = "SELECT packed FROM counts WHERE image = ? AND variant = ?"
         with self._errors():
-            row = self._database.execute(query, (image, part)).fetchone()
+            row = self._database.execute(query, (_text(image), part)).fetchone()
         return None if row is None else self._content(image, row[0])
 
     def _content(self, image: str, packed: object) -> bytes:
@@ -155,6 +155,19 @@ class Record:
             TypeError,
         ) as error:
             raise ValueError(f"{self.path}: damaged: {error} {ADVICE}") from None
+
+
+# Names of files may hold bytes that are no UTF-8, which Python reads as characters that no text of
+# SQLite may have.
+_BYTE = re.compile(r"\\udc([89a-f][0-9a-f])")
+
+
+def _text(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _name(text: str) -> str:
+    return _BYTE.sub(lambda found: chr(0xDC00 + int(found[1], 16)), text)
 
 
 def remove_record(path: Path) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from .._native import check_tensor, has_values, integer, widen
+from .._integers import integer
+from .._native import check_tensor, has_values, widen
 
 COMPATIBILITIES = ("potts", "vector", "matrix")
 NAMES = ("w1", "sigma_alpha", "sigma_beta", "w2", "sigma_gamma")
@@ -49,7 +50,8 @@ def check_trainable(trainable: Sequence[str] | None, compatibility: str) -> tupl
 
 def as_scores(name: str, value: object) -> torch.Tensor:
     """In float32 or float64; raises for what scores cannot be, by this name."""
-    scores: torch.Tensor = widen(check_tensor(name, value))
+    layout = "(L, H, W) or (B, L, H, W), or of volumes (B, L, D, H, W)"
+    scores: torch.Tensor = widen(check_tensor(name, value, ndim=(3, 4, 5), layout=layout))
     if scores.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{name}: expected a float dtype, got {scores.dtype}")
     # false for NaN, too

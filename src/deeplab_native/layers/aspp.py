@@ -39,7 +39,7 @@ class ASPP(nn.Module):
         input (B, C, h, w) -> (B, N, h, w).
 
     Raises:
-        ValueError: `rates` is empty; or as `AtrousConv2d`.
+        TypeError, ValueError: `rates` is no sequence, or empty; or as `AtrousConv2d`.
     """
 
     def __init__(
@@ -53,6 +53,8 @@ class ASPP(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(rates, Sequence) or isinstance(rates, str):
+            raise TypeError(f"rates: expected a sequence of rates, got {rates!r}")
         if not rates:
             raise ValueError("rates: expected at least one rate, got none")
         for i, rate in enumerate(rates):
@@ -135,6 +137,8 @@ def _is_faster_fused(input: torch.Tensor, branches: Sequence[AtrousConv2d]) -> b
     of 2 bytes, 0.96 to 2.2 times, are transposed since. Float32 only where torch multiplies
     matrices as it convolves, so that the precision stays the same.
     """
+    if not isinstance(input, torch.Tensor):  # which the branches name
+        return False
     taps = 0
     for branch in branches:
         taps += branch.kernel_size[0] * branch.kernel_size[1]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from .._native import integer, pair
+from .._integers import integer, pair
 from ..ops._conv_checks import check_algorithm
 from ..ops.atrous_conv import atrous_conv2d
 

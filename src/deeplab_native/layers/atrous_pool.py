@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .._native import pair
+from .._integers import pair
+from .._native import check_tensor
 
 Pair = tuple[int, int]
 
@@ -46,7 +47,8 @@ def atrous_max_pool2d(
         pool's result on every `rate`-th pixel of the input.
 
     Raises:
-        TypeError, ValueError: a number is no integer, or too small.
+        TypeError, ValueError: a number is no integer, or too small; an input of another kind or
+            shape, or smaller than the window.
     """
     axes = _axes(input, kernel_size, stride, padding, dilation, ceil_mode, rate, undone_stride)
     pads = [axis.padding for axis in axes]
@@ -183,9 +185,9 @@ def _axes(
     rate: int | Pair,
     undone_stride: int | Pair,
 ) -> list[_Axis]:
-    if not isinstance(input, torch.Tensor) or input.ndim not in (3, 4):
-        shape = tuple(input.shape) if isinstance(input, torch.Tensor) else type(input).__name__
-        raise ValueError(f"input: expected a tensor (B, C, H, W) or (C, H, W), got {shape}")
+    check_tensor("input", input, ndim=(3, 4), layout="(B, C, H, W) or (C, H, W)")
+    if not input.is_floating_point():
+        raise TypeError(f"input: expected floating point, got {input.dtype}")
     kernel = pair("kernel_size", kernel, least=1)
     numbers = zip(
         input.shape[-2:],
@@ -198,7 +200,13 @@ def _axes(
         pair("undone_stride", undone_stride, least=1),
         strict=True,
     )
-    return [_Axis(*of_axis) for of_axis in numbers]
+    axes = [_Axis(*of_axis) for of_axis in numbers]
+    if any(axis.steps < 1 for axis in axes):
+        raise ValueError(
+            f"input: height and width {tuple(input.shape[-2:])} with padding {padding} are smaller "
+            f"than kernel_size {kernel} at rate {rate}: no output pixel is left"
+        )
+    return axes
 
 
 class AtrousMaxPool2d(nn.MaxPool2d):

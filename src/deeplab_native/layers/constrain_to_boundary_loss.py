@@ -115,7 +115,12 @@ class ConstrainToBoundaryLoss(nn.Module):
 
 def _check_scores(scores: object) -> torch.Tensor:
     floats = torch.float32, torch.float64
-    return check_tensor("scores", widen(scores), ndim=4, dtypes=floats, layout="(B, L, h, w)")
+    checked = check_tensor("scores", widen(scores), ndim=4, dtypes=floats, layout="(B, L, h, w)")
+    if min(checked.shape[1:]) < 1:
+        raise ValueError(
+            f"scores: expected at least one label and one pixel, got shape {tuple(checked.shape)}"
+        )
+    return checked
 
 
 def _check_roi(roi: object, scores: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from .._native import pair
+from .._integers import pair
 from ..layers.atrous_pool import atrous_avg_pool2d, atrous_max_pool2d
 
 Pair = tuple[int, int]

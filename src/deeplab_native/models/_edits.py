@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from .._native import pair
+from .._integers import pair
 from ..layers import AtrousAvgPool2d, AtrousConv2d, AtrousMaxPool2d
 from ._atrous_calls import Call, Change, Pair, padded_by, times, with_atrous_calls
 from ._grid import GridTrace, Site, layer_of

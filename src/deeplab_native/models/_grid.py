@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from .._native import pair
+from .._integers import pair
 from ..layers import AtrousAvgPool2d, AtrousConv2d, AtrousMaxPool2d
 from ._atrous_calls import KINDS, Call, Change, Pair, WithAtrousCalls, read_call
 from ._grid_rules import ONE, RULES, Grid, Lost, Strides, both, grid_of_result, tensors, text

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from .._integers import integer
 from .._late import late
-from .._native import integer
 from ..layers import AtrousConv2d, FrozenBatchNorm2d
 from .multi_scale import MultiScaleScores, check_scales, scores_at_scales
 from .preprocessing import CAFFE, Preprocessing

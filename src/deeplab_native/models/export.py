@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from .._files import atomic_path, check_output
-from .._native import pair
+from .._integers import pair
 from ..layers import using_algorithm
 from ._evaluation import evaluating
 from .preprocessing import Preprocessing

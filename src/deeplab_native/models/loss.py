@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from .._autograd import has_wrapper
-from .._native import check_same_device, check_tensor, integer, pair
+from .._integers import integer, pair
+from .._native import check_same_device, check_tensor
 from ..ops.atrous_im2col import FLOATS
 from .multi_scale import MultiScaleScores
 

@@ -29,7 +29,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from .._native import integer
+from .._integers import integer
 from ..layers import ASPP, AtrousConv2d
 from .base import DeepLab
 from .heads import FullyConnectedHead

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from .._native import check_tensor, integer
+from .._integers import integer
+from .._native import check_tensor
 from ._edits import EDITS, Edit, apply, check_untouched, edits_for, revert
 from ._evaluation import evaluating
 from ._grid import GridTrace

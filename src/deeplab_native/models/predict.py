@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from .. import _variants
-from .._native import check_no_transform, convolutions_use_tf32, integer, products_use_tf32
+from .._integers import integer
+from .._native import check_no_transform, convolutions_use_tf32, products_use_tf32
 from ..crf import CRFParams
 from ..ops._large_image import check_scale_or_auto
 from ..ops._mean_field_checks import check_iterations, check_normalization

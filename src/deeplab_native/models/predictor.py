@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._native import integer, pair
+from .._integers import integer, pair
 from ..crf import CRFParams
 from ._cuda_graphs import recorder_of
 from ._inference import forget, ready

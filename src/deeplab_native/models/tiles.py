@@ -20,7 +20,7 @@ from itertools import product
 
 import torch
 
-from .._native import pair
+from .._integers import pair
 
 Progress = Callable[[int, int], None]
 

@@ -152,11 +152,11 @@ def space_to_batch_backward(
     mask: Sequence[bool],
 ) -> Grads:
     """The needed gradients, by the backward pass of the standard convolution of the blocks."""
-    blocks = grad_blocks = input
-    if mask[0] or mask[1]:
-        grad_blocks = _space_to_batch(grad, rate, (0, 0))
-        # without a weight gradient only the shape of the blocks counts
-        blocks = (_space_to_batch if mask[1] else _new_blocks)(input, rate, padding)
+    if not (mask[0] or mask[1]):  # of a layer whose bias alone is trained
+        return input.new_empty(0), input.new_empty(0), _bias_gradient(grad, mask)
+    grad_blocks = _space_to_batch(grad, rate, (0, 0))
+    # without a weight gradient only the shape of the blocks counts
+    blocks = (_space_to_batch if mask[1] else _new_blocks)(input, rate, padding)
     # Of torch's on CUDA the same bits come every time only where the whole process is set so.
     by_torch = not on_cuda(input) or same_bits_asked()
     run = _standard_backward if by_torch else _steady_backward

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from .._integers import LARGEST_INT
 from .._native import autocasts, check_same_device, check_tensor, on_cuda
 from .atrous_im2col import FLOATS
 
@@ -30,9 +31,13 @@ def left_to_torch(input: object, weight: object, bias: object, *geometry: object
         if not isinstance(tensor, torch.Tensor) or tensor.dtype != dtype or tensor.device != device:
             return False
     for value in geometry:
-        if type(value) is not int and not (
-            type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int
-        ):
+        if type(value) is int:
+            first = second = value
+        elif type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int:
+            first, second = value
+        else:
+            return False
+        if first > LARGEST_INT or second > LARGEST_INT:  # torch's sums of them may wrap around
             return False
     return min(kernel) > 0 and min(shape[1:]) > 0
 

@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional
 
 from .._autograd import no_gradient
-from .._native import check_tensor, define_op, integer, on_cuda
+from .._integers import integer
+from .._native import check_tensor, define_op, on_cuda
 from ._crf_vmap import vmap_images, vmap_images_backward
 from ._dense_crf_batch import dense_crf_backward_of_batch, dense_crf_of_batch, features_of
 from ._dense_crf_inputs import check_channels_first

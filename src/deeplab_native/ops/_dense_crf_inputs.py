@@ -50,7 +50,12 @@ def as_batch(unary: object, image: object) -> tuple[torch.Tensor, torch.Tensor]:
     unary = check_tensor("unary", unary, arrays=TAKES_IMAGES)
     image = check_tensor("image", image, arrays=TAKES_IMAGES)
     check_channels_first("image", image, "unary", unary)
-    if unary.ndim == 3 and image.ndim in (3, 4):
+    if unary.ndim == 3 and image.ndim not in (3, 4):
+        raise ValueError(
+            f"image: expected 3 dimensions (C, H, W) for a unary of {tuple(unary.shape)}, got "
+            f"shape {tuple(image.shape)}"
+        )
+    if unary.ndim == 3:
         if _size(image, 2) != _size(unary, 2):
             raise ValueError(
                 f"image: expected shape (C, {unary.shape[1]}, {unary.shape[2]}) for a unary of "

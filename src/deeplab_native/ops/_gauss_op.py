@@ -31,6 +31,8 @@ def _on_cpu(
     if not features.isfinite().all():
         raise ValueError("features: expected finite values, got NaN or infinite ones")
     out, tensors, how = _run(values, grad, features, cutoff)
+    if values.numel() == 0:  # features of no image that has values have a gradient, too: zeros
+        return out.zero_()
     kind = "double" if values.dtype == torch.float64 else "float"
     name = "gauss_transform_cpu_" if grad is None else "gauss_transform_features_cpu_"
     native = getattr(_C, name + kind)

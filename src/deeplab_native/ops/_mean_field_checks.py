@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 
+from .._integers import LARGEST_INT, is_too_large
 from .._native import check_same_device, check_tensor
 from .permutohedral import check_features
 
@@ -86,6 +87,8 @@ def check_iterations(iterations: int, name: str = "iterations") -> int:
         raise TypeError(f"{name}: expected an integer, got {kind}") from None
     if iterations < 0:
         raise ValueError(f"{name}: expected 0 or more, got {iterations}")
+    if is_too_large(iterations):
+        raise ValueError(f"{name}: expected at most {LARGEST_INT}, got {iterations}")
     return iterations
 
 

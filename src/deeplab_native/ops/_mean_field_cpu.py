@@ -18,6 +18,9 @@ from .pairwise_features import Features, PixelFeatures
 _Native = _C.MeanFieldFloat | _C.MeanFieldDouble
 _NATIVE: dict[torch.dtype, type[_Native]]
 _NATIVE = {torch.float32: _C.MeanFieldFloat, torch.float64: _C.MeanFieldDouble}
+LARGEST_WEIGHT = 1e18
+"""Of a kernel: products of two have to stay within float32."""
+
 _ALL_FINITE = {torch.float32: _C.all_finite_cpu_float, torch.float64: _C.all_finite_cpu_double}
 
 
@@ -185,6 +188,8 @@ def check_values(
         numbers = c.detach().flatten().tolist()
         if not all(map(math.isfinite, numbers)):
             raise ValueError(f"{name}: expected finite numbers, got {numbers}")
+        if any(abs(number) > LARGEST_WEIGHT for number in numbers):
+            raise ValueError(f"{name}: expected at most {LARGEST_WEIGHT:g}, got {numbers}")
     unary = finite_energies(unary, unary_name)
     for f, (name, _) in zip(features, names, strict=True):
         for b in range(first, unary.shape[0] if f.ndim == 3 else 1):

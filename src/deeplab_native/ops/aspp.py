@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from .._native import call_op, check_same_device, check_tensor, pair
+from .._integers import LARGEST_INT, pair
+from .._native import call_op, check_same_device, check_tensor
 from ._aspp_branches import aspp_branches
 from ._conv_checks import computing_dtype
 from .atrous_im2col import FLOATS
@@ -59,7 +60,9 @@ def aspp(
     """
     weights, biases = _as_branches(weights, biases, rates)
     pairs = [
-        (rate, rate) if type(rate) is int and rate > 0 else pair(f"rates[{i}]", rate, least=1)
+        (rate, rate)
+        if type(rate) is int and 0 < rate <= LARGEST_INT
+        else pair(f"rates[{i}]", rate, least=1)
         for i, rate in enumerate(rates)
     ]
     if _fit(input, weights, biases):
@@ -97,10 +100,14 @@ def _fit(
     """Whether all is right at a glance: `_check` takes its time, and says what is not."""
     if not isinstance(input, torch.Tensor) or input.ndim != 4 or input.dtype not in FLOATS:
         return False
+    if input.layout != torch.strided:
+        return False
     dtype, device, channels = input.dtype, input.device, input.shape[1]
     filters: Any = None  # of the first weight
     for weight, bias in zip(weights, biases, strict=True):
         if not isinstance(weight, torch.Tensor) or weight.ndim != 4:
+            return False
+        if weight.layout != torch.strided:
             return False
         shape = weight.shape
         filters = shape[0] if filters is None else filters

@@ -11,7 +11,8 @@ from contextlib import suppress
 import torch
 import torch.nn.functional as F
 
-from .._native import check_tensor, pair
+from .._integers import pair
+from .._native import check_tensor
 from . import _conv_choice as choice
 from ._conv_checks import (
     NATIVE,

@@ -14,7 +14,8 @@ import torch
 from .. import _C
 from .._autograd import linear
 from .._batching import over_batch
-from .._native import call_cuda, check_tensor, define_op, num_threads, on_cuda, pair
+from .._integers import LARGEST_INT, is_too_large, pair
+from .._native import call_cuda, check_tensor, define_op, num_threads, on_cuda
 
 Pair = tuple[int, int]
 Geometry = tuple[Pair, Pair, Pair, Pair]  # kernel, stride, padding, rate
@@ -123,6 +124,11 @@ def output_size(
         raise ValueError(
             f"input: height and width {tuple(shape[2:])} with padding {padding} are smaller than "
             f"the field of view of kernel_size {kernel} at rate {rate}: no output pixel is left"
+        )
+    if is_too_large(height) or is_too_large(width):
+        raise ValueError(
+            f"padding: expected one that leaves at most {LARGEST_INT} output pixels in a row, got "
+            f"{padding}: {height} x {width} pixels"
         )
     return height, width
 

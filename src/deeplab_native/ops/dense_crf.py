@@ -213,8 +213,8 @@ def dense_crf(
         spacing,
         *how,
     )
-    if not q:
-        return unary.new_zeros(unary.shape)
+    if not q:  # of no image; with the gradient that it would have
+        return unary.clone(memory_format=torch.contiguous_format)
     # not written into one tensor: within torch.vmap it would be no sample's own
     q = [padded(one, unary.shape[2:]) for one in q]
     return q[0] if alone else torch.stack(q)

@@ -14,7 +14,15 @@ from typing import TypeVar
 import torch
 
 from .. import _C
-from .._native import call_cuda, check_same_device, check_tensor, num_threads, on_cuda
+from .._native import (
+    call_cuda,
+    check_has_memory,
+    check_same_device,
+    check_tensor,
+    in_memory,
+    num_threads,
+    on_cuda,
+)
 from ._dense_crf_inputs import warn_of_image
 
 _R = TypeVar("_R")
@@ -69,6 +77,7 @@ def position_features(
     `sigma` in pixels, or one for y and one for x.
     """
     image = torch.empty((1, 0, height, width), dtype=torch.uint8, device=device)
+    check_has_memory("device", image)
     return PixelFeatures(image, sigma).tensor()
 
 
@@ -82,8 +91,9 @@ def image_features(image: torch.Tensor, sigma_yx: Sigma, sigma_channels: Sigma) 
     """
     check_tensor("image", image, dtypes=IMAGE_DTYPES)
     check_no_gradient("image", image)
+    check_has_memory("image", image)
     warn_of_image("image", image, "sigma_channels", sigma_channels)
-    return PixelFeatures(image, sigma_yx, sigma_channels).tensor()
+    return PixelFeatures(in_memory(image), sigma_yx, sigma_channels).tensor()
 
 
 def check_finite_image(name: str, image: torch.Tensor) -> None:

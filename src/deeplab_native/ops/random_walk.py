@@ -9,7 +9,8 @@ import torch
 
 from .._autograd import linear, no_gradient
 from .._batching import front, loop, over_batch
-from .._native import define_op, integer, widen
+from .._integers import integer
+from .._native import define_op, widen
 from ._dense_crf_inputs import ImageRange
 from ._mean_field_checks import NORMALIZATIONS
 from ._pixel_filters import check_map, check_sigmas, image_in_range, levels_of, pixel_filters

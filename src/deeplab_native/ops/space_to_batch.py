@@ -15,15 +15,8 @@ import torch
 from .. import _C
 from .._autograd import linear
 from .._batching import over_batch
-from .._native import (
-    call_cuda,
-    check_tensor,
-    define_op,
-    memory_format,
-    num_threads,
-    on_cuda,
-    pair,
-)
+from .._integers import pair
+from .._native import call_cuda, check_tensor, define_op, memory_format, num_threads, on_cuda
 
 Pair = tuple[int, int]
 

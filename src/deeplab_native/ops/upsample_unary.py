@@ -14,7 +14,8 @@ import torch.nn.functional as F
 
 from .. import _C
 from .._batching import over_batch
-from .._native import call_cuda, check_tensor, define_op, num_threads, on_cuda, pair
+from .._integers import pair
+from .._native import call_cuda, check_tensor, define_op, num_threads, on_cuda
 from .atrous_im2col import FLOATS, sum_dtype
 
 

@@ -21,6 +21,7 @@ Floats = NDArray[np.float32]
 
 LARGEST_INT = 2**31 - 1  # pydensecrf's sizes are C ints
 _LEAST_SIGMA = 1e-30  # features are divided in float32
+_LARGEST_WEIGHT = 1e18  # products of two have to stay within float32
 
 
 def integer(name: str, value: object, *, least: int, most: int = LARGEST_INT) -> int:
@@ -133,6 +134,8 @@ def compatibility(value: object, nlabels: int) -> tuple[int, list[float]]:
         values = floats.ravel().tolist()
     if not all(map(math.isfinite, values)):
         raise ValueError("compat: expected finite numbers, got NaN or infinite ones")
+    if any(abs(one) > _LARGEST_WEIGHT for one in values):
+        raise ValueError(f"compat: expected at most {_LARGEST_WEIGHT:g}, got {value!r}")
     return kind, values
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
-from numbers import Number
+from collections.abc import Iterable, Sequence
+from numbers import Number, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._image_range import LARGEST_ORDINARY, warn_of_values
-from ._checks import Floats, integer, sigmas
+from ._checks import LARGEST_INT, Floats, integer, sigmas
 
 __all__ = [
     "compute_unary",
@@ -45,9 +45,10 @@ def unary_from_labels(
 
     Raises:
         AssertionError: gt_prob is not within (0, 1).
+        TypeError: it is no number.
         IndexError: a label is outside its range, or labels are no integers.
     """
-    if not 0 < gt_prob < 1:
+    if not 0 < _real("gt_prob", gt_prob) < 1:
         raise AssertionError(f"gt_prob: expected between 0 and 1, got {gt_prob!r}")
     n_labels = integer("n_labels", n_labels, least=1)
     flat = np.asarray(labels).ravel()
@@ -68,6 +69,13 @@ def unary_from_labels(
     if zero_unsure:
         U[:, flat == 0] = -np.log(1.0 / n_labels)
     return U
+
+
+def _real(name: str, value: object) -> float:
+    """Raises TypeError where it is no real number."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    return float(value)
 
 
 def compute_unary(labels: ArrayLike, M: int, GT_PROB: float = 0.5) -> Floats:
@@ -96,14 +104,19 @@ def unary_from_softmax(
 
     Raises:
         AssertionError: scale is not within (0, 1].
+        TypeError: sm, scale or clip are no real numbers.
         ValueError: sm is a single number.
     """
     p = np.asarray(sm)
+    if p.dtype.kind not in "fiub":
+        raise TypeError(f"sm: expected probabilities, got {p.dtype}")
     if p.ndim == 0:
         raise ValueError("sm: expected probabilities (L, ...), got a single number")
     labels = p.shape[0]
+    if clip is not None:
+        _real("clip", clip)
     if scale is not None:
-        if not 0 < scale <= 1:
+        if not 0 < _real("scale", scale) <= 1:
             raise AssertionError(f"scale: expected within (0, 1], got {scale!r}")
         # the uniform part is float64, and so is the sum
         p = np.add(scale * p, (1 - scale) * (1.0 / labels), dtype=np.float64)
@@ -134,6 +147,8 @@ def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> Fl
         TypeError: sdims is no sequence of numbers.
         ValueError: it has another length than shape, or numbers that are not positive.
     """
+    if not isinstance(shape, Iterable):
+        raise TypeError(f"shape: expected the sizes of a grid, got {shape!r}")
     sizes = [integer("shape", size, least=0) for size in shape]
     _check_sdims(sdims, len(sizes))
     return _grid(sdims, sizes, 0)
@@ -169,6 +184,7 @@ def create_pairwise_bilateral(
     pixels = np.asarray(img)
     if pixels.dtype.kind not in "iubf":
         raise TypeError(f"img: expected numbers, got {pixels.dtype}")
+    chdim = integer("chdim", chdim, least=-LARGEST_INT)
     planes = pixels[np.newaxis] if chdim == -1 else np.moveaxis(pixels, _axis(chdim, pixels), 0)
     channels, *sizes = planes.shape
     hint = _about_channels(chdim, pixels, channels)

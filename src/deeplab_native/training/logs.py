@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import viz
-from .._files import atomic_path
+from .._files import atomic_path, named
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -47,18 +47,21 @@ class CSVLog:
             temporary.open("w", newline="", encoding="utf-8") as file,
         ):
             csv.writer(file).writerows([columns, *rows])
+        self._path = path
         self._file = path.open("a", newline="", encoding="utf-8")
         self._writer = csv.writer(self._file)
 
     def write(self, values: Sequence[object]) -> None:
         """Appends a row, the iteration first; it is on disk (fsync) when this returns."""
-        self._writer.writerow([f"{v:.8g}" if isinstance(v, float) else v for v in values])
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with named(self._path):
+            self._writer.writerow([f"{v:.8g}" if isinstance(v, float) else v for v in values])
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Closes the file; the rows are on disk already."""
-        self._file.close()
+        with named(self._path):
+            self._file.close()
 
 
 class Logs:
@@ -73,13 +76,15 @@ class Logs:
         self._training = CSVLog(folder / TRAINING, columns, start)
         per_class = ("iteration", "mean_iou", "pixel_accuracy", *classes)
         self._validation = CSVLog(folder / VALIDATION, per_class, start)
-        self._events: SummaryWriter = SummaryWriter(str(folder / EVENTS), purge_step=start + 1)
+        with named(folder / EVENTS):
+            self._events: SummaryWriter = SummaryWriter(str(folder / EVENTS), purge_step=start + 1)
 
     def step(self, iteration: int, values: Mapping[str, float]) -> None:
         """Of training; the keys are the columns."""
         self._training.write([iteration, *values.values()])
-        for name, value in values.items():
-            self._events.add_scalar(f"training/{name}", value, iteration)
+        with named(self.folder / EVENTS):
+            for name, value in values.items():
+                self._events.add_scalar(f"training/{name}", value, iteration)
 
     def validation(
         self, iteration: int, mean_iou: float, pixel_accuracy: float, class_iou: Sequence[float]
@@ -88,10 +93,11 @@ class Logs:
 
         mean_iou, pixel_accuracy and class_iou, one for each class, are shares of 1; NaN stays NaN.
         """
-        self._events.add_scalar("validation/mean_iou", mean_iou, iteration)
-        self._events.add_scalar("validation/pixel_accuracy", pixel_accuracy, iteration)
-        for name, iou in zip(self.classes, class_iou, strict=True):
-            self._events.add_scalar(f"validation_iou/{name}", iou, iteration)
+        with named(self.folder / EVENTS):
+            self._events.add_scalar("validation/mean_iou", mean_iou, iteration)
+            self._events.add_scalar("validation/pixel_accuracy", pixel_accuracy, iteration)
+            for name, iou in zip(self.classes, class_iou, strict=True):
+                self._events.add_scalar(f"validation_iou/{name}", iou, iteration)
         self.flush()
         self._validation.write([iteration, mean_iou, pixel_accuracy, *class_iou])
 
@@ -105,7 +111,8 @@ class Logs:
             file = folder / f"{name.replace('/', '_')}_{iteration:08d}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             viz.save_png(file, pixels)
-            self._events.add_image(f"pictures/{name}", pixels, iteration, dataformats="HWC")
+            with named(self.folder / EVENTS):
+                self._events.add_image(f"pictures/{name}", pixels, iteration, dataformats="HWC")
 
     def is_validated(self, iteration: int) -> bool:
         """Whether an earlier start has written all that a validation gives."""
@@ -113,10 +120,12 @@ class Logs:
 
     def flush(self) -> None:
         """TensorBoard has what was written so far, as the tables always do."""
-        self._events.flush()
+        with named(self.folder / EVENTS):
+            self._events.flush()
 
     def close(self) -> None:
         """Closes all files, TensorBoard's with what it still holds."""
         self._training.close()
         self._validation.close()
-        self._events.close()
+        with named(self.folder / EVENTS):
+            self._events.close()

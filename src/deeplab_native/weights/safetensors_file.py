@@ -100,7 +100,7 @@ def write_safetensors(
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
-            file.write(memoryview(tensors[name].cpu().flatten().view(torch.uint8).numpy()))
+            file.write(tensors[name].cpu().flatten().view(torch.uint8).numpy().data)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> Metadata:
