@@ -266,7 +266,7 @@ U, SCAN = volume(1)
             r"image: expected shape \(2, C, 4, 5, 7\) .* \(2, 1, 4, 7, 5\)",
         ),
         (U, SCAN.expand(2, 62, *SIZE), {}, ValueError, "1 to 61 channels of a volume, got 62"),
-        (U[0, 0], SCAN, {}, ValueError, r"unary: expected 4 or 5 dimensions"),
+        (U[0, 0], SCAN, {}, ValueError, r"image: expected 3 dimensions \(C, H, W\) for a unary"),
         (U, SCAN, {"spacing": (1, 1)}, ValueError, "spacing: .* each of the 3 axes, got 2"),
         (U, SCAN, {"spacing": (1, 0, 1)}, ValueError, "spacing: expected a positive number"),
         (U, SCAN, {"spacing": float("nan")}, ValueError, "spacing: .*positive number.* got nan"),

@@ -16,6 +16,7 @@ _ADVICE = re.compile(r"\([\w-]+ [^()]*\)$|[:;] expected |did you mean ")
 # The jobs name an argument of theirs in backticks, where it matters with its value
 _SWITCHES = {"`exif=False`": "--no-exif"}
 _ARGUMENT = re.compile(r"`(\w+)`")
+STANDARD_OUTPUT = "standard output"
 _OF_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 _PRINTS = {"cli", "click", "rich", "typer"}  # folders of the code that prints
 # where the option has another name
@@ -41,7 +42,7 @@ def of_output(error: BaseException) -> BaseException:
     if isinstance(error, OSError) and error.filename is None and error.errno in _OF_OUTPUT:
         *_, last = traceback.extract_tb(error.__traceback__)
         if _PRINTS.intersection(Path(last.filename).parts):
-            error.filename = "standard output"
+            error.filename = STANDARD_OUTPUT
     return error
 
 

@@ -29,7 +29,7 @@ from . import (
     train,
 )
 from ._ray import with_address
-from .errors import of_output, with_advice
+from .errors import STANDARD_OUTPUT, of_output, with_advice
 
 
 class _OneLineErrors(TyperGroup):
@@ -141,7 +141,9 @@ def main() -> None:
                     sys.stdout.flush()  # Python would do it later, and only warn where it fails
         except OSError as error:
             if not isinstance(error, BrokenPipeError):
-                print(f"error: {printable(with_advice(of_output(error)))}", file=sys.stderr)
+                if getattr(of_output(error), "filename", None) != STANDARD_OUTPUT:
+                    raise  # of a command, with --debug
+                print(f"error: {printable(with_advice(error))}", file=sys.stderr)
             # what is left cannot be written, which Python would try once more
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(1) from None
