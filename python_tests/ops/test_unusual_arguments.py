@@ -211,3 +211,8 @@ def test_weights_beyond_reason(normalization):
 def test_what_is_no_number_for_the_drop_in(name, call):
     with pytest.raises(TypeError, match=f"^{name}: "):
         call()
+
+
+def test_probabilities_of_no_label():
+    with pytest.raises(ValueError, match=r"^sm: expected at least one label"):
+        utils.unary_from_softmax(np.ones((0, 3)))

@@ -105,7 +105,7 @@ def unary_from_softmax(
     Raises:
         AssertionError: scale is not within (0, 1].
         TypeError: sm, scale or clip are no real numbers.
-        ValueError: sm is a single number.
+        ValueError: sm is a single number, or of no label.
     """
     p = np.asarray(sm)
     if p.dtype.kind not in "fiub":
@@ -113,6 +113,8 @@ def unary_from_softmax(
     if p.ndim == 0:
         raise ValueError("sm: expected probabilities (L, ...), got a single number")
     labels = p.shape[0]
+    if labels == 0:
+        raise ValueError(f"sm: expected at least one label, got shape {p.shape}")
     if clip is not None:
         _real("clip", clip)
     if scale is not None:
