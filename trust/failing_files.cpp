@@ -74,24 +74,28 @@ int mode_of(int flags, va_list arguments) {
 
 }  // namespace
 
-#define REAL(name) (*[] { static const auto f = real<decltype(&::name)>(#name); return f; }())
-#define OPEN(name)                                                       \
-  int name(const char* path, int flags, ...) {                           \
-    va_list arguments;                                                   \
-    va_start(arguments, flags);                                          \
-    const int mode = mode_of(flags, arguments);                          \
-    va_end(arguments);                                                   \
-    if ((flags & O_CREAT) && fails_at(AT_FDCWD, path)) return -1;        \
-    return REAL(name)(path, flags, mode);                                \
+#define REAL(name)                                        \
+  (*[] {                                                  \
+    static const auto f = real<decltype(&::name)>(#name); \
+    return f;                                             \
+  }())
+#define OPEN(name)                                                \
+  int name(const char* path, int flags, ...) {                    \
+    va_list arguments;                                            \
+    va_start(arguments, flags);                                   \
+    const int mode = mode_of(flags, arguments);                   \
+    va_end(arguments);                                            \
+    if ((flags & O_CREAT) && fails_at(AT_FDCWD, path)) return -1; \
+    return REAL(name)(path, flags, mode);                         \
   }
-#define OPEN_AT(name)                                                    \
-  int name(int folder, const char* path, int flags, ...) {               \
-    va_list arguments;                                                   \
-    va_start(arguments, flags);                                          \
-    const int mode = mode_of(flags, arguments);                          \
-    va_end(arguments);                                                   \
-    if ((flags & O_CREAT) && fails_at(folder, path)) return -1;          \
-    return REAL(name)(folder, path, flags, mode);                        \
+#define OPEN_AT(name)                                           \
+  int name(int folder, const char* path, int flags, ...) {      \
+    va_list arguments;                                          \
+    va_start(arguments, flags);                                 \
+    const int mode = mode_of(flags, arguments);                 \
+    va_end(arguments);                                          \
+    if ((flags & O_CREAT) && fails_at(folder, path)) return -1; \
+    return REAL(name)(folder, path, flags, mode);               \
   }
 
 extern "C" {

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from trust import failing_allocations, failing_files, out_of_memory
 from trust._children import in_child
 
+ROOT = Path(__file__).parents[2]
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="preloads a library of its own"),
     pytest.mark.skipif(shutil.which("g++") is None, reason="no g++"),
@@ -30,6 +34,15 @@ def test_an_allocation_fails(threads):
     for one in found.values():
         assert one["bad"] == 0, one
         assert one["outcomes"]["MemoryError: out of memory in a native kernel"] >= 2
+
+
+def test_memory_is_limited(tmp_path):
+    """In a process of its own: this one may have threads, which are not forked."""
+    line = [sys.executable, "-m", "trust.out_of_memory", "--steps", "6", "--which", "MeanField"]
+    subprocess.run([*line, "--results", tmp_path], cwd=ROOT, check=True)
+    found = json.loads((tmp_path / "out_of_memory.json").read_text())["figures"]
+    assert found["limits"] == 6 and found["bad"] == 0
+    assert found["right"] >= 1 and found["clean_errors"] >= 1
 
 
 def test_what_a_child_says_and_how_it_ends():
