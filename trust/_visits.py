@@ -15,6 +15,8 @@ from PIL import Image
 from python_tests.web.server_cases import Visitor
 
 PICTURES = ("photo", "before", "after")
+# of a server that is interrupted: 0 where Ctrl-C means nothing, as behind `nohup ... &`
+ENDED = (0, 130)
 W1 = (2.0, 3.5, 6.0)  # where the slider goes
 
 

@@ -12,7 +12,7 @@ if find_spec("gradio") is None:
 
 from trust import load_web
 from trust._pictures import LEAST, MOST, Pictures
-from trust._visits import Visit, jpeg
+from trust._visits import ENDED, Visit, jpeg
 
 
 def test_eight_visitors_and_a_flood():
@@ -21,7 +21,7 @@ def test_eight_visitors_and_a_flood():
     found = load_web.measure(8, photos, photos[0])
     assert (found["errors"], found["other_masks"], found["what_errors"]) == (0, 0, {})
     assert found["computations"] == 32
-    assert (found["exit_code"], found["server_said"]) == (130, "")
+    assert found["exit_code"] in ENDED and found["server_said"] == ""
     for seconds in found["latency_seconds"].values():
         assert 0 < seconds["p50"] <= seconds["p90"] <= seconds["p99"] <= seconds["max"]
     queue = found["queue"]

@@ -24,7 +24,7 @@ class Server(NamedTuple):
     def stop(self) -> tuple[int, str, str]:
         """As Ctrl-C does: exit code, stdout, stderr."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(120), *self.process.communicate()
+        return self.process.wait(600), *self.process.communicate()
 
 
 @contextmanager
