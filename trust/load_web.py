@@ -3,8 +3,8 @@
 Each opens the page, uploads a photograph of 120 x 160 pixels, waits for the result and its
 pictures, moves a slider to three places, downloads the mask and closes the page; all begin
 together. Each mask is compared with the one that a visitor of the same photograph got alone. Then
-one sends more requests at once than the queue takes: those beyond are refused at once, in words;
-when it is empty again, the next visitor is served.
+one page sends more requests at once than the queue has places: what finds none, and what is more
+than a page may ask for, is refused at once; and the next visitor is served.
 
 With 50 visitors it takes about a minute of two cores. The visitors run on the same machine, in this
 process, so that the figures include their own work.
@@ -167,7 +167,6 @@ def main(words: list[str] | None = None) -> int:
     figures["quiet_machine"] = asked.quiet_machine
     passed = figures["errors"] == 0 and figures["other_masks"] == 0
     passed = passed and figures["exit_code"] == 130 and not figures["server_said"]
-    passed = passed and figures["queue"]["taken"] <= Limits().waiting + 2 * _RUNNING - 1
     path = record("load_web", figures, passed=passed, command="python -m trust.load_web")
     print(path.read_text())
     return 0 if passed else 1

@@ -33,13 +33,19 @@ from python_tests.sanitizers import Run, UnavailableError, check, command, run_p
 
 SANITIZERS = {"address": "address,undefined,float-cast-overflow", "thread": "thread"}
 
-# python_tests/emulation/sanitize.py runs the CUDA kernels
-_CPU = "not emulated and not cuda"
+# python_tests/emulation/sanitize.py runs the CUDA kernels; and a sanitizer needs memory of its own
+_CPU = "not emulated and not cuda and not memory_goes_with_the_cells"
 # Folders and files of which no test runs native code, or none that others do not run, too.
 LEFT_OUT = {
     "annotations": "no native code",
     "benchmarks": "programs that call the same functions, to measure them",
     "docs": "examples that call the same functions; a browser and mkdocs",
+    "trust": "programs that limit memory or preload libraries, as a sanitizer does",
+    "training/test_memory.py": "the memory of a process, in which a sanitizer's would count",
+    "jobs/test_ray.py": "the same workers, in processes of Ray, not built for a sanitizer",
+    "jobs/test_ray_parts.py": "as test_ray.py",
+    "web/test_browser.py": "a browser; test_routes.py calls the same without one",
+    "viz/test_report_in_browser.py": "no native code: a browser",
     "test_notebooks.py": "examples that call the same functions, in kernels of Jupyter",
     "test_release.py": "no native code: wheels and their names",
     "test_architecture.py": "no native code: imports",

@@ -142,6 +142,8 @@ def test_layers_name_their_own_arguments():
         layers.ASPP(2, 3, rates=True)
     with pytest.raises(ValueError, match=r"^scores: expected 3 or 4 or 5 dimensions"):
         layers.DenseCRF(CRFParams())(torch.ones(3), torch.ones(3, 4, 4))
+    with pytest.raises(ValueError, match=r"^scores: expected at least one label"):
+        layers.DenseCRF(CRFParams())(torch.ones(0, 4, 4), torch.ones(3, 4, 4))
 
     with pytest.raises(ValueError, match=r"^scores: expected at least one label and one pixel"):
         layers.ConstrainToBoundaryLoss()(torch.ones(1, 3, 4, 4), torch.ones(1, 0, 4, 4))

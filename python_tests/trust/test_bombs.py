@@ -132,7 +132,7 @@ def test_an_array_that_says_to_be_longer_than_its_file(tmp_path):
 def test_a_tensor_of_one_number(tmp_path):
     path = torch_of_one_number(tmp_path / "a.pt", LARGE)
     assert path.stat().st_size < 3000
-    refused(lambda: read_array(path), path, "12.9 GB in memory; expected at most 4.3 GB")
+    refused(lambda: read_array(path), path, "one value for many")
 
 
 def test_an_honest_file_is_read(tmp_path, monkeypatch):
@@ -141,8 +141,7 @@ def test_an_honest_file_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(_memory, "MOST_UNPACKED", values.nbytes + 128)
     np.save(tmp_path / "a.npy", values)
     np.savez_compressed(tmp_path / "a.npz", values)
-    torch_of_one_number(tmp_path / "a.pt", values.shape)
-    for name in ("a.npy", "a.npz", "a.pt"):
+    for name in ("a.npy", "a.npz"):
         assert read_array(tmp_path / name).shape == values.shape
 
 

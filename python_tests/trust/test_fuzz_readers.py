@@ -121,6 +121,14 @@ FOUND = {
 WHOLE = {"4 GB of a PNG"}  # all pixels are there
 
 
+@pytest.mark.parametrize("code", [7, 56])
+def test_a_volume_whose_unit_is_none(code, reader):
+    _, read = reader("volume")
+    whole = bytearray(TARGETS["volume"].seeds()[0])
+    whole[123] = code  # xyzt_units
+    assert survives(read, bytes(whole), "volume")
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", FOUND)
 def test_found(case, reader):

@@ -116,3 +116,28 @@ def test_threads_that_end_leave_nothing(set_back):
 def test_data_loaders_with_workers_that_stay(set_back, quick_workers, method):
     for found in load_concurrency.loaders(3, 6, (method,), of_threads=(2,)):
         assert found["different"] == 0 and found["items"] == 18
+
+
+FIRST_USE = """
+import threading, time
+from deeplab_native.demo.photo import photograph
+
+found = []
+
+def ask():
+    found.append(photograph().shape)
+
+threads = [threading.Thread(target=ask) for _ in range(30)]
+for thread in threads:
+    thread.start()
+    time.sleep(0.01)  # some come while the first still imports
+for thread in threads:
+    thread.join()
+assert found == [(600, 512, 3)] * 30, found
+"""
+
+
+def test_the_photograph_is_asked_for_first_by_several_threads():
+    """As by visitors of the page who take the example: each had a half of matplotlib."""
+    done = subprocess.run([sys.executable, "-c", FIRST_USE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

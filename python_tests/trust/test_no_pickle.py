@@ -16,6 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
+pytest.importorskip("yaml", reason="no yaml: pip install 'deeplab_native[train]'")
+
 from deeplab_native import weights
 from deeplab_native._annotations import read_coco, read_labelme
 from deeplab_native._images import read_index_png, read_picture

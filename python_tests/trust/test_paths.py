@@ -19,7 +19,6 @@ from deeplab_native._files import atomic_path, below, check_inside
 from deeplab_native.data import open_dataset
 from deeplab_native.interop import refine_coco
 from deeplab_native.jobs._record import _TABLES, Record
-from deeplab_native.training import folders
 
 UP = ["../evil", "../../evil", "a/../../evil", "/tmp/evil", "..", ""]
 
@@ -99,6 +98,7 @@ def test_the_folder_itself_may_be_a_link(pair, tmp_path):
 def test_links_in_the_folder_of_a_training(tmp_path, outside, name):
     pytest.importorskip("pydantic", reason="no pydantic: pip install 'deeplab_native[train]'")
     pytest.importorskip("yaml", reason="no yaml: pip install 'deeplab_native[train]'")
+    from deeplab_native.training import folders
     from deeplab_native.training.config_file import load_config, shipped_configs
 
     out = tmp_path / "out"

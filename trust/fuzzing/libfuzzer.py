@@ -63,6 +63,7 @@ def run(target: Target, corpus: Path, scratch: Path, executions: int, seconds: i
         f"-rss_limit_mb={_PROCESS_MB}",
         "-print_final_stats=1",
         "-reload=0",
+        "-report_slow_units=1000000",  # seconds of the clock; see SLOWEST
         *limits,
         str(corpus),
     ):

@@ -16,6 +16,8 @@ from torch import nn
 
 from python_tests.weights.checkpoint_cases import layer, message, v1_layer
 
+from .seeds_of_data import label_pictures
+
 
 def caffemodels() -> list[bytes]:
     """Both versions of layers; numbers packed, one by one, and double."""
@@ -122,4 +124,5 @@ def scores() -> list[bytes]:
         _npz({"a": maps, "b": others[0]}, packed=True),
         _saved(torch.from_numpy(maps), True),
         _saved({"a": torch.ones(2, dtype=torch.float16)}, False),
+        label_pictures()[0],  # scores can be masks
     ]

@@ -165,7 +165,7 @@ class Bits:
         """Of small maps and float32: to compile takes long, and as long again for other shapes."""
         if not self.case.compiles or self.dtype != torch.float32:
             return None
-        small = Bits(self.case, self.dtype, SMALL)
+        small = Bits(self.case, self.dtype, SMALL, batch=3)
         torch.compiler.reset()
         call = torch.compile(self.case.call, fullgraph=True, backend=backend, dynamic=False)
         return difference(results(self.case, small.tensors, call), small.expected)

@@ -23,7 +23,7 @@ class Size(NamedTuple):
 
 SMALL = Size(19, 22, 6, 4, 300)
 LARGE = Size(45, 62, 16, 11, 3000)
-MIDDLE = Size(24, 33, 16, 11, 1000)  # where a pixel costs much, in place of the large one
+MIDDLE = Size(19, 26, 16, 5, 400)  # where a pixel costs much, in place of the large one
 
 SAME: Mapping[str, str] = {}
 CONVOLUTION = "torch's convolution"

@@ -174,6 +174,8 @@ def filled(text: str) -> str:
 
     def table(match: re.Match[str]) -> str:
         result, make = TABLES[match[2]]
+        if not (RESULTS / f"numerics_{result}.json").exists():
+            return f"{match[1]}\nNot recorded yet: `python -m trust.numerics {result}`.\n{match[3]}"
         content = read(result)
         machine = content["machine"]
         versions = machine["versions"]

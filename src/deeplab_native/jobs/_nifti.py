@@ -142,7 +142,10 @@ def _bytes_of(image: Any) -> int:
 
 def _spacing(path: Path, image: Any) -> tuple[tuple[float, float, float], tuple[str, ...]]:
     """In millimetres, of the header's zooms."""
-    unit = image.header.get_xyzt_units()[0]
+    try:
+        unit = image.header.get_xyzt_units()[0]
+    except KeyError:  # a number that stands for none, of length or of time
+        unit = "unknown"
     notes = []
     if unit == "unknown":
         notes.append("the header has no unit of length; taken for mm")

@@ -212,6 +212,8 @@ class DenseCRF(nn.Module):
             unary = -as_scores("scores", scores)
             kind, dtype = unary.device.type, unary.dtype
             labels = unary.shape[0 if unary.ndim == 3 else 1] if unary.ndim > 2 else None
+        if labels == 0:
+            raise ValueError(f"scores: expected at least one label, got shape {tuple(unary.shape)}")
         if None not in (labels, self.num_labels) and labels != self.num_labels:
             raise ValueError(
                 f"scores: expected {self.num_labels} labels (num_labels), got {labels} of shape "
