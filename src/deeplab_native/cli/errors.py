@@ -18,7 +18,7 @@ _SWITCHES = {"`exif=False`": "--no-exif"}
 _ARGUMENT = re.compile(r"`(\w+)`")
 STANDARD_OUTPUT = "standard output"
 _OF_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
-_PRINTS = {"cli", "click", "rich", "typer"}  # folders of the code that prints
+_PRINTS = {"click", "rich", "typer"}  # folders of the code that prints, beside this one
 # where the option has another name
 _OPTIONS = {
     "count": "images",
@@ -41,7 +41,8 @@ def of_output(error: BaseException) -> BaseException:
     """With the name of standard output, where what prints there failed."""
     if isinstance(error, OSError) and error.filename is None and error.errno in _OF_OUTPUT:
         *_, last = traceback.extract_tb(error.__traceback__)
-        if _PRINTS.intersection(Path(last.filename).parts):
+        file = Path(last.filename)
+        if file.parent == Path(__file__).parent or _PRINTS.intersection(file.parts):
             error.filename = STANDARD_OUTPUT
     return error
 
