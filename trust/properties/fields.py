@@ -232,10 +232,8 @@ def _one_by_one_reference(
     bound = tolerance(u, [PairwiseKernel(*k).compatibility for k in kernels])
     q = [marginals(u, found, n).reshape(unary.shape) for n in (iterations, iterations + 1, 0)]
     with np.errstate(all="ignore"):
-        kl = [
-            f.kl_divergence(own)
-            for f, own in zip(found, marginals(u, found, iterations), strict=True)
-        ]
+        own = zip(found, marginals(u, found, iterations), strict=True) if found else ()
+        kl = [slow_field.kl_divergence(marginal) for slow_field, marginal in own]
     kl_ = np.array(kl if found else [0.0] * len(u)).reshape(unary.shape[:-2])
     # a sum over all points and labels
     off = math.inf if bound > 1 else bound * 20 * max(1, u[:1].size)
