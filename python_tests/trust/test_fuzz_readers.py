@@ -105,6 +105,7 @@ FOUND = {
     "an empty file": ("pickles", b""),
     # what a file only claims
     "a terabyte of scores": ("scores", npy(TERABYTE)),
+    "4 GB of a header": ("scores", b"\x93NUMPY\x02\x00\xff\xff\xff\xff{"),
     "4 GB of a PNG": ("labels", png(IHDR)[:33] + b"\xff\0\0\0IDAT" + PIXELS + bytes(4)),
     "a number in place of bytes": ("record", record("UPDATE counts SET packed = 1000000000000")),
     "aliases of aliases": ("config", (LAUGHS + "i: " + "[*i, " * 3 + "*i" + "]" * 3).encode()),

@@ -9,6 +9,7 @@ from typing import IO
 
 import numpy as np
 
+MOST_HEADER = 10_000  # bytes; NumPy itself refuses longer ones, once it has read them
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -22,6 +23,10 @@ def array_bytes(path: Path, file: IO[bytes]) -> int:
     """
     try:
         version = np.lib.format.read_magic(file)
+        if version != (1, 0):  # whose header can claim 4 GB, for which Python makes room
+            if int.from_bytes(file.read(4), "little") > MOST_HEADER:
+                raise ValueError
+            file.seek(8)
         shape, _, dtype = _HEADERS[version](file)
         size = dtype.itemsize
         for length in shape:

@@ -17,7 +17,7 @@ from .._images import picture_suffixes
 from .._memory import check_memory, check_unpacked
 from .._picture_formats import check_regular, open_picture
 from ..weights.state_dict import read_tensors
-from ._array_sizes import array_bytes, member_bytes
+from ._array_sizes import MOST_HEADER, array_bytes, member_bytes
 
 SUFFIXES = (".npy", ".npz", ".pt", ".pth")
 # Of what people have instead: how it begins, what it is
@@ -67,11 +67,13 @@ def read_array(path: Path, key: str | None = None) -> np.ndarray | None:
 
 
 def _load(path: Path, file: BinaryIO, key: str | None) -> Any:
-    start = file.read(8)
+    start = file.read(12)
     file.seek(0)
     if start[:6] == b"\x93NUMPY":
         if key is not None:
             raise ValueError(f"{path}: `key` is for .npz files, this is one array (leave it out)")
+        if start[6:7] != b"\1" and int.from_bytes(start[8:], "little") > MOST_HEADER:
+            raise ValueError(f"{path}: damaged or cut off (save it again)")
         _check_size(path, file)
         return _whole(path, lambda: np.load(file, allow_pickle=False))
     if start[:1] == b"\x80":
