@@ -1,8 +1,10 @@
 """What fuzzing has collected is read again: no crash, no hang, no more memory than promised."""
 
+import io
 import json
 import struct
 import sys
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -83,6 +85,17 @@ TERABYTE = "{'descr':'<f4','fortran_order':False,'shape':(1000000000000,)}\n"
 CHECKPOINT = {"format": "deeplab_native_training/1", "iteration": "1", "average_updates": "1"}
 
 
+def archive_that_claims_4_gb() -> bytes:
+    """A stored member that is no array, of a size that the archive does not have."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("a.npy", b"no array")
+    whole = bytearray(stream.getvalue())
+    sizes = whole.rindex(b"PK\x01\x02") + 20
+    whole[sizes : sizes + 8] = struct.pack("<2I", 0xFFFFFFF0, 0xFFFFFFF0)
+    return bytes(whole)
+
+
 def safetensors(header: dict[str, str]) -> bytes:
     text = json.dumps({"__metadata__": header}).encode()
     return len(text).to_bytes(8, "little") + text
@@ -106,6 +119,7 @@ FOUND = {
     # what a file only claims
     "a terabyte of scores": ("scores", npy(TERABYTE)),
     "4 GB of a header": ("scores", b"\x93NUMPY\x02\x00\xff\xff\xff\xff{"),
+    "4 GB of an archive": ("scores", archive_that_claims_4_gb()),
     "4 GB of a PNG": ("labels", png(IHDR)[:33] + b"\xff\0\0\0IDAT" + PIXELS + bytes(4)),
     "a number in place of bytes": ("record", record("UPDATE counts SET packed = 1000000000000")),
     "aliases of aliases": ("config", (LAUGHS + "i: " + "[*i, " * 3 + "*i" + "]" * 3).encode()),

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 
-from ._memory import check_memory
-from ._picture_formats import Clipped, check_regular, naming, open_picture
+from ._memory import ClippedFile, check_memory
+from ._picture_formats import check_regular, naming, open_picture
 from ._picture_formats import picture_suffixes as picture_suffixes
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def opened(path: Path) -> Iterator[ImageFile]:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder (give one picture)")
     check_regular(path)
-    with Clipped(path) as stream, _opened(stream, str(path)) as file:
+    with ClippedFile(path) as stream, _opened(stream, str(path)) as file:
         yield file
 
 
@@ -226,7 +226,7 @@ def read_index_png(path: Path) -> np.ndarray:
         raise FileNotFoundError(f"{path}: no such label PNG (check the path)")
     check_regular(path)
     try:
-        with Clipped(path) as stream, open_picture(stream) as file:
+        with ClippedFile(path) as stream, open_picture(stream) as file:
             if file.format != "PNG":
                 raise ValueError(
                     f"{path}: labels in a {file.format} file, which may be lossy (save them as PNG)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -88,3 +90,20 @@ def available_memory() -> int | None:
         with suppress(OSError, ValueError):  # no such file; "max"
             found.append(int(path.read_text()))
     return min(found, default=None)
+
+
+class ClippedFile(io.BufferedReader):
+    """A file that never makes room for more bytes than it has.
+
+    Pillow reads as many as a chunk of a PNG claims to have, zipfile as a member does, and Python
+    takes memory for all of them first: 70 bytes could ask for 4 GB.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > 0:
+            size = max(0, min(size, self._size - self.tell()))
+        return super().read(size)

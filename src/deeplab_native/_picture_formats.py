@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -38,23 +36,6 @@ def open_picture(source: Path | BinaryIO) -> ImageFile:
     from PIL import Image
 
     return Image.open(source, formats=picture_formats())
-
-
-class Clipped(io.BufferedReader):
-    """A file that never makes room for more bytes than it has.
-
-    Pillow reads as many as a chunk of a PNG claims to have, and Python takes memory for all of them
-    first: 70 bytes could ask for 4 GB.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
-        self._size = os.fstat(self.fileno()).st_size
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > 0:
-            size = max(0, min(size, self._size - self.tell()))
-        return super().read(size)
 
 
 def check_regular(path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .._images import picture_suffixes
-from .._memory import check_memory, check_unpacked
+from .._memory import ClippedFile, check_memory, check_unpacked
 from .._picture_formats import check_regular, open_picture
 from ..weights.state_dict import read_tensors
 from ._array_sizes import MOST_HEADER, array_bytes, member_bytes
@@ -49,7 +49,7 @@ def read_array(path: Path, key: str | None = None) -> np.ndarray | None:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder (give one scores file)")
     check_regular(path)
-    with path.open("rb") as file:  # opened here: np.load leaves damaged archives open
+    with ClippedFile(path) as file:  # opened here: np.load leaves damaged archives open
         array = _load(path, file, key)
     if array is None:
         if key is not None:

@@ -18,6 +18,7 @@ from typing import IO
 import numpy as np
 import torch
 
+from .._memory import ClippedFile
 from ..models.mobilenet import DeepLabMobileNetV2
 from ..models.preprocessing import TENSORFLOW
 
@@ -75,7 +76,7 @@ def _read(
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """The expected arrays, and a line for everything that is not as expected."""
     arrays, problems = {}, []
-    with open(path, "rb") as file:
+    with ClippedFile(path) as file:
         try:
             archive = zipfile.ZipFile(file)
         except _DAMAGED as error:

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from .._memory import ClippedFile
 from .pickles import DamagedError, Opaque
 from .torch_file import TorchFile, is_tensor, module_state
 
@@ -45,7 +46,7 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
         ValueError: it is damaged, or holds something else; says the class and where it lies.
         OSError: it cannot be opened.
     """
-    with open(path, "rb") as file:
+    with ClippedFile(path) as file:
         ours = None
         try:
             _check_zip(file)
