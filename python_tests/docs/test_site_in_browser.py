@@ -50,6 +50,8 @@ def test_on_a_phone(address, page):
         assert width == [PHONE["width"]] * 2, path
         assert page.evaluate("document.body.dataset.mdColorScheme") == "slate"
     page.locator("label[for=__search]").first.click()
+    # what is typed before the index is there is a wrong query
+    page.locator(".md-search-result__meta", has_text="Type to start").wait_for()
     page.locator(".md-search__input").press_sequentially("permutohedral")
     page.locator(".md-search-result__link").first.wait_for()
     assert said == []

@@ -143,7 +143,9 @@ def main() -> None:
             if not isinstance(error, BrokenPipeError):
                 if getattr(of_output(error), "filename", None) != STANDARD_OUTPUT:
                     raise  # of a command, with --debug
-                print(f"error: {printable(with_advice(error))}", file=sys.stderr)
+                before = error.__context__
+                if not (isinstance(before, SystemExit) and before.code):  # of an error that is said
+                    print(f"error: {printable(with_advice(error))}", file=sys.stderr)
             # what is left cannot be written, which Python would try once more
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(1) from None

@@ -180,6 +180,8 @@ def _from_torch(path: Path, file: BinaryIO, key: str | None) -> np.ndarray:
         tensor = tensors[_chosen(path, names, key)]
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
         raise ValueError(f"{path}: a tensor without plain values (save tensor.to_dense().cpu())")
+    if tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
+        raise ValueError(f"{path}: one value for many (save tensor.contiguous())")
     tensor = tensor.detach()
     array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     return array
