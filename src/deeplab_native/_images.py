@@ -98,14 +98,17 @@ def opened(path: Path) -> Iterator[ImageFile]:
 
 
 @contextmanager
-def _opened(source: BinaryIO, path: str) -> Iterator[ImageFile]:
+def _opened(
+    source: BinaryIO, path: str, none: str = "not a picture that Pillow can read (use PNG or JPEG)"
+) -> Iterator[ImageFile]:
+    """`opened` of a stream; none: what is said of a file that is no picture."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with open_picture(source) as file:
             yield file
     except UnidentifiedImageError:
-        raise ValueError(f"{path}: not a picture that Pillow can read (use PNG or JPEG)") from None
+        raise ValueError(f"{path}: {none}") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: too many pixels: {error} (make it smaller)") from None
     except _UnsuitableError as error:
@@ -220,33 +223,21 @@ def read_index_png(path: Path) -> np.ndarray:
     Raises FileNotFoundError, or ValueError where the file is no PNG, ends too early, holds colours
     or more than 8 bits.
     """
-    from PIL import Image, UnidentifiedImageError
-
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such label PNG (check the path)")
     check_regular(path)
-    try:
-        with ClippedFile(path) as stream, open_picture(stream) as file:
-            if file.format != "PNG":
-                raise ValueError(
-                    f"{path}: labels in a {file.format} file, which may be lossy (save them as PNG)"
-                )
-            if file.mode not in ("P", "L", "1"):
-                raise ValueError(
-                    f"{path}: a PNG of mode {file.mode} holds no label indices of 8 bits "
-                    "(save it with a palette or in grey, the pixel value being the class)"
-                )
-            return index_values(file, path)
-    except UnidentifiedImageError:
-        raise ValueError(f"{path}: not a PNG (save the labels as PNG)") from None
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: too many pixels: {error} (make it smaller)") from None
-    except OSError as error:
-        raise of_file(error, path) from None
-    except (SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
-        raise damaged(error, path) from None
-    except ValueError as error:
-        raise naming(error, path) from None
+    none = "not a PNG (save the labels as PNG)"
+    with ClippedFile(path) as stream, _opened(stream, str(path), none) as file:
+        if file.format != "PNG":
+            raise ValueError(
+                f"{path}: labels in a {file.format} file, which may be lossy (save them as PNG)"
+            )
+        if file.mode not in ("P", "L", "1"):
+            raise ValueError(
+                f"{path}: a PNG of mode {file.mode} holds no label indices of 8 bits "
+                "(save it with a palette or in grey, the pixel value being the class)"
+            )
+        return index_values(file, path)
 
 
 def index_values(file: Image, path: Path) -> np.ndarray:
