@@ -28,11 +28,11 @@ _HEAD = """\
 
 <!-- written by `python -m trust.page --update`, from trust/promises and what was recorded -->
 Every promise of the README, and those of the themes below it: with the tests that fail if it
-breaks, a command that measures it again, what that measured, when and where. Nothing on this page
+breaks, what was measured, a command that does it again, when and where it was. Nothing on this page
 is typed: the promises are in [trust/promises](../trust/promises), the figures in
 [trust/results](../trust/results) and [benchmarks/results](../benchmarks/results). A test fails
 where the page is not made of them, where a test that it names is not there, or where a sentence of
-the README is in no promise. A promise without a figure of its own gives how many of its tests
+the README is in no promise. A promise without a figure of its own has how many of its tests
 passed, and how many were skipped (most for want of a GPU), in one run of all: {suite}.
 """
 
@@ -78,7 +78,7 @@ def _machine_of(content: Any) -> dict[str, Any]:
     return {}
 
 
-def _row(promise: Promise, suite: Mapping[str, Any], machines: Machines) -> str:
+def _entry(promise: Promise, suite: Mapping[str, Any], machines: Machines) -> str:
     measured = promise.measured()
     if measured is None:
         counts: Counter[str] = Counter()
@@ -95,11 +95,14 @@ def _row(promise: Promise, suite: Mapping[str, Any], machines: Machines) -> str:
         commit = measured["commit"] if promise.result else about.get("commit", "")
         if measured.get("passed") is False:
             figure = f"**missed**: {figure}"
-    tests = "<br>".join(f"[{_short(name)}](../{name.partition('::')[0]})" for name in promise.tests)
-    command = promise.command or f"pytest {' '.join(promise.tests)}"
-    cells = (promise.promise, tests, f"`{command}`", figure, f"{date}, `{commit}`")
-    escaped = [cell.replace("|", r"\|") for cell in cells]
-    return f"| {' | '.join(escaped)} | {machines.letter(about)} |"
+    links = ", ".join(f"[{_short(name)}](../{name.partition('::')[0]})" for name in promise.tests)
+    if promise.command:
+        shown = [f"`{promise.command}`", *([f"tests {links}"] if links else [])]
+    else:
+        shown = [f"`pytest {' '.join(promise.tests)}`"]
+    where = f"{date}, commit `{commit}`, machine {machines.letter(about)}"
+    # two spaces: the rest stands below, in a line of its own
+    return f"- **{promise.promise}** {figure}.  \n  {'; '.join([*shown, where])}."
 
 
 def _short(selector: str) -> str:
@@ -115,9 +118,7 @@ def page(sections: list[Section], suite: Mapping[str, Any]) -> str:
     body = []
     for section in sections:
         body += [f"## {section.title}", *([section.text] if section.text else []), ""]
-        body += ["| promise | tests | command | measured | date, commit | machine |"]
-        body += ["|---|---|---|---|---|---|"]
-        body += [_row(promise, suite, machines) for promise in section.promises]
+        body += [_entry(promise, suite, machines) for promise in section.promises]
         body.append("")
     return "\n".join([_HEAD.format(suite=said), *body, "## Machines", "", *machines.lines(), ""])
 

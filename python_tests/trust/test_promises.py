@@ -110,12 +110,12 @@ def test_the_page_is_what_was_recorded():
 def test_what_is_missed_is_said(sections):
     promise = next(p for s in sections for p in s.promises if p.result)
     recorded = json.loads((ROOT / "trust" / "results" / "suite.json").read_text())
-    row = page._row(promise, recorded, page.Machines())
-    assert figure_of(promise) in row
-    assert "**missed**" not in row
+    entry = page._entry(promise, recorded, page.Machines())
+    assert figure_of(promise) in entry
+    assert "**missed**" not in entry
     failed = promise.measured() | {"passed": False}
     missed = type("Missed", (type(promise),), {"measured": lambda self: failed})(**vars(promise))
-    assert f"**missed**: {figure_of(promise)}" in page._row(missed, recorded, page.Machines())
+    assert f"**missed**: {figure_of(promise)}" in page._entry(missed, recorded, page.Machines())
 
 
 def test_the_readmes_table_of_times_is_what_was_measured():
