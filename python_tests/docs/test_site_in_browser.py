@@ -50,10 +50,29 @@ def test_on_a_phone(address, page):
         assert width == [PHONE["width"]] * 2, path
         assert page.evaluate("document.body.dataset.mdColorScheme") == "slate"
     page.locator("label[for=__search]").first.click()
-    # what is typed before the index is there is a wrong query
+    # what is typed before the index is there finds nothing
     page.locator(".md-search-result__meta", has_text="Type to start").wait_for()
     page.locator(".md-search__input").press_sequentially("permutohedral")
     page.locator(".md-search-result__link").first.wait_for()
     assert said == []
     assert len(asked) > len(PAGES)
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+
+
+# Nodes of lunr's graph of words: edges "1" to node 2 and "3" to node 4, and "1" to node 234
+NODES = """({worker}) => new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    const node = edges => Object.assign(new lunr.TokenSet(), {edges});
+    script.src = worker;
+    script.onload = () => resolve([{1: {id: 2}, 3: {id: 4}}, {1: {id: 234}}].map(
+        edges => node(edges).toString()));
+    script.onerror = reject;
+    document.head.append(script);
+})"""
+
+
+def test_words_with_digits_are_not_mixed_up(address, page, site):
+    (worker,) = site.folder.glob("assets/javascripts/workers/search.*.js")
+    page.goto(address)
+    one, other = page.evaluate(NODES, {"worker": f"/{worker.relative_to(site.folder).as_posix()}"})
+    assert one != other
