@@ -97,6 +97,11 @@ def test_damaged_files(tmp_path):
         open_record(tmp_path, name="none/counts.sqlite")
 
 
+def test_memory_that_the_machine_lacks_is_no_damage(record):
+    with pytest.raises(MemoryError), record._errors():
+        raise MemoryError
+
+
 def test_differences():
     there = {"a": 1, "b": "x (y)", "c": None}
     assert describe_differences(there, {"a": 1, "b": "x (y)"}) == ""

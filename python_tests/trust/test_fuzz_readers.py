@@ -122,6 +122,7 @@ FOUND = {
     "4 GB of an archive": ("scores", archive_that_claims_4_gb()),
     "4 GB of a PNG": ("labels", png(IHDR)[:33] + b"\xff\0\0\0IDAT" + PIXELS + bytes(4)),
     "a number in place of bytes": ("record", record("UPDATE counts SET packed = 1000000000000")),
+    "a row of all memory": ("record", record().replace(b"\x13\2\3\x1d\x1dse", b"\xff" * 7)),
     "aliases of aliases": ("config", (LAUGHS + "i: " + "[*i, " * 3 + "*i" + "]" * 3).encode()),
     "a number of 100,000 bits": ("config", b"a: 0x1" + b"0" * 25_000),
     # what never ends

@@ -155,6 +155,19 @@ class Record:
             TypeError,
         ) as error:
             raise ValueError(f"{self.path}: damaged: {error} {ADVICE}") from None
+        except MemoryError:  # of a row that claims all there is, if not of the machine
+            if self._is_sound():
+                raise
+            raise ValueError(f"{self.path}: damaged: a row larger than it {ADVICE}") from None
+
+    def _is_sound(self) -> bool:
+        if not hasattr(self, "_database"):  # memory did not suffice to open it
+            return True
+        try:
+            rows = self._database.execute("PRAGMA quick_check(1)").fetchall()
+        except sqlite3.DatabaseError:
+            return False
+        return rows == [("ok",)]
 
 
 # Names of files may hold bytes that are no UTF-8, which Python reads as characters that no text of
