@@ -28,15 +28,18 @@ def read(lines: Iterable[str]) -> dict[str, Any]:
     runs: list[dict[str, Any]] = []
     missing = []
     now: dict[str, Any] = {}
+    of_versions = True  # until .ci/run names another step
     for line in lines:
-        if said := _TORCH.search(line):
+        if line.startswith("==> "):
+            of_versions, now = line == "==> oldest and newest versions", {}
+        elif not of_versions:
+            continue
+        elif said := _TORCH.search(line):
             now = dict(zip(("torch", "numpy", "python"), said.groups(), strict=True))
         elif said := _DROP_IN.search(line):
             now = {"python": said[1], "what": "drop-in"}
         elif line.startswith("!!! NOT CHECKED: "):
             missing.append(line.removeprefix("!!! NOT CHECKED: ").strip())
-        elif line.startswith("==> "):  # of .ci/run: other steps, with tests of their own
-            now = {}
         elif now and " passed" in line and (counts := _COUNTS.findall(line)):
             # of one environment the whole comes first, then the drop-in
             what = "the drop-in" if runs and runs[-1]["of"] == now else "torch's part"
