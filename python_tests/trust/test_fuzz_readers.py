@@ -4,6 +4,7 @@ import io
 import json
 import struct
 import sys
+import tarfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -96,6 +97,12 @@ def archive_that_claims_4_gb() -> bytes:
     return bytes(whole)
 
 
+def member_that_claims(size: int) -> bytes:
+    info = tarfile.TarInfo("a.txt")
+    info.size = size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
 def safetensors(header: dict[str, str]) -> bytes:
     text = json.dumps({"__metadata__": header}).encode()
     return len(text).to_bytes(8, "little") + text
@@ -129,6 +136,7 @@ FOUND = {
     "a list that has itself": ("config", b"a: &x [*x]\n"),
     "a view": ("record", record("DROP TABLE images", "CREATE VIEW images AS WITH RECURSIVE n(i) AS "
         "(SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS image, i AS files FROM n")),
+    "a member of exabytes": ("shard", member_that_claims(1 << 60)),
     "a device": ("config", b"extends: /dev/zero\n"),
     "a picture of a device": ("labelme", b'{"shapes":[],"imagePath":"/dev/zero"}'),
 }  # fmt: skip

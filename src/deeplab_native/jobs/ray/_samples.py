@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import lzma
 import os
 import tarfile
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from ..._errors import one_line
 from ..._images import picture_suffixes
@@ -26,6 +27,7 @@ _ABOUT_THE_NEXT = {
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
 }
+_MOST_PAST = 16  # reads past the end of a tar
 _ROWS = 32  # of a Parquet file that are read at a time
 
 
@@ -124,6 +126,21 @@ class _Info(tarfile.TarInfo):
             raise
 
 
+class _Ending(io.RawIOBase):
+    """A file that has an end: tarfile skips the exabytes that a member may claim by reading on."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._file, self._past = file, 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        content = self._file.read(size)
+        self._past += not content
+        if self._past > _MOST_PAST:
+            raise tarfile.ReadError("unexpected end of data")
+        return content
+
+
 class _Tar(tarfile.TarFile):
     """Whose end is known: tarfile takes the end of the file for it."""
 
@@ -138,7 +155,7 @@ def _of_tar(unit: Unit, columns: Columns, refine: bool) -> Iterator[Sample]:
     try:
         with (
             open_url(unit.url) as file,
-            _Tar.open(fileobj=file, mode="r|*") as tar,
+            _Tar.open(fileobj=_Ending(file), mode="r|*") as tar,
         ):
             for info in tar:
                 if not info.isfile():
