@@ -83,6 +83,7 @@ LAUGHS = "a: &a [x, x]\n" + "".join(
     f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
 )
 TERABYTE = "{'descr':'<f4','fortran_order':False,'shape':(1000000000000,)}\n"
+KEYS = "{b'a': 1, 'b': 2, 'c': 3}\n"  # which cannot be sorted
 CHECKPOINT = {"format": "deeplab_native_training/1", "iteration": "1", "average_updates": "1"}
 
 
@@ -94,6 +95,21 @@ def archive_that_claims_4_gb() -> bytes:
     whole = bytearray(stream.getvalue())
     sizes = whole.rindex(b"PK\x01\x02") + 20
     whole[sizes : sizes + 8] = struct.pack("<2I", 0xFFFFFFF0, 0xFFFFFFF0)
+    return bytes(whole)
+
+
+def before_its_file() -> bytes:
+    """A zip file whose list of entries claims to begin 1,000 bytes further behind."""
+    whole = bytearray(containers.rezipped([("archive/data.pkl", b"\x80\x02}.")]))
+    at = whole.rindex(b"PK\5\6") + 16
+    (begins,) = struct.unpack_from("<I", whole, at)
+    struct.pack_into("<I", whole, at, begins + 1_000)
+    return bytes(whole)
+
+
+def volume_of(depth: int) -> bytes:
+    whole = bytearray(TARGETS["volume"].seeds()[0])
+    struct.pack_into("<h", whole, 46, depth)  # dim[3]
     return bytes(whole)
 
 
@@ -113,6 +129,9 @@ FOUND = {
     "NumPy's tokenizer": ("scores", npy("(\n")),
     "of an archive": ("trunk", containers.rezipped([("00_conv.weight.npy", npy("(\n"))])),
     "NumPy's parser": ("scores", npy("(" * 3000 + "\n")),
+    "NumPy's sorted": ("trunk", containers.rezipped([("00_conv.weight.npy", npy(KEYS))])),
+    "zipfile's seek": ("pickles", before_its_file()),
+    "the map of a file": ("volume", volume_of(-1000)),
     "Pillow's ValueError": ("labels", png(IHDR, (b"fcTL", b"short"), (b"IDAT", PIXELS))),
     "SQLite's message": ("record", record().replace(b"CREATE TABLE i", b"CREAT\xc5 TABLE i")),
     "a date that there is none of": ("config", b"a: 2001-99-99\n"),

@@ -118,6 +118,8 @@ def _opened(
     # what Pillow's decoders raise for broken data, each its own
     except (SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
         raise damaged(error, path) from None
+    except AssertionError as error:  # without words, as where there is no palette
+        raise damaged(ValueError(str(error) or "a part is missing"), path) from None
     except ValueError as error:
         raise naming(error, path) from None
     except MemoryError as error:

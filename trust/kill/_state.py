@@ -176,7 +176,9 @@ def finished(out: Path) -> dict[str, tuple[int, ...]]:
             images = {Path(row[0]).stem for row in names}
         for file in files_in(out):
             name = file.relative_to(out)
-            of_record = file.suffix in (".png", ".npy", ".npz") and "one" not in name.parts[0]
+            # the pictures of `train FOLDER`'s last step have names of evaluated images, too
+            other = "one" in name.parts[0] or "examples" in name.parts
+            of_record = file.suffix in (".png", ".npy", ".npz") and not other
             if of_record and file.stem in images:
                 stat = file.stat()
                 found[str(name)] = stat.st_ino, stat.st_mtime_ns

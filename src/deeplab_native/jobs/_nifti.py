@@ -110,6 +110,7 @@ def _errors(path: Path) -> Iterator[None]:
         OSError,
         EOFError,
         ValueError,
+        OverflowError,
         zlib.error,
     ) as error:
         raise ValueError(
@@ -131,11 +132,13 @@ def _check_extensions(path: Path) -> None:
 
 
 def _bytes_of(image: Any) -> int:
-    """Of the voxels in memory, where scaled ones are float64."""
+    """Of the voxels in memory, where scaled ones are float64; ValueError where there is no such."""
     size = max(
         image.get_data_dtype().itemsize, image.header.get_slope_inter() != (None, None) and 8
     )
     for length in image.shape:
+        if length < 0:
+            raise ValueError
         size *= int(length)
     return int(size)
 

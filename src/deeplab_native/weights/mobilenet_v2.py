@@ -27,7 +27,8 @@ __all__ = ["load_imagenet_trunk"]
 _BEYOND_THE_TRUNK = {"51_conv.weight", "51_conv.bias", "52_conv.weight", "52_conv.bias"}
 _DAMAGED = (
     zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError,
-    tokenize.TokenError, SyntaxError,  # NumPy's, of headers that are no Python
+    # NumPy's, of headers that are no Python, or none of its own
+    tokenize.TokenError, SyntaxError, TypeError, OverflowError, RecursionError,
 )  # fmt: skip
 
 

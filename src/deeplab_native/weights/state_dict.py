@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import tarfile
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -123,7 +122,8 @@ def _check_zip(file: BinaryIO) -> None:
 
 def _is_tar(path: Path) -> bool:
     try:
-        return tarfile.is_tarfile(path)
+        with open(path, "rb") as file:  # tarfile would unpack what is packed, of whatever size
+            return file.read(262)[257:] == b"ustar"
     except OSError:
         return False
 

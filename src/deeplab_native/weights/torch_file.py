@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import mmap
 import zipfile
+import zlib
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -22,6 +23,11 @@ _VERSION = 1001
 _MAX_AXES = 64
 _MAX_MODULES = 100_000  # with their tensors, of a net saved whole; ResNet-101 has some 1,200
 _MAX_NAME = 1000
+# What zipfile raises; OSError for an entry that begins before the file does
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, LookupError, NotImplementedError, RuntimeError),
+    *(EOFError, OSError),
+)
 # Classes of storages, of whatever device
 _DTYPES = {
     "FloatStorage": torch.float32,
@@ -56,7 +62,7 @@ class TorchFile:
         if zipfile.is_zipfile(file):
             try:
                 self.content, self._bytes_of = _zipped(zipfile.ZipFile(file), program)
-            except (zipfile.BadZipFile, LookupError, NotImplementedError, EOFError) as error:
+            except _DAMAGED as error:
                 raise DamagedError(f"a damaged zip file: {error}") from None
         else:
             self.content, self._bytes_of = _before_zip(file, program)
@@ -178,7 +184,7 @@ def _zipped(archive: zipfile.ZipFile, program: Program) -> tuple[Any, Callable[[
             raise DamagedError(f"no storage {key:.20}")
         try:
             return archive.read(name)  # and compares its checksum
-        except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        except _DAMAGED as error:
             raise DamagedError(f"a damaged zip file: {error}") from None
 
     return program.read(io.BytesIO(archive.read(f"{front}data.pkl"))), bytes_of
