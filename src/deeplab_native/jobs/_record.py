@@ -161,13 +161,24 @@ class Record:
             raise ValueError(f"{self.path}: damaged: a row larger than it {ADVICE}") from None
 
     def _is_sound(self) -> bool:
+        """Whether the machine lacked memory, and not the file its sense."""
         if not hasattr(self, "_database"):  # memory did not suffice to open it
             return True
         try:
             rows = self._database.execute("PRAGMA quick_check(1)").fetchall()
         except sqlite3.DatabaseError:
             return False
+        except MemoryError:  # no row of a sound one is larger than the file
+            return not _is_there(self.path.stat().st_size)
         return rows == [("ok",)]
+
+
+def _is_there(size: int) -> bool:
+    try:
+        bytearray(size)
+    except MemoryError:
+        return False
+    return True
 
 
 # Names of files may hold bytes that are no UTF-8, which Python reads as characters that no text of

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import mmap
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -26,7 +27,7 @@ _MAX_NAME = 1000
 # What zipfile raises; OSError for an entry that begins before the file does
 _DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, LookupError, NotImplementedError, RuntimeError),
-    *(EOFError, OSError),
+    *(EOFError, OSError, UnicodeDecodeError, OverflowError, struct.error),
 )
 # Classes of storages, of whatever device
 _DTYPES = {
