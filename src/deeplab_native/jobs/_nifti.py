@@ -75,17 +75,15 @@ def read_volume(path: Path) -> Volume:
         if packed:
             _check_extensions(path)
         image: Any = nibabel.load(path)
-        size = _bytes_of(image)
+        dtype, size = image.get_data_dtype(), _bytes_of(image)
+    if dtype.kind not in "fiub":  # colours, complex numbers
+        raise ValueError(f"{path}: expected voxels of numbers, got {dtype} (save plain ones)")
     if packed:
         check_unpacked(path, size)
     else:
         check_memory(str(path), size)
     with _errors(path):
         values = np.asarray(image.dataobj)
-    if values.dtype.kind not in "fiub":
-        raise ValueError(
-            f"{path}: expected voxels of numbers, got {values.dtype} (save plain ones)"
-        )
     while values.ndim > 3 and values.shape[-1] == 1:
         values = values[..., 0]
     if values.ndim not in (3, 4) or 0 in values.shape:
