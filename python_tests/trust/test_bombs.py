@@ -153,6 +153,8 @@ def test_volumes(tmp_path, monkeypatch):
     refused(lambda: read_volume(path), path, "no NIfTI file, damaged or cut off")
     monkeypatch.setattr(_memory, "available_memory", lambda: 1 << 30)
     path = nifti(tmp_path / "c.nii", (2000, 2000, 2000))
+    refused(lambda: read_volume(path), path, "16,000,000,000 bytes of voxels by its header")
+    os.truncate(path, 352 + 16_000_000_000)  # with a hole, on which no disk is spent
     refused(lambda: read_volume(path), path, "needs at least 16.0 GB", MemoryError)
     path = nifti(tmp_path / "d.nii.gz", (64, 64, 64), megabytes=1)
     assert read_volume(path).values.shape == (64, 64, 64)

@@ -37,6 +37,7 @@ def _torch(scratch: Scratch) -> Reader:
 
 def _pickles(scratch: Scratch) -> Reader:
     """Our own reader alone, for all that torch's would take, too."""
+    from deeplab_native._memory import ClippedFile
     from deeplab_native.weights.pickles import DamagedError, Opaque
     from deeplab_native.weights.torch_file import TorchFile, module_state
 
@@ -44,7 +45,7 @@ def _pickles(scratch: Scratch) -> Reader:
 
     def read(data: bytes) -> None:
         try:
-            with file.write(data).open("rb") as opened:
+            with ClippedFile(file.write(data)) as opened:
                 found = TorchFile(opened)
                 todo = [found.content]
                 for _ in range(50):

@@ -6,6 +6,7 @@ nibabel, of the extra `medical`, is imported where a file is read or written, no
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from .._memory import check_memory, check_unpacked
 from .._picture_formats import check_regular
 
 SUFFIXES = (".nii", ".nii.gz")
+_MOST_PACKED = 1032  # bytes that gzip makes of one, at most
 _MOST_EXTENSIONS = 1 << 26  # bytes between header and voxels
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
 
@@ -78,9 +80,12 @@ def read_volume(path: Path) -> Volume:
         dtype, size = image.get_data_dtype(), _bytes_of(image)
     if dtype.kind not in "fiub":  # colours, complex numbers
         raise ValueError(f"{path}: expected voxels of numbers, got {dtype} (save plain ones)")
+    in_file = math.prod(map(int, image.shape)) * dtype.itemsize
     if packed:
         check_unpacked(path, size)
+        _check_size(path, in_file, _MOST_PACKED)
     else:
+        _check_size(path, in_file)
         check_memory(str(path), size)
     with _errors(path):
         values = np.asarray(image.dataobj)
@@ -114,6 +119,16 @@ def _errors(path: Path) -> Iterator[None]:
         raise ValueError(
             f"{path}: no NIfTI file, damaged or cut off: {type(error).__name__} (save it again)"
         ) from None
+
+
+def _check_size(path: Path, size: int, times: int = 1) -> None:
+    """ValueError where a file cannot have the bytes of voxels that its header says."""
+    there = path.stat().st_size
+    if size > there * times:
+        raise ValueError(
+            f"{path}: damaged or cut off: {size:,} bytes of voxels by its header, and the file has "
+            f"{there:,} (save it again)"
+        )
 
 
 def _check_extensions(path: Path) -> None:
