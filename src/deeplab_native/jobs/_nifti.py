@@ -74,8 +74,7 @@ def read_volume(path: Path) -> Volume:
     check_regular(path)
     packed = path.name.lower().endswith(".gz")
     with _errors(path):
-        if packed:
-            _check_extensions(path)
+        _check_extensions(path, packed)
         image: Any = nibabel.load(path)
         dtype, size = image.get_data_dtype(), _bytes_of(image)
     if dtype.kind not in "fiub":  # colours, complex numbers
@@ -131,17 +130,36 @@ def _check_size(path: Path, size: int, times: int = 1) -> None:
         )
 
 
-def _check_extensions(path: Path) -> None:
-    """ValueError where there is too much between header and voxels: nibabel reads all of it."""
+def _check_extensions(path: Path, packed: bool) -> None:
+    """ValueError where what is between header and voxels is too much, or less than it says.
+
+    nibabel reads all of it, and makes room for what each extension says of its own size.
+    """
     import nibabel
 
-    with gzip.open(path) as file:
+    with gzip.open(path) if packed else path.open("rb") as file:
         start = file.read(540)
-    sizes = {int.from_bytes(start[:4], order) for order in ("little", "big")}
-    kind: Any = nibabel.Nifti2Header if 540 in sizes else nibabel.Nifti1Header
-    header: Any = kind(start[: kind.template_dtype.itemsize], check=False)
-    if not 0 <= header["vox_offset"] <= _MOST_EXTENSIONS:
-        raise ValueError
+        sizes = {int.from_bytes(start[:4], order) for order in ("little", "big")}
+        kind: Any = nibabel.Nifti2Header if 540 in sizes else nibabel.Nifti1Header
+        length = kind.template_dtype.itemsize
+        if len(start) < length:
+            raise EOFError
+        header: Any = kind(start[:length], check=False)
+        begin = header["vox_offset"]
+        if packed and not 0 <= begin <= _MOST_EXTENSIONS:
+            raise ValueError
+        file.seek(length)
+        if file.read(4)[:1] in (b"", b"\0"):  # none
+            return
+        end = begin if begin > length + 4 else math.inf  # nibabel reads on to the file's
+        order: Any = "little" if header.endianness == "<" else "big"
+        while file.tell() + 16 <= end and (size := file.read(4)):
+            after = file.tell() - 4 + int.from_bytes(size, order, signed=True)
+            if not file.tell() + 4 <= after <= min(end, _MOST_EXTENSIONS):
+                raise ValueError
+            file.seek(after - 1)
+            if not file.read(1):  # it ends before
+                raise ValueError
 
 
 def _bytes_of(image: Any) -> int:

@@ -60,13 +60,12 @@ class TorchFile:
         """Raises `DamagedError` where the file is damaged or of another form."""
         program = Program()
         self._bytes_of: Callable[[str], bytes]
-        if zipfile.is_zipfile(file):
-            try:
-                self.content, self._bytes_of = _zipped(zipfile.ZipFile(file), program)
-            except _DAMAGED as error:
-                raise DamagedError(f"a damaged zip file: {error}") from None
-        else:
-            self.content, self._bytes_of = _before_zip(file, program)
+        try:
+            zipped = zipfile.is_zipfile(file)
+            found = _zipped(zipfile.ZipFile(file), program) if zipped else None
+        except _DAMAGED as error:
+            raise DamagedError(f"a damaged zip file: {error}") from None
+        self.content, self._bytes_of = found or _before_zip(file, program)
         self._storages: dict[str, torch.Tensor] = {}
 
     def tensor(self, value: object) -> torch.Tensor | None:
