@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from deeplab_native.web.limits import Limits
 from python_tests.web.server_cases import serving
 
 from ._pictures import Pictures
@@ -19,6 +20,7 @@ from ._visits import ENDED, Visit, jpeg
 
 _AT_ONCE = 3  # visitors
 _IMAGES = 39  # of a visitor, at most; 20 in the mean
+_LAST = (120, 160)  # pixels of the photograph on a page that is left open
 
 
 def web(
@@ -26,7 +28,9 @@ def web(
 ) -> tuple[dict[str, Growth], dict[str, Any]]:
     """Of the server's process; and how many pages were opened, its shares of memory at the end.
 
-    Of two visitors one closes the page, the other is not heard of any more.
+    Of two visitors one closes the page, the other is not heard of any more: his page is kept, and
+    as many as the server keeps are there before the first image counts. They end with photographs
+    of one size, or what is kept would go up and down with it.
 
     minutes: after which no visitor comes any more.
     """
@@ -63,7 +67,8 @@ def web(
                 opened += 1
                 visit = Visit(address, f"page {page}", stays=page % 2 == 0)
                 for number in numbers:
-                    photo = pictures.photo(number)
+                    stays_open = page % 2 and number == numbers[-1]
+                    photo = pictures.photo(number, _LAST if stays_open else None)
                     visit.photograph(f"{number}.jpg", jpeg(photo), pictures=("after",))
                     if visit.download().shape != photo.shape[:2]:
                         raise AssertionError(f"image {number}: a mask of another size")
@@ -74,6 +79,7 @@ def web(
 
     with TemporaryDirectory() as folder, serving(folder, "--threads", "1") as server:
         process, address = server.process.pid, server.address
+        _leave_open(address, pictures, Limits().sessions)
         threads = [threading.Thread(target=visit_in_turn) for _ in range(_AT_ONCE)]
         for thread in threads:
             thread.start()
@@ -90,3 +96,11 @@ def web(
         "pages": opened,
         "at_the_end": shares,
     }
+
+
+def _leave_open(address: str, pictures: Pictures, pages: int) -> None:
+    for page in range(pages):
+        visit = Visit(address, f"left open {page}", stays=False)
+        photo = pictures.photo(page, _LAST)
+        visit.photograph(f"{page}.jpg", jpeg(photo), pictures=("after",))
+        visit.leave()
