@@ -225,6 +225,7 @@ MAP = torch.zeros(2, 3, 8, 8)
         (TypeError, "rate.*True", lambda: space_to_batch(MAP, True)),
         (TypeError, r"rate.*\(1, 2, 3\)", lambda: space_to_batch(MAP, (1, 2, 3))),
         (ValueError, "padding.*-1", lambda: space_to_batch(MAP, 2, (0, -1))),
+        (ValueError, "padding.*4294967", lambda: space_to_batch(MAP[:, :0], 1, 2**31 - 1)),
         (ValueError, "blocks.*multiple.*3 x 3", lambda: batch_to_space(MAP, 3, (8, 8))),
         (ValueError, r"blocks.*\(8, 9\)", lambda: batch_to_space(MAP, (1, 2), (8, 18))),
         (ValueError, r"blocks.*\(9, 8\)", lambda: batch_to_space(MAP, (1, 2), (7, 14), 1)),

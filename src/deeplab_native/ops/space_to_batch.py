@@ -7,6 +7,7 @@ r² reduced resolution maps, one for each of the r × r possible shifts".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from .._integers import pair
 from .._native import call_cuda, check_tensor, define_op, memory_format, num_threads, on_cuda
 
 Pair = tuple[int, int]
+_USUAL_PADDING = 1 << 20  # below it, nothing is asked of shapes that torch.compile leaves open
+_MOST_NUMBERS = (1 << 63) - 1
 
 
 def space_to_batch(
@@ -39,12 +42,20 @@ def space_to_batch(
 
     Raises:
         TypeError: an argument of the wrong type.
-        ValueError: input not four-dimensional; rate below 1; padding below 0.
+        ValueError: input not four-dimensional; rate below 1; padding below 0, or so much that
+            torch cannot count the result's numbers.
 
     Source: Chen et al. 2017, section 3.1. Differentiable; the gradient is `batch_to_space`.
     """
     check_tensor("input", input, ndim=4, layout="(B, C, H, W)")
-    return _space_to_batch_op(input, pair("rate", rate, least=1), pair("padding", padding, least=0))
+    rates, paddings = pair("rate", rate, least=1), pair("padding", padding, least=0)
+    if max(paddings) > _USUAL_PADDING:
+        # torch makes an empty tensor of any size, with strides that do not fit their integers
+        size = _block_size(input.shape[2:], rates, paddings)
+        maps = max(1, input.shape[0] * input.shape[1]) * math.prod(rates)
+        if maps * math.prod(size) > _MOST_NUMBERS:
+            raise ValueError(f"padding: {paddings} makes maps of {size[0]} x {size[1]} pixels")
+    return _space_to_batch_op(input, rates, paddings)
 
 
 def batch_to_space(
