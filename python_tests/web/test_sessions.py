@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -164,3 +165,31 @@ def test_errors_come_through(make):
 )
 def test_names_of_uploads(given, name):
     assert Upload(given, b"").name == name
+
+
+def test_sizes_are_asked_for_while_uploads_come_and_go(make):
+    """`tidy` looks at all pages, and others are at work: one in 9,000 uploads once failed by it."""
+    sessions = make()
+    session = sessions.get(sessions.open("one"))
+    ended = threading.Event()
+
+    def work() -> None:
+        while not ended.is_set():
+            for what in ("photo", "labels"):
+                session.pending[what] = Upload(what, b"content")
+            session.workspace.set_photo(photo(), "photo.png")
+            session.pending.clear()
+            session.workspace.photo = None
+
+    thread = threading.Thread(target=work)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            assert session.nbytes() >= 0
+    finally:
+        ended.set()
+        thread.join()
+        sys.setswitchinterval(interval)

@@ -53,8 +53,8 @@ class Session:
     waiting: int = 0
 
     def nbytes(self) -> int:
-        """Of memory, about."""
-        return self.workspace.nbytes() + sum(len(u.content) for u in self.pending.values())
+        """Of memory, about; also while uploads arrive."""
+        return self.workspace.nbytes() + sum(len(u.content) for u in tuple(self.pending.values()))
 
 
 class Sessions:

@@ -176,13 +176,13 @@ class Workspace:
         return found
 
     def nbytes(self) -> int:
-        """Of memory, about."""
-        size = 0 if self.photo is None else self.photo.pixels.nbytes
-        size += sum(one.given.values.nbytes for _, one in self._kept.values())
-        size += 0 if self._energies is None else self._energies[1].nbytes
-        size += 0 if self._beliefs is None else self._beliefs[1].nbytes
-        if self.refined is not None and self.refined.q is not None:
-            size += self.refined.q.nbytes + self.refined.before.nbytes + self.refined.after.nbytes
+        """Of memory, about. Others may ask while it is at work, so each part is taken once."""
+        photo, refined = self.photo, self.refined
+        size = 0 if photo is None else photo.pixels.nbytes
+        size += sum(one.given.values.nbytes for _, one in tuple(self._kept.values()))
+        size += sum(made[1].nbytes for made in (self._energies, self._beliefs) if made is not None)
+        if refined is not None and refined.q is not None:
+            size += refined.q.nbytes + refined.before.nbytes + refined.after.nbytes
         return size
 
     def _trace(self, row: int) -> np.ndarray:
