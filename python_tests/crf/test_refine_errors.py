@@ -92,6 +92,7 @@ def test_ranges(image_range, message):
         (np.stack([MASK, MASK]) & False, {}, "masks .* that overlap, or that are empty"),
         (np.stack([GREY, GREY]), {}, "torch.uint8 .* are no masks, one for each label"),
         (SCORES * 9, {"kind": "probabilities"}, "are no probabilities"),
+        (torch.zeros(20, 30, dtype=torch.cfloat), {}, "numbers or booleans, got torch.complex64"),
         (SCORES, {"kind": "softmax"}, "`kind`: expected one of auto, mask, labels, .* got 'soft"),
         (GREY, {"kind": "logits"}, "torch.uint8 are no logits"),
         (MASK, {"confidence": 1.0}, "`confidence` 1.0: expected above 0.5"),

@@ -130,7 +130,8 @@ def _pool_reference(torch_pool: Any, beyond: float) -> Any:
                         height, width = out[..., p::ry, q::rx].shape[-2:]
                         out[..., p::ry, q::rx] = part[..., :height, :width]
         largest = x.abs().max() if x.numel() else 0
-        return [Expected(out, 1e-6 * float(largest) + 1e-30)]
+        rounding = max(1e-6, torch.finfo(input.dtype).eps)
+        return [Expected(out, rounding * float(largest) + 1e-30)]
 
     return reference
 

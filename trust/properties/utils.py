@@ -160,6 +160,8 @@ def _picture_reference(sdims: Any, schan: Any, img: Any, chdim: Any) -> list[Exp
     pixels = np.asarray(img)
     if pixels.dtype.kind not in "iubf":
         raise TypeError("img")
+    if isinstance(chdim, (float, np.floating)) and float(chdim).is_integer():
+        chdim = int(chdim)  # the drop-in takes 2.0 for 2, wherever it takes an integer
     planes = pixels[None] if chdim == -1 else np.moveaxis(pixels, chdim, 0)
     grid = _grid_reference(sdims, planes.shape[1:])[0]
     each = [schan] * len(planes) if np.isscalar(schan) else schan

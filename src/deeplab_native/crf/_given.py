@@ -51,6 +51,8 @@ def read(value: object, size: tuple[int, int], kind: str, confidence: float, ign
         if picture.mode == "P" and kind == "auto":
             kind = "labels"  # 0 and 255, too, are numbers of colours
     tensor, array = tensor_of(NAME, value)
+    if tensor.is_complex():
+        raise TypeError(f"`{NAME}`: expected numbers or booleans, got {tensor.dtype}")
 
     def like(values: torch.Tensor) -> Any:
         """In the container that was given."""
