@@ -35,3 +35,9 @@ def test_maps_smaller_than_the_rate_stay_finite():
     x = torch.randn(1, 1, 1, 1)
     for pool in (AtrousMaxPool2d(2, 1, 1, rate=4), AtrousAvgPool2d(2, 1, 1, rate=4)):
         assert pool(x).isfinite().all()
+
+
+@pytest.mark.parametrize("pool", [AtrousMaxPool2d, AtrousAvgPool2d])
+def test_no_channels(pool):
+    with pytest.raises(ValueError, match=r"input: expected at least one channel, got \(1, 0, 4, 4"):
+        pool(2, rate=2)(torch.zeros(1, 0, 4, 4))

@@ -192,3 +192,14 @@ IMAGE = np.zeros((4, 5, 3), np.uint8)
 def test_wrong_features(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_lists_of_several_lengths_are_named():
+    ragged = [[1, 2], [3]]
+    for call in (
+        lambda: utils.create_pairwise_bilateral((1, 1), 1, ragged),
+        lambda: utils.unary_from_softmax(ragged),
+        lambda: utils.unary_from_labels(ragged, 4, 0.7),
+    ):
+        with pytest.raises(ValueError, match="^(img|sm|labels): setting an array element"):
+            call()

@@ -63,7 +63,9 @@ def of(reference: Callable[..., Any], tensors: list[torch.Tensor], terms: int) -
         n = (terms if i == 0 else terms * max(1, values[0].numel())) + 16
         bound = n * info.eps * total + n * info.tiny
         bound[total > info.max / 4] = torch.inf
-        if i > 0 and not finite:  # zeros times what is not finite: of pixels beside the map, too
+        # zeros times what is not finite: of pixels beside the map, too, and in torch's convolutions
+        # of 16 bits on a CPU of those that a stride leaves out
+        if not finite and (i > 0 or info.bits < 32):
             bound[...] = torch.inf
         found.append(Expected(value, bound))
     return found

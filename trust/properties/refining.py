@@ -60,7 +60,7 @@ def _refined_reference(
     pixels, given = _plain_array(image), _plain_array(labels_or_scores)
     if pixels.ndim != 3 or given.ndim != 2 or pixels.dtype != np.uint8:
         return None  # other forms have tests of their own
-    planes = pixels if pixels.shape[0] == 3 else np.moveaxis(pixels, -1, 0)
+    planes = pixels if pixels.shape[1:] == given.shape else np.moveaxis(pixels, -1, 0)
     if kind == "probabilities":
         if given.dtype.kind != "f":
             return None

@@ -152,7 +152,11 @@ def wrong_arrays(draw: st.DrawFn, right: Array) -> Any:
         return replace(right, family=draw(st.sampled_from(FAMILIES)))
     if how == "tensor":
         values = replace(right, byteorder="=", layout="C").make()
-        return torch.from_numpy(np.array(values)) if values.dtype.kind in "fiu" else None
+        return (
+            torch.from_numpy(np.array(values))
+            if values.dtype.kind in "fiu" and values.dtype.itemsize <= 8
+            else None
+        )
     return right.make().tolist() if how == "list" else draw(NUMBERS)
 
 

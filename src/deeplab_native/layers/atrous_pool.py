@@ -188,6 +188,8 @@ def _axes(
     check_tensor("input", input, ndim=(3, 4), layout="(B, C, H, W) or (C, H, W)")
     if not input.is_floating_point():
         raise TypeError(f"input: expected floating point, got {input.dtype}")
+    if input.shape[-3] == 0:  # torch's pools refuse it, too, and do not say what
+        raise ValueError(f"input: expected at least one channel, got {tuple(input.shape)}")
     kernel = pair("kernel_size", kernel, least=1)
     numbers = zip(
         input.shape[-2:],

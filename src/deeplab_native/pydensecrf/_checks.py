@@ -73,6 +73,14 @@ def sigmas(name: str, value: object, count: int, what: str, hint: str = "") -> l
     return numbers
 
 
+def array_like(name: str, value: Any) -> NDArray[Any]:
+    """What NumPy makes an array of, lists too; ValueError for lists of several lengths."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 def array(name: str, value: object) -> NDArray[Any]:
     """What exports a buffer, as an array; a list or a tensor is a TypeError, as in pydensecrf."""
     if isinstance(value, np.ndarray):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._image_range import LARGEST_ORDINARY, warn_of_values
-from ._checks import LARGEST_INT, Floats, integer, sigmas
+from ._checks import LARGEST_INT, Floats, array_like, integer, sigmas
 
 __all__ = [
     "compute_unary",
@@ -51,7 +51,7 @@ def unary_from_labels(
     if not 0 < _real("gt_prob", gt_prob) < 1:
         raise AssertionError(f"gt_prob: expected between 0 and 1, got {gt_prob!r}")
     n_labels = integer("n_labels", n_labels, least=1)
-    flat = np.asarray(labels).ravel()
+    flat = array_like("labels", labels).ravel()
     if flat.dtype.kind not in "iub":
         raise IndexError(f"labels: expected integers, got {flat.dtype}")
     largest = n_labels if zero_unsure else n_labels - 1
@@ -107,7 +107,7 @@ def unary_from_softmax(
         TypeError: sm, scale or clip are no real numbers.
         ValueError: sm is a single number, or of no label.
     """
-    p = np.asarray(sm)
+    p = array_like("sm", sm)
     if p.dtype.kind not in "fiub":
         raise TypeError(f"sm: expected probabilities, got {p.dtype}")
     if p.ndim == 0:
@@ -183,7 +183,7 @@ def create_pairwise_bilateral(
         ValueError: they have another length, or numbers that are not positive.
         numpy.exceptions.AxisError: the image has no dimension chdim.
     """
-    pixels = np.asarray(img)
+    pixels = array_like("img", img)
     if pixels.dtype.kind not in "iubf":
         raise TypeError(f"img: expected numbers, got {pixels.dtype}")
     chdim = integer("chdim", chdim, least=-LARGEST_INT)
