@@ -201,5 +201,5 @@ def test_lists_of_several_lengths_are_named():
         lambda: utils.unary_from_softmax(ragged),
         lambda: utils.unary_from_labels(ragged, 4, 0.7),
     ):
-        with pytest.raises(ValueError, match="^(img|sm|labels): setting an array element"):
+        with pytest.raises(ValueError, match=r"^(img|sm|labels): setting an array element"):
             call()
