@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from deeplab_native import _files
 from deeplab_native._files import (
     atomic_path,
     check_output,
@@ -241,3 +242,15 @@ def test_a_child_that_outlives_its_parent_does_not_keep_the_folder(tmp_path):
         os.waitpid(child, 0)
         for descriptor in (read, write, forked, say):
             os.close(descriptor)
+
+
+def test_folders_that_were_written_to_are_not_remembered_for_ever(tmp_path, monkeypatch):
+    """A server writes to a new one with every upload."""
+    monkeypatch.setattr(_files, "_leftovers", {})
+    for number in range(_files._MOST_FOLDERS + 10):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with atomic_path(folder / "file") as path:
+            path.write_bytes(b"")
+    assert len(_files._leftovers) == _files._MOST_FOLDERS
+    assert folder in _files._leftovers

@@ -139,17 +139,23 @@ def _sync_folder(folder: Path) -> None:
 
 _leftovers: dict[Path, dict[str, list[Path]]] = {}
 """Of folders that this process has written to: temporary files that were there, by their target."""
+_MOST_FOLDERS = 256  # that are remembered; a server writes to a new one with every upload
 
 
 def _remove_leftovers_of(target: Path) -> None:
     """Removes those of one file that no process is writing; a folder is looked through once."""
     folder = target.parent
-    if folder not in _leftovers:
-        found = _leftovers[folder] = {}
+    found = _leftovers.get(folder)
+    if found is None:
+        found = {}
         for path in _temporary_files(folder):
             stem, suffix = TEMPORARY.fullmatch(path.name).groups("")  # type: ignore[union-attr]
             found.setdefault(stem + suffix, []).append(path)
-    for path in _leftovers[folder].pop("".join(_short(target)), ()):
+        with suppress(RuntimeError):  # another thread remembers one
+            while len(_leftovers) >= _MOST_FOLDERS:
+                _leftovers.pop(next(iter(_leftovers)), None)
+        _leftovers[folder] = found
+    for path in found.pop("".join(_short(target)), ()):
         _remove_unless_written(path, without_locks=False)
 
 
