@@ -99,6 +99,8 @@ def check(prop: Property, specs: dict[str, Any], *, usual: bool, threads: int = 
     try:
         expected = prop.reference(**arguments)
     except Exception as error:
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+            return  # the reference makes the whole map, of which a part was asked for
         raise AssertionError(f"taken, though it means nothing: {error!r}") from error
     if expected is not None:
         compare(results, expected)
