@@ -92,6 +92,18 @@ def available_memory() -> int | None:
     return min(found, default=None)
 
 
+def give_back() -> None:
+    """Memory that the allocator holds free goes to the system; nothing where it is not glibc's.
+
+    Photographs of many sizes leave holes between what stays, and glibc keeps them: of 10,000 in one
+    server a fifth of its memory. Takes some milliseconds.
+    """
+    import ctypes
+
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 class ClippedFile(io.BufferedReader):
     """A file that never makes room for more bytes than it has.
 

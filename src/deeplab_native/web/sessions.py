@@ -12,6 +12,7 @@ from concurrent.futures import TimeoutError as OutOfTimeError
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from .._memory import give_back
 from .limits import Limits
 from .workspace import Workspace
 
@@ -150,11 +151,12 @@ class Sessions:
             session.waiting -= 1
 
     def tidy_every(self, seconds: float) -> None:
-        """`tidy` by itself, until `end`: what is idle goes though nobody comes."""
+        """`tidy` by itself, until `end`: what is idle goes though nobody comes, and its memory."""
 
         def work() -> None:
             while not self._ended.wait(seconds):
                 self.tidy()
+                give_back()
 
         threading.Thread(target=work, name="web-tidy", daemon=True).start()
 
