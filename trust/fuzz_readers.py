@@ -4,7 +4,7 @@ A reader may refuse a file by a ValueError or OSError that names it; whatever el
 finding, and so are more than two seconds for a file of some kilobytes, and more memory than the
 limit of the target. It takes atheris (pip install atheris), which is libFuzzer for Python. The
 caffemodel reader does some 8,000 executions a second on one core, the others 1,000 to 10,000, so
-that its ten millions take about 20 minutes and each of the others' millions 2 to 15.
+that its ten millions take about 20 minutes and each of the others' millions 1 to 17.
 
 Runs add up as long as the code of the reader is the same, byte for byte.
 """

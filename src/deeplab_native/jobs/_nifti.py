@@ -152,10 +152,11 @@ def _check_extensions(path: Path, packed: bool) -> None:
         if file.read(4)[:1] in (b"", b"\0"):  # none
             return
         end = begin if begin > length + 4 else math.inf  # nibabel reads on to the file's
+        most = min(end, _MOST_EXTENSIONS) if packed else end
         order: Any = "little" if header.endianness == "<" else "big"
         while file.tell() + 16 <= end and (size := file.read(4)):
             after = file.tell() - 4 + int.from_bytes(size, order, signed=True)
-            if not file.tell() + 4 <= after <= min(end, _MOST_EXTENSIONS):
+            if not file.tell() + 4 <= after <= most:
                 raise ValueError
             file.seek(after - 1)
             if not file.read(1):  # it ends before
