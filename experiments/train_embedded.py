@@ -27,8 +27,8 @@ import torch
 import yaml
 
 from deeplab_native import jobs
+from deeplab_native._malloc import keep_freed_memory
 from deeplab_native.training.config_file import load_config, read_config, whole_config
-from deeplab_native.training.memory import keep_freed_memory
 from deeplab_native.training.run import train
 from deeplab_native.training.setup import open_data
 from deeplab_native.weights import EMBEDDED, load_model, save

@@ -20,7 +20,7 @@ from deeplab_native import _late
 LAYERS = (
     ("_C",),
     ("_autograd", "_batching", "_fork"),
-    ("_memory", "_picture_formats"),
+    ("_malloc", "_memory", "_picture_formats"),
     (
         "_errors",
         "_file_kinds",

@@ -6,8 +6,8 @@ images is at most 2 % above the median of the tenth that follows the warm-up, th
 through all samples after the warm-up rises by no more than that, and there are no more descriptors
 or threads. That memory falls, as it may where the allocator gives some back, is no fault.
 The warm-up is the first tenth: caches fill, and memory that is kept is asked for. The allocator is
-glibc's as it comes: no tuning by the environment, no malloc_trim but that which the page
-server calls every five seconds.
+glibc's as it comes: no tuning by the environment, no malloc_trim but that which the page's
+server calls when it has grown by 32 MiB.
 
 Photographs are parts of the package's own, 64 to 176 pixels a side (the net's 32 to 88), of four
 usual sizes and any between, with 2 to 21 labels; one image in a hundred is none, and refused. They

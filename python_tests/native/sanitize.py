@@ -41,7 +41,7 @@ LEFT_OUT = {
     "benchmarks": "programs that call the same functions, to measure them",
     "docs": "examples that call the same functions; a browser and mkdocs",
     "trust": "programs that limit memory or preload libraries, as a sanitizer does",
-    "training/test_memory.py": "the memory of a process, in which a sanitizer's would count",
+    "test_malloc.py": "the memory of a process, in which a sanitizer's would count",
     "jobs/test_ray.py": "the same workers, in processes of Ray, not built for a sanitizer",
     "jobs/test_ray_parts.py": "as test_ray.py",
     "web/test_browser.py": "a browser; test_routes.py calls the same without one",

@@ -41,8 +41,7 @@ WORDS = {"shell": True, "trust_remote_code": True, "autoescape": False, "check_h
 # File, what it has, why that is no harm
 JUSTIFIED = {
     ("weights/state_dict.py", "pickle"): "the class of an error of torch.load(weights_only=True)",
-    ("training/memory.py", "ctypes"): "calls mallopt of the C library",
-    ("_memory.py", "ctypes"): "calls malloc_trim of the C library",
+    ("_malloc.py", "ctypes"): "calls mallopt and malloc_trim of the C library",
 }
 
 

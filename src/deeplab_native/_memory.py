@@ -92,19 +92,6 @@ def available_memory() -> int | None:
     return min(found, default=None)
 
 
-def give_back() -> None:
-    """Memory that the allocator holds free goes to the system; nothing where it is not glibc's.
-
-    Photographs of many sizes leave holes between what stays, and glibc keeps them: after 1,232 in
-    one server 75 of 634 MB. While photographs come the holes come again, see docs/trust.md. It
-    takes 4 to 70 ms with some 400 MB in use.
-    """
-    import ctypes
-
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 class ClippedFile(io.BufferedReader):
     """A file that never makes room for more bytes than it has.
 

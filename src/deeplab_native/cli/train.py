@@ -102,8 +102,8 @@ def run(
 ) -> None:
     """Train a net on your photographs, or on a data set by a configuration."""
     _check_extra()
+    from .._malloc import keep_freed_memory
     from ..training.config_file import find_config, load_config
-    from ..training.memory import keep_freed_memory
     from ..training.run import train
     from . import console, repeat
 

@@ -22,7 +22,7 @@ PORTS = range(7860, 7960)  # the first that is free, as Gradio takes them
 LOOPBACK = "127.0.0.1"
 _LOCAL = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _CONNECTIONS = 768  # a browser has up to six for a page; a process, usually, 1024 descriptors
-_SECONDS_TO_TIDY = 5.0
+_SECONDS_TO_TIDY = 1.0
 
 
 def check_gradio() -> None:

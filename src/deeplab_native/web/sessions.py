@@ -12,7 +12,7 @@ from concurrent.futures import TimeoutError as OutOfTimeError
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from .._memory import give_back
+from .._malloc import Holes
 from .limits import Limits
 from .workspace import Workspace
 
@@ -154,9 +154,10 @@ class Sessions:
         """`tidy` by itself, until `end`: what is idle goes though nobody comes, and its memory."""
 
         def work() -> None:
+            holes = Holes()
             while not self._ended.wait(seconds):
                 self.tidy()
-                give_back()
+                holes.give_back()
 
         threading.Thread(target=work, name="web-tidy", daemon=True).start()
 
