@@ -154,13 +154,8 @@ def _mean_field_backward(needs: bool, *needs_features: bool) -> Case:
     return Case(
         "mean_field_backward",
         lambda new: [
-            new(2, 3, 7),
-            new(2, 3, 7),
-            *_fields(new),
-            needs,
-            list(needs_features),
-            0,
-            False,
+            *(new(2, 3, 7), new(2, 3, 7), *_fields(new)),
+            *(needs, list(needs_features), 0, False),
         ],
         (0, 1),
         derivatives=0,
