@@ -229,7 +229,7 @@ def test_resume_after_an_interruption(folders, run, how):
 
 
 def wait_until(condition) -> None:
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

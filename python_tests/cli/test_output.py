@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,8 +53,9 @@ def test_what_another_file_has_is_not_of_standard_output():
 def test_closed():
     """`>&-`"""
     done = subprocess.run(
-        ["sh", "-c", f"{sys.executable} -m deeplab_native --version >&-"],
-        capture_output=True,
+        [sys.executable, "-m", "deeplab_native", "--version"],
+        stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=partial(os.close, 1),
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -35,10 +35,13 @@ SANITIZERS = {"address": "address,undefined,float-cast-overflow", "thread": "thr
 
 # python_tests/emulation/sanitize.py runs the CUDA kernels; and a sanitizer needs memory of its own
 _CPU = "not emulated and not cuda and not memory_goes_with_the_cells"
-# Folders and files of which no test runs native code, or none that others do not run, too.
+# Folders, files and tests of which none runs native code, or none that others do not run, too.
 LEFT_OUT = {
     "annotations": "no native code",
     "benchmarks": "programs that call the same functions, to measure them",
+    "cli/test_conventions.py::test_the_script_for_the_shell": "no native code: shells, and TSan's "
+    "runtime ends them",
+    "cli/test_conventions.py::test_bash_completes": "as the one before",
     "docs": "examples that call the same functions; a browser and mkdocs",
     "trust": "programs that limit memory or preload libraries, as a sanitizer does",
     "test_malloc.py": "the memory of a process, in which a sanitizer's would count",
@@ -105,7 +108,7 @@ def arguments_of(sanitizer: str, arguments: list[str]) -> list[str]:
     """Of pytest: those that are given, or the selection, or with --all everything."""
     if arguments not in ([], ["--all"]):
         return ["-q", "-k", _CPU, *arguments]
-    left_out = [f"--ignore={TESTS / name}" for name in LEFT_OUT]
+    left_out = [f"--{'deselect' if '::' in name else 'ignore'}={TESTS / name}" for name in LEFT_OUT]
     if arguments:
         return ["-q", "-k", _CPU, *left_out, str(TESTS)]
     chosen = [str(TESTS / name) for name in SELECTED[sanitizer]]
