@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from deeplab_native import _malloc
+
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 
 _FAULTS = """
@@ -70,3 +72,8 @@ def test_blocks_are_used_again():
 def test_holes_are_given_back():
     # the default, which adapts, at its end from the start
     assert printed(_HOLES, MALLOC_MMAP_THRESHOLD_=str(1 << 25)) > 200e6
+
+
+def test_a_system_that_does_not_say_what_is_in_use(monkeypatch, tmp_path):
+    monkeypatch.setattr(_malloc, "_STATM", tmp_path / "none")
+    assert not _malloc.Holes(most=0).give_back()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,5 +65,7 @@ def _function(name: str) -> Any:
 
 
 def _resident() -> int:
-    """Bytes of this process in memory."""
-    return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    """Bytes of this process in memory; 0 where the system does not say."""
+    with suppress(OSError):
+        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    return 0
