@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeplab_native import atrous_conv1d, atrous_conv2d
+from deeplab_native.ops._conv_checks import may_see_padding_alone
 from python_tests.ops import reference
 from python_tests.ops.conv_cases import ALGORITHMS, ALGORITHMS_ON, NATIVE_ON, assert_near, tensors
 
@@ -172,6 +173,64 @@ def test_only_needed_gradients(algorithm, needed, device):
     how = [1, 1], [3, 3], [3, 3], algorithm
     sizes = [g.numel() for g in backward_op(cotangent, *leaves[:2], *how, mask)]
     assert sizes == [t.numel() * t.requires_grad for t in leaves]
+
+
+# size, (O, kh, kw), stride, padding, rate: oneDNN ends the process on a CPU with AMX, with float16
+# in the first three, in channels_last with the others, too
+PADDING_ALONE = [
+    ((2, 1, 1, 1), (1, 1, 1), (1, 2), (2, 1), (7, 7)),
+    ((2, 3, 8, 1), (16, 3, 3), (3, 2), (3, 7), (2, 2)),
+    ((1, 16, 2, 1), (3, 2, 2), (1, 3), (7, 3), (1, 2)),
+    ((1, 40, 3, 20), (16, 2, 1), (1, 1), (3, 0), (7, 1)),
+    ((2, 40, 1, 1), (40, 3, 1), (2, 2), (7, 3), (1, 2)),
+]
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "aten"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("size, filters, stride, padding, rate", PADDING_ALONE)
+def test_pixels_that_see_padding_alone(
+    size, filters, stride, padding, rate, dtype, algorithm, monkeypatch
+):
+    """Whatever the CPU, torch is not asked."""
+    input, weight, bias = (t.to(dtype).requires_grad_() for t in tensors(size, filters))
+    wide = [t.detach().double().requires_grad_() for t in (input, weight, bias)]
+    expected = reference.atrous_conv2d(*wide, stride, padding, rate)
+    monkeypatch.setattr(F, "conv2d", None)
+    how = {"stride": stride, "padding": padding, "rate": rate, "algorithm": algorithm}
+    for x in (input, input.contiguous(memory_format=torch.channels_last)):
+        out = atrous_conv2d(x, weight, bias, **how)
+        assert out.dtype == dtype
+        assert_near(out, expected, 64 * torch.finfo(dtype).eps)
+        own = torch.autograd.grad(out.sum(), (input, weight, bias))
+        right = torch.autograd.grad(expected.sum(), wide, retain_graph=True)
+        for actual, grad in zip(own, right, strict=True):
+            assert_near(actual, grad, 64 * torch.finfo(dtype).eps)
+
+
+def test_pixels_that_see_padding_alone_compiled_and_exported():
+    """A compiled graph is for this machine; an exported one has torch's operators, for others."""
+    input, weight, bias = tensors((1, 2, 3, 3), (2, 1, 1))
+    conv = partial(atrous_conv2d, padding=2, rate=2)
+
+    class Conv(torch.nn.Module):
+        def forward(self, x):
+            return conv(x, weight, bias)
+
+    eager = conv(input, weight, bias)
+    assert_near(torch.compile(Conv(), backend="aot_eager", fullgraph=True)(input), eager, 1e-12)
+    exported = torch.export.export(Conv(), (input,))
+    targets = {str(node.target) for node in exported.graph.nodes}
+    assert any("aten.conv2d" in target for target in targets)
+    assert not any("deeplab_native" in target for target in targets)
+
+
+def test_maps_as_large_as_before_see_no_padding_alone():
+    assert not may_see_padding_alone((3, 3), (12, 12), (12, 12))
+    assert not may_see_padding_alone((3, 5), (0, 8), (24, 4))
+    assert not may_see_padding_alone((3, 1), (5, 5), (1, 1))  # torch's at rate 1 are sound
+    assert may_see_padding_alone((3, 3), (12, 13), (12, 12))
+    assert may_see_padding_alone((2, 3), (1, 0), (2, 2))
 
 
 @settings(max_examples=50, deadline=None)

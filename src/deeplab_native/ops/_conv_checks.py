@@ -39,7 +39,22 @@ def left_to_torch(input: object, weight: object, bias: object, *geometry: object
             return False
         if first > LARGEST_INT or second > LARGEST_INT:  # torch's sums of them may wrap around
             return False
-    return min(kernel) > 0 and min(shape[1:]) > 0
+    if min(kernel) < 1 or min(shape[1:]) < 1:
+        return False
+    return input.is_cuda or not may_see_padding_alone(kernel[2:], *map(both, geometry[1:]))
+
+
+def may_see_padding_alone(
+    kernel: Sequence[int], padding: Sequence[int], rate: Sequence[int]
+) -> bool:
+    """Whether an output pixel of an atrous convolution can have all of its taps outside the map.
+
+    No one does where a tap in the middle is inside for all of them. On a CPU with AMX oneDNN, by
+    which torch 2.13 convolves, then reads at address 0, of all dtypes but float64, and the process
+    ends: `conv2d` of a map of 1 x 1, a filter of 1 x 1, stride (1, 2), padding (2, 1), rate 7.
+    """
+    axes = zip(kernel, padding, rate, strict=True)
+    return any(r > 1 and p > r * ((k - 1) // 2) for k, p, r in axes)
 
 
 def check_algorithm(algorithm: str, stride: Sequence[int]) -> None:

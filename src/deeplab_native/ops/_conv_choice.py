@@ -17,6 +17,8 @@ from ._conv_checks import computing_dtype, same_bits_asked
 from .atrous_im2col import Pair
 
 _log = logger(__name__)
+# torch 2.6 does not tell an export from a compilation
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 # The least rate from which a copy to channels_last pays on the CPU, of layers with many filters and
 # of few filters in training. `benchmarks/bench_conv.py` says below its table what it should be.
@@ -135,6 +137,11 @@ def _rows() -> list[list[Any]]:
 
 def _capability(device: int | None) -> Pair:
     return torch.cuda.get_device_capability(device)
+
+
+def is_exported() -> bool:
+    """Whether what is called becomes a graph for others, who know torch's operators alone."""
+    return _is_traced() or bool(_is_exporting())
 
 
 def _is_traced() -> bool:

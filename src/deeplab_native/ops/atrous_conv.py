@@ -21,6 +21,7 @@ from ._conv_checks import (
     check_tensors_fit,
     computing_dtype,
     left_to_torch,
+    may_see_padding_alone,
 )
 from ._conv_op import convolve
 from .atrous_im2col import FLOATS, check_geometry, output_size
@@ -49,7 +50,8 @@ def atrous_conv2d(
             reinterlace; stride 1 only.
             "direct": the columns of im2col only in a GPU's shared memory, a tile at a time; CUDA
             only. float32 is multiplied as `torch.backends.cudnn.allow_tf32` says.
-            "aten": `torch.nn.functional.conv2d`.
+            "aten": `torch.nn.functional.conv2d`; on the CPU "im2col" where padding is more than
+            rate * ((kernel - 1) // 2) and rate above 1, which ends the process in torch's.
             "auto": the fastest measured. On the CPU "aten", in the better memory layout. On CUDA
             what `benchmarks/bench_conv.py` found fastest for such a layer on such a device, and
             "aten" where nothing like it was measured: filters and channels within 1.25 times,
@@ -92,7 +94,10 @@ def atrous_conv2d(
     if algorithm == "auto":
         algorithm = choice.algorithm_on_cuda(input, weight, stride, padding, rate)
     if algorithm not in NATIVE:
-        return _by_torch(input, weight, bias, stride, padding, rate, algorithm)
+        ends = not input.is_cuda and may_see_padding_alone(weight.shape[2:], padding, rate)
+        if not ends or choice.is_exported():
+            return _by_torch(input, weight, bias, stride, padding, rate, algorithm)
+        algorithm = "im2col"
     dtype = computing_dtype(input)
     return convolve(
         input.to(dtype),
