@@ -183,6 +183,7 @@ PADDING_ALONE = [
     ((1, 16, 2, 1), (3, 2, 2), (1, 3), (7, 3), (1, 2)),
     ((1, 40, 3, 20), (16, 2, 1), (1, 1), (3, 0), (7, 1)),
     ((2, 40, 1, 1), (40, 3, 1), (2, 2), (7, 3), (1, 2)),
+    ((2, 64, 1, 1), (1, 125, 1), (2, 2), (63, 63), (1, 1)),
 ]
 
 
@@ -228,7 +229,8 @@ def test_pixels_that_see_padding_alone_compiled_and_exported():
 def test_maps_as_large_as_before_see_no_padding_alone():
     assert not may_see_padding_alone((3, 3), (12, 12), (12, 12))
     assert not may_see_padding_alone((3, 5), (0, 8), (24, 4))
-    assert not may_see_padding_alone((3, 1), (5, 5), (1, 1))  # torch's at rate 1 are sound
+    assert not may_see_padding_alone((3, 1), (2, 0), (1, 1))
+    assert may_see_padding_alone((3, 1), (2, 1), (1, 1))
     assert may_see_padding_alone((3, 3), (12, 13), (12, 12))
     assert may_see_padding_alone((2, 3), (1, 0), (2, 2))
 

@@ -49,12 +49,13 @@ def may_see_padding_alone(
 ) -> bool:
     """Whether an output pixel of an atrous convolution can have all of its taps outside the map.
 
-    No one does where a tap in the middle is inside for all of them. On a CPU with AMX oneDNN, by
-    which torch 2.13 convolves, then reads at address 0, of all dtypes but float64, and the process
-    ends: `conv2d` of a map of 1 x 1, a filter of 1 x 1, stride (1, 2), padding (2, 1), rate 7.
+    None has where a tap in the middle is inside for all of them, or where taps without gaps reach
+    the map. On a CPU with AMX oneDNN, by which torch 2.13 convolves, otherwise reads at address 0,
+    of all dtypes but float64, and the process ends (its issue 5942): `conv2d` of a map of 1 x 1, a
+    filter of 1 x 1, stride (1, 2), padding (2, 1), rate 7.
     """
     axes = zip(kernel, padding, rate, strict=True)
-    return any(r > 1 and p > r * ((k - 1) // 2) for k, p, r in axes)
+    return any(p > (k - 1 if r == 1 else r * ((k - 1) // 2)) for k, p, r in axes)
 
 
 def check_algorithm(algorithm: str, stride: Sequence[int]) -> None:

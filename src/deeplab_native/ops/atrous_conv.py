@@ -50,8 +50,8 @@ def atrous_conv2d(
             reinterlace; stride 1 only.
             "direct": the columns of im2col only in a GPU's shared memory, a tile at a time; CUDA
             only. float32 is multiplied as `torch.backends.cudnn.allow_tf32` says.
-            "aten": `torch.nn.functional.conv2d`; on the CPU "im2col" where padding is more than
-            rate * ((kernel - 1) // 2) and rate above 1, which ends the process in torch's.
+            "aten": `torch.nn.functional.conv2d`; on the CPU "im2col" where pixels may see padding
+            alone, as with a padding above rate * ((kernel - 1) // 2): torch's may end the process.
             "auto": the fastest measured. On the CPU "aten", in the better memory layout. On CUDA
             what `benchmarks/bench_conv.py` found fastest for such a layer on such a device, and
             "aten" where nothing like it was measured: filters and channels within 1.25 times,
