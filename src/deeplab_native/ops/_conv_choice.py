@@ -141,7 +141,7 @@ def _capability(device: int | None) -> Pair:
 
 def is_exported() -> bool:
     """Whether what is called becomes a graph for others, who know torch's operators alone."""
-    return _is_traced() or bool(_is_exporting())
+    return bool(_is_exporting()) or (not torch.compiler.is_compiling() and _is_traced())
 
 
 def _is_traced() -> bool:
