@@ -210,13 +210,17 @@ def test_pixels_that_see_padding_alone(
 
 
 def test_pixels_that_see_padding_alone_compiled_and_exported():
-    """A compiled graph is for this machine; an exported one has torch's operators, for others."""
+    """Graphs have torch's operators, which compilers and exporters know."""
     input, weight, bias = tensors((1, 2, 3, 3), (2, 1, 1))
     conv = partial(atrous_conv2d, padding=2, rate=2)
 
     class Conv(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.bias = torch.nn.Parameter(weight), torch.nn.Parameter(bias)
+
         def forward(self, x):
-            return conv(x, weight, bias)
+            return conv(x, self.weight, self.bias)
 
     eager = conv(input, weight, bias)
     assert_near(torch.compile(Conv(), backend="aot_eager", fullgraph=True)(input), eager, 1e-12)

@@ -54,8 +54,11 @@ def may_see_padding_alone(
     of all dtypes but float64, and the process ends (its issue 5942): `conv2d` of a map of 1 x 1, a
     filter of 1 x 1, stride (1, 2), padding (2, 1), rate 7.
     """
-    axes = zip(kernel, padding, rate, strict=True)
-    return any(p > (k - 1 if r == 1 else r * ((k - 1) // 2)) for k, p, r in axes)
+    for axis, k in enumerate(kernel):
+        r = rate[axis]
+        if padding[axis] > (k - 1 if r == 1 else r * ((k - 1) // 2)):
+            return True
+    return False
 
 
 def check_algorithm(algorithm: str, stride: Sequence[int]) -> None:
@@ -95,7 +98,7 @@ def check_tensors_fit(input: torch.Tensor, weight: torch.Tensor, bias: torch.Ten
     if len(set(dtypes.values())) > 1:
         found = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
         raise TypeError(f"expected input, weight and bias of one dtype, got {found}")
-    if min(weight.shape) < 1:
+    if weight.numel() == 0:
         raise ValueError(f"weight: expected no empty dimension, got shape {tuple(weight.shape)}")
     if input.shape[1] != weight.shape[1]:
         raise ValueError(

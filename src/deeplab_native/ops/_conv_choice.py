@@ -17,8 +17,6 @@ from ._conv_checks import computing_dtype, same_bits_asked
 from .atrous_im2col import Pair
 
 _log = logger(__name__)
-# torch 2.6 does not tell an export from a compilation
-_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 # The least rate from which a copy to channels_last pays on the CPU, of layers with many filters and
 # of few filters in training. `benchmarks/bench_conv.py` says below its table what it should be.
@@ -74,7 +72,7 @@ def algorithm_on_cuda(
 
     Of checked tensors. Compilers and exporters get torch's convolution, which they know.
     """
-    if not input.is_cuda or torch.compiler.is_compiling() or _is_traced():
+    if not input.is_cuda or is_graph():
         return "auto"
     if max(rate) == 1 or not _C.has_cuda or not torch.backends.cudnn.enabled:
         return "auto"  # what follows is about dilated convolutions, and about torch with cuDNN
@@ -139,9 +137,9 @@ def _capability(device: int | None) -> Pair:
     return torch.cuda.get_device_capability(device)
 
 
-def is_exported() -> bool:
-    """Whether what is called becomes a graph for others, who know torch's operators alone."""
-    return bool(_is_exporting()) or (not torch.compiler.is_compiling() and _is_traced())
+def is_graph() -> bool:
+    """Whether what is called becomes a graph, for compilers and exporters."""
+    return torch.compiler.is_compiling() or _is_traced()
 
 
 def _is_traced() -> bool:
