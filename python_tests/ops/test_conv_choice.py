@@ -151,13 +151,13 @@ def test_traced_it_is_torchs(monkeypatch):
     input, weight = torch.randn(1, 3, 9, 9), torch.randn(2, 3, 3, 3)
 
     def traced(input):
-        assert choice._is_traced()
+        assert choice.is_graph()
         return atrous_conv2d(input, weight, padding=2, rate=2)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tracing itself
         torch.jit.trace(traced, input, check_trace=False)
-    assert not choice._is_traced()
+    assert not choice.is_graph()
 
 
 @pytest.mark.parametrize("rate", [2, 12])

@@ -139,12 +139,8 @@ def _capability(device: int | None) -> Pair:
 
 def is_graph() -> bool:
     """Whether what is called becomes a graph, for compilers and exporters."""
-    return torch.compiler.is_compiling() or _is_traced()
-
-
-def _is_traced() -> bool:
-    traced: bool = torch._C._get_tracing_state() is not None  # what torch.jit.is_tracing() asks
-    return traced
+    # the latter is what torch.jit.is_tracing() asks
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def _as_tf32(dtype: torch.dtype) -> bool:

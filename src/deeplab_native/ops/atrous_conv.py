@@ -52,6 +52,7 @@ def atrous_conv2d(
             only. float32 is multiplied as `torch.backends.cudnn.allow_tf32` says.
             "aten": `torch.nn.functional.conv2d`; on the CPU "im2col" where pixels may see padding
             alone, as with a padding above rate * ((kernel - 1) // 2): torch's may end the process.
+            Not so compiled and exported: such a graph has torch's, whatever the padding.
             "auto": the fastest measured. On the CPU "aten", in the better memory layout. On CUDA
             what `benchmarks/bench_conv.py` found fastest for such a layer on such a device, and
             "aten" where nothing like it was measured: filters and channels within 1.25 times,
@@ -95,8 +96,8 @@ def atrous_conv2d(
         algorithm = choice.algorithm_on_cuda(input, weight, stride, padding, rate)
     if algorithm not in NATIVE:
         # in a graph sizes may be symbols, which a look at them would make constants
-        asked = not input.is_cuda and not choice.is_graph()
-        if not asked or not may_see_padding_alone(weight.shape[2:], padding, rate):
+        is_torchs = input.is_cuda or choice.is_graph()
+        if is_torchs or not may_see_padding_alone(weight.shape[2:], padding, rate):
             return _by_torch(input, weight, bias, stride, padding, rate, algorithm)
         algorithm = "im2col"
     dtype = computing_dtype(input)
