@@ -1,36 +1,27 @@
-"""Children made by fork, with a time limit: what could go wrong is that they wait forever."""
+"""Children made by os.fork, which inherit all there is; none of them is waited for forever."""
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
+import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+HANG = "hang"
 
 
 class Forked:
-    """function() in a child made by os.fork, which inherits all there is."""
+    """function() in a child."""
 
     def __init__(self, function: Callable[[], bytes]) -> None:
-        self._reading, writing = os.pipe()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of fork where there are threads
-            self._child = os.fork()
-        if self._child == 0:
-            code = 1
-            try:
-                os.close(self._reading)
-                with os.fdopen(writing, "wb") as pipe:
-                    pipe.write(function())
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        os.close(writing)
+        self._child, self._reads = _fork(lambda pipe: _write(pipe, function()))
 
     def result(self, seconds: float) -> bytes:
         """What it gave; AssertionError where it ended otherwise, or had to be ended."""
@@ -38,16 +29,79 @@ class Forked:
         try:
             while True:
                 left = max(0.0, end - time.monotonic())
-                if not select.select([self._reading], [], [], left)[0]:
+                if not select.select([self._reads], [], [], left)[0]:
                     os.kill(self._child, signal.SIGKILL)
                     raise AssertionError(f"the child hung: no result within {seconds:g} s")
-                part = os.read(self._reading, 1 << 16)
+                part = os.read(self._reads, 1 << 16)
                 if not part:
                     break
                 parts.append(part)
         finally:
-            os.close(self._reading)
+            os.close(self._reads)
             _, status = os.waitpid(self._child, 0)
         if status:
             raise AssertionError(f"the child ended with {os.waitstatus_to_exitcode(status)}")
         return b"".join(parts)
+
+
+def in_child(work: Callable[[Callable[[Any], None]], None], seconds: float) -> Iterator[Any]:
+    """What work(say) says in a child, JSON values, as it comes; then how the child ended.
+
+    The last value is {"ended": "0"}, or the exit code, the name of the signal, or "hang" where
+    nothing came for so many seconds. The parent must have no threads that hold locks.
+    """
+    child, reads = _fork(lambda pipe: work(lambda said: _write(pipe, _line(said))))
+    ended = None
+    try:
+        with open(reads, "rb", buffering=0) as file:
+            rest, last = b"", time.monotonic()
+            while ended is None:
+                if not select.select([file], [], [], 0.5)[0]:
+                    if time.monotonic() - last > seconds:
+                        ended = HANG
+                    continue
+                got, last = file.read(1 << 16), time.monotonic()
+                if not got:
+                    break
+                *lines, rest = (rest + got).split(b"\n")
+                yield from map(json.loads, lines)
+    finally:
+        if ended == HANG:
+            os.kill(child, signal.SIGKILL)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    how = signal.Signals(-status).name if status < 0 else str(status)
+    yield {"ended": ended or how}
+
+
+def _fork(work: Callable[[int], None]) -> tuple[int, int]:
+    """The number of a child that does work(pipe), and the end of that pipe to read from."""
+    reads, writes = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of fork where there are threads
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.close(reads)
+            work(writes)
+            code = 0
+        except BaseException:
+            with suppress(BaseException):  # memory may be short
+                traceback.print_exc()
+        finally:
+            os._exit(code)
+    os.close(writes)
+    return child, reads
+
+
+def _line(said: Any) -> bytes:
+    return json.dumps(said).encode() + b"\n"
+
+
+def _write(pipe: int, data: bytes) -> None:
+    """All of it: a pipe takes what there is room for."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(pipe, rest) :]

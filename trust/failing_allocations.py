@@ -115,7 +115,7 @@ def _inject(call: Call, threads: int, first: int, most: int, say: Callable[[Any]
 
 def failures_of(call: Call, most: int, threads: int) -> tuple[Counter[str], int, str]:
     """Outcomes with how often each was, the bytes left over, and where a child died."""
-    from ._children import in_child
+    from ._forked import in_child
 
     outcomes: Counter[str] = Counter()
     first, left, died = 1, 0, ""

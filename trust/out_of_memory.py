@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._children import in_child
+from ._forked import in_child
 from .record import record
 
 if TYPE_CHECKING:

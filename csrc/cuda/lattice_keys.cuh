@@ -122,9 +122,8 @@ __device__ void find_simplex(int d, Embedding<kMost>& e) {
   }
 }
 
-// What names the d + 1 vertices around a point: of each coordinate but the last, which follows from
-// the others, that of the remainder-0 vertex and its rank, in one word. Records begin where 8 or 16
-// bytes do.
+// What names the d + 1 vertices around a point: of each coordinate but the last, which the others
+// give, that of the remainder-0 vertex and its rank, in one word. Records are aligned to 8 or 16.
 __host__ __device__ constexpr int record_words(int d) { return d <= 2 ? 2 : (d + 3) / 4 * 4; }
 __device__ inline uint32_t record_word(int remainder0, int rank) {
   return static_cast<uint32_t>(remainder0) << 5 | static_cast<uint32_t>(rank);
@@ -261,8 +260,7 @@ __device__ inline uint32_t vertex_code<kWide>(const Key<kWide>& key, int d, int 
 }
 
 // The hash tables of a batch: `capacity` slots for each image, open addressing. A slot holds the
-// first entry that has its key, or -1: keys are compared where the records of the points lie. Once
-// the vertices are numbered it holds the vertex.
+// first entry that has its key (compared where the records lie), later its vertex's number, or -1.
 struct Table {
   int32_t* slots;
   const uint32_t* records;  // [images][points of its blocks][record_words]

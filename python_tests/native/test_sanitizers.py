@@ -6,12 +6,14 @@ planted.cpp is built as the module is, and runs in a Python of its own, as the s
 from __future__ import annotations
 
 import subprocess
+import sys
 
 import pytest
 
 from python_tests import sanitizers
 from python_tests.native import sanitize
 
+TESTS_LEFT_OUT = [name for name in sanitize.LEFT_OUT if "::" in name]
 RACES = ["neighbours", "copies", "vectors", "long_vectors", "calls"]
 MEMORY = {
     "behind_buffer": "use-after-poison",
@@ -78,6 +80,28 @@ class Planted:
             timeout=300,
         )
         return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("name", TESTS_LEFT_OUT)
+def test_what_is_left_out_does_not_run(name):
+    file = name.split("::")[0]
+    asked = [
+        *("--collect-only", "-p", "no:cacheprovider", "-n", "0"),
+        *sanitize.arguments_of("thread", ["--all"])[:-1],
+    ]
+    collect = [sys.executable, "-m", "pytest", *asked, sanitize.TESTS / file]
+    done = subprocess.run(collect, cwd=sanitize.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{file}::" in done.stdout
+    assert f"{name}\n" not in done.stdout
+    assert f"{name}[" not in done.stdout
+
+
+@pytest.mark.parametrize("name", sanitize.LEFT_OUT)
+def test_what_is_left_out_is_there(name):
+    file, _, function = name.partition("::")
+    assert (sanitize.TESTS / file).exists()
+    assert not function or f"def {function}(" in (sanitize.TESTS / file).read_text()
 
 
 @pytest.fixture(scope="module")

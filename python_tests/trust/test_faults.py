@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from trust import failing_allocations, failing_files, out_of_memory
-from trust._children import in_child
+from trust._forked import in_child
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +12,14 @@ from typing import Any, NamedTuple
 
 import torch
 
+from .._forked import Forked
 from . import ops, pictures
 from .cases import LARGE, SMALL, Case, Size, Tensors, batch_of, of_image, of_size, results
 
 SIZES = {"small": SMALL, "large": LARGE}
 CASES = [*ops.CASES, *pictures.CASES]
 BATCH = 2
+_SECONDS = 600  # that a forked child may take
 THREADS = (1, 2, 3, 4, 8)
 CONDITIONS = ("run", "process", "fork", "batch", "threads", "layout", "alignment", "compiled")
 
@@ -111,15 +112,8 @@ class Bits:
 
     def fork(self) -> Difference | None:
         """In a child of this process, of one thread: torch's own stand still in a child."""
-        reading, writing = os.pipe()
-        child = os.fork()
-        if not child:
-            os.write(writing, digest(results(self.case, self.tensors)).encode())
-            os._exit(0)
-        os.close(writing)
-        with os.fdopen(reading) as pipe:
-            found = pipe.read()
-        os.waitpid(child, 0)
+        child = Forked(lambda: digest(results(self.case, self.tensors)).encode())
+        found = child.result(_SECONDS).decode()
         return Difference() if found == digest(self.expected) else DIFFERENT
 
     def in_batches(self, sizes: Sequence[int] = (2, 3)) -> Difference | None:
