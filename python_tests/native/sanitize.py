@@ -34,7 +34,7 @@ from python_tests.sanitizers import Run, UnavailableError, check, command, run_p
 SANITIZERS = {"address": "address,undefined,float-cast-overflow", "thread": "thread"}
 
 # python_tests/emulation/sanitize.py runs the CUDA kernels; and a sanitizer needs memory of its own
-_CPU = "not emulated and not cuda and not memory_goes_with_the_cells"
+_CPU = "not emulated and not cuda and not memory_goes_with_the_cells and not memory_of_the_largest"
 # Folders, files and tests of which none runs native code, or none that others do not run, too.
 LEFT_OUT = {
     "annotations": "no native code",

@@ -22,6 +22,7 @@ import torch
 from torch.nn import functional
 
 from .. import _C
+from .._malloc import give_back_free_memory
 from .._native import num_threads, on_cuda
 from ._cells import Cells
 from ._mean_field_checks import NORMALIZATIONS, check_normalization, check_scale
@@ -175,10 +176,11 @@ class LargeCRF:
         compatibilities = [torch.tensor(w * pixels) for w in (self._w2, self._w1)]
         how = compatibilities, [kind] * 2, KERNEL_NAMES
         for _, field in mean_fields(unary, features, *how):
+            _release_memory()  # in which the lattices were built: the CRF needs as much
             q = field.inference(iterations - 1, torch.empty_like(unary))
             smooth = field.filter(0, q, transposed=False)[0]
         del field, features
-        _C.release_memory()  # kept for the next CRF: the most of what there is at once
+        _release_memory()  # kept for the next CRF: the most of what there is at once
         self._smooth = smooth.mul_(pixels).unflatten(1, cells.cells)
         self._taps = [
             half_pixel_taps(torch.arange(n, dtype=torch.float64), n, m)
@@ -242,6 +244,12 @@ class LargeCRF:
         down, across = self._taps
         for plane, label in zip(self._smooth, self._labels, strict=True):
             enlarge_rows(plane[None], down, across, first, enlarged[label][None], factor=self._w2)
+
+
+def _release_memory() -> None:
+    """To the system, what is free: also what the kernels keep for their next call."""
+    _C.release_memory()
+    give_back_free_memory()
 
 
 def _over(values: torch.Tensor, sigmas: Sequence[float]) -> torch.Tensor:
