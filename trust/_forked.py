@@ -25,22 +25,20 @@ class Forked:
 
     def result(self, seconds: float) -> bytes:
         """What it gave; AssertionError where it ended otherwise, or had to be ended."""
-        end, parts = time.monotonic() + seconds, []
+        end, parts = time.monotonic() + seconds, [b""]
+        at_end = False
         try:
-            while True:
+            while not at_end:
                 left = max(0.0, end - time.monotonic())
                 if not select.select([self._reads], [], [], left)[0]:
-                    os.kill(self._child, signal.SIGKILL)
                     raise AssertionError(f"the child hung: no result within {seconds:g} s")
-                part = os.read(self._reads, 1 << 16)
-                if not part:
-                    break
-                parts.append(part)
+                parts.append(os.read(self._reads, 1 << 16))
+                at_end = not parts[-1]
         finally:
             os.close(self._reads)
-            _, status = os.waitpid(self._child, 0)
+            status = _end(self._child, kill=not at_end)
         if status:
-            raise AssertionError(f"the child ended with {os.waitstatus_to_exitcode(status)}")
+            raise AssertionError(f"the child ended with {status}")
         return b"".join(parts)
 
 
@@ -51,26 +49,28 @@ def in_child(work: Callable[[Callable[[Any], None]], None], seconds: float) -> I
     nothing came for so many seconds. The parent must have no threads that hold locks.
     """
     child, reads = _fork(lambda pipe: work(lambda said: _write(pipe, _line(said))))
-    ended = None
+    at_end, hangs, rest = False, False, b""
     try:
-        with open(reads, "rb", buffering=0) as file:
-            rest, last = b"", time.monotonic()
-            while ended is None:
-                if not select.select([file], [], [], 0.5)[0]:
-                    if time.monotonic() - last > seconds:
-                        ended = HANG
-                    continue
-                got, last = file.read(1 << 16), time.monotonic()
-                if not got:
-                    break
-                *lines, rest = (rest + got).split(b"\n")
-                yield from map(json.loads, lines)
+        while not at_end and not hangs:
+            if not select.select([reads], [], [], seconds)[0]:
+                hangs = True
+                continue
+            got = os.read(reads, 1 << 16)
+            at_end = not got
+            *lines, rest = (rest + got).split(b"\n")
+            yield from map(json.loads, lines)
     finally:
-        if ended == HANG:
-            os.kill(child, signal.SIGKILL)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.close(reads)
+        status = _end(child, kill=not at_end)
     how = signal.Signals(-status).name if status < 0 else str(status)
-    yield {"ended": ended or how}
+    yield {"ended": HANG if hangs else how}
+
+
+def _end(child: int, *, kill: bool) -> int:
+    """The exit code of a child, or minus the signal that ended it."""
+    if kill:  # also where nobody wants to hear more
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def _fork(work: Callable[[int], None]) -> tuple[int, int]:

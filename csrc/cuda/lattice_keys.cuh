@@ -123,7 +123,7 @@ __device__ void find_simplex(int d, Embedding<kMost>& e) {
 }
 
 // What names the d + 1 vertices around a point: of each coordinate but the last, which the others
-// give, that of the remainder-0 vertex and its rank, in one word; records begin at 8 or 16 bytes.
+// give, that of the remainder-0 vertex and its rank, in one word; aligned to 8 or 16 bytes.
 __host__ __device__ constexpr int record_words(int d) { return d <= 2 ? 2 : (d + 3) / 4 * 4; }
 __device__ inline uint32_t record_word(int remainder0, int rank) {
   return static_cast<uint32_t>(remainder0) << 5 | static_cast<uint32_t>(rank);

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from trust import failing_allocations, failing_files, out_of_memory
-from trust._forked import in_child
+from trust._forked import Forked, in_child
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [
@@ -55,6 +55,22 @@ def test_what_a_child_says_and_how_it_ends():
     assert list(in_child(work, 60)) == [{"n": 1}, {"ended": "1"}]
     assert list(in_child(lambda say: os.kill(os.getpid(), 9), 60)) == [{"ended": "SIGKILL"}]
     assert list(in_child(lambda say: time.sleep(60), 0.1)) == [{"ended": "hang"}]
+
+
+def test_a_child_that_nobody_listens_to_is_ended():
+    def work(say):
+        say(os.getpid())
+        time.sleep(300)
+
+    start = time.monotonic()
+    said = in_child(work, 60)
+    child = next(said)
+    said.close()
+    with pytest.raises(AssertionError, match="the child hung: no result"):
+        Forked(lambda: time.sleep(300)).result(0.1)
+    assert time.monotonic() - start < 60
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
 
 
 def test_which_outcomes_are_promised():
